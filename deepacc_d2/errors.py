@@ -1,0 +1,39 @@
+"""Errors that a user can mend, and how the command line reports them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+
+class UserError(Exception):
+    """Bad input, configuration or environment.
+
+    The message is one line that names the offending thing and says how to mend it. Command-line
+    entry points print it as ``error: <message>`` without a traceback and exit with status 2.
+    """
+
+
+class DataError(UserError):
+    """A data set, an image or an annotation that cannot be used."""
+
+
+class ConfigError(UserError):
+    """Options that contradict each other or have an impossible value."""
+
+
+def run_cli(main: Callable[[], int | None]) -> NoReturn:
+    """Runs a command-line ``main`` and turns its outcome into an exit status.
+
+    :class:`UserError` exits 2 with one line on standard error; Ctrl-C exits 130, as shells expect.
+    """
+    try:
+        status = main() or 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = 130
+    sys.exit(status)
