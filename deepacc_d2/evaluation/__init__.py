@@ -1,0 +1,1 @@
+"""Metrics of chromosome detection, their Detectron2 evaluator, and the report on disk."""
