@@ -1,0 +1,70 @@
+# Every target makes or updates .venv by itself, from requirements/*.lock, before it runs.
+# The programs' arguments are composed in tools/launch.py.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+MAKEFLAGS += --no-print-directory
+
+# The environment's folder, and the Python that it is made from (empty: the first one >= 3.11).
+VENV ?= .venv
+PYTHON ?=
+export VENV PYTHON
+
+# `+` lets `make -n` through to launch.py, which then prints the command; `exec` leaves no shell
+# between make and the program, so that Ctrl-C is handled there alone.
+LAUNCH = +@exec sh tools/run.sh tools/launch.py
+IN_VENV = '$(VENV)/bin/python' -m
+
+.PHONY: help setup train evaluate data data-check synthetic lint format test bench lock clean
+
+##@ Model
+train: ## train a detector and evaluate it: make train EXP=baseline
+	$(LAUNCH) $@
+evaluate: ## evaluate a checkpoint on a test split: make evaluate CKPT=... DATA=...
+	$(LAUNCH) $@
+
+##@ Data
+data: ## convert a public data set: make data FORMAT=tseng2023 SRC=... OUT=...
+	$(LAUNCH) $@
+data-check: ## validate a converted data set: make data-check DATA_DIR=...
+	$(LAUNCH) $@
+synthetic: ## draw a synthetic data set: make synthetic OUT=...
+	$(LAUNCH) $@
+
+##@ Development
+test: ## run the tests: make test ARGS="tests/losses -k aam"
+	$(LAUNCH) $@
+lint: setup ## check style, formatting and types (ruff, mypy)
+	$(IN_VENV) ruff check .
+	$(IN_VENV) ruff format --check .
+	$(IN_VENV) mypy
+format: setup ## reformat the code and mend what ruff can mend
+	$(IN_VENV) ruff check --fix-only --quiet .
+	$(IN_VENV) ruff format .
+bench: ## run the timed comparisons (minutes) and save their table
+	$(LAUNCH) $@
+setup: ## make or update .venv, hash-checked; nothing to do if the locks are the same
+	@exec sh tools/run.sh tools/setup_env.py
+lock: ## resolve requirements/*.in anew into the hash-checked locks
+	@exec sh tools/run.sh tools/lock.py $(ARGS)
+clean: ## remove caches and build leftovers; .venv, data and runs stay
+	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -path './$(VENV)' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+help: ## show this list
+	@echo 'Usage: make TARGET [VARIABLE=value ...]'
+	@awk '/^##@/ { printf "\n%s\n", substr($$0, 5) } \
+	    /^[a-z-]+:.*## / { split($$0, part, ":.*## "); name = part[1]; \
+	        sub(/^[^#]*## /, ""); printf "  %-11s %s\n", name, $$0 }' Makefile
+	@echo
+	@echo 'Variables of every target that runs a model (unset ones keep the defaults in conf/)'
+	@echo '  EXP         experiment: a file in conf/experiment, such as baseline, sep, retinanet'
+	@echo '  DATA        data set: a file in conf/data, or the directory of a converted data set'
+	@echo '  DATA_DIR    where the data set lies, for a DATA given by name'
+	@echo '  SCALE       quick (minutes on two cores) or paper (full size, for a GPU)'
+	@echo '  SEED        random seed'
+	@echo '  CKPT        checkpoint: to evaluate, or to resume training from'
+	@echo '  OUT         output directory'
+	@echo '  ARGS        further Hydra overrides: ARGS="trainer.max_steps=100 optim.lr=0.01"'
+	@echo 'Variables of the environment'
+	@echo '  PYTHON      the Python >= 3.11 that .venv is made from'
+	@echo '  VENV        the folder of the environment, .venv by default'

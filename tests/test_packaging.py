@@ -1,0 +1,328 @@
+"""Locks, environment.yml, pyproject.toml, Makefile and tools/ agree with each other."""
+
+import ast
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+ROOT = Path(__file__).resolve().parents[1]
+REQUIREMENTS = ROOT / "requirements"
+# PyPI's name -> conda-forge's, where they differ.
+CONDA_NAMES = {
+    "torch": "pytorch",
+    "opencv-python-headless": "py-opencv",
+    "matplotlib": "matplotlib-base",
+}
+VARIABLES = ("EXP", "DATA", "DATA_DIR", "SCALE", "SEED", "CKPT", "OUT", "ARGS", "FORMAT", "SRC")
+
+
+@pytest.fixture(scope="module")
+def tools() -> dict[str, ModuleType]:
+    """tools/*.py as modules; they are scripts, not part of a package."""
+    modules = {}
+    for name in ("setup_env", "launch", "lock"):
+        spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        modules[name] = sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(modules[name])
+    return modules
+
+
+def pinned(path: Path) -> dict[str, str]:
+    """Name -> version of the `name==version` lines of a requirements file."""
+    return dict(re.findall(r"^([\w.-]+)==([^\s;\\]+)", path.read_text(), flags=re.MULTILINE))
+
+
+def make(*arguments: str, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run make apart from the variables of a make that may be running these tests."""
+    clean = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("MAKE", "MFLAGS")) and key not in (*VARIABLES, "PYTHON", "VENV")
+    }
+    return subprocess.run(
+        ["make", *arguments], cwd=cwd, env=clean | env, capture_output=True, text=True, check=False
+    )
+
+
+def composed(*arguments: str) -> str:
+    """The command that a `make -n` would run."""
+    result = make("-n", *arguments)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.splitlines()[-1]
+
+
+# Locks
+
+
+@pytest.mark.parametrize("stem", ["bootstrap", "project", "detectron2", "lock"])
+def test_lock_is_pinned_hashed_and_names_no_place(stem: str) -> None:
+    text = (REQUIREMENTS / f"{stem}.lock").read_text()
+    entries = re.sub(r"^ *#.*\n", "", text, flags=re.MULTILINE).replace("\\\n", " ")
+    for entry in entries.strip().splitlines():
+        head, *hashes = re.split(r"\s+--hash=", entry.strip())
+        assert re.fullmatch(r"[a-z0-9.-]+==[\w.+]+( ;.*)?", head), head
+        assert hashes, head
+        assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", value) for value in hashes), head
+    assert not re.search(r"://|--(extra-)?index-url|--find-links|/(opt|home|root|tmp)/", text)
+
+
+@pytest.mark.parametrize("stem", ["bootstrap", "project", "detectron2", "lock"])
+def test_lock_holds_what_its_in_file_asks_for(stem: str) -> None:
+    asked, locked = pinned(REQUIREMENTS / f"{stem}.in"), pinned(REQUIREMENTS / f"{stem}.lock")
+    assert asked
+    assert {name: locked.get(name) for name in asked} == asked
+
+
+def test_lock_includes_the_cuda_libraries_of_torch() -> None:
+    names = set(pinned(REQUIREMENTS / "project.lock"))
+    assert {"nvidia-cublas", "nvidia-cudnn-cu13", "nvidia-nccl-cu13", "triton"} <= names
+
+
+def test_pyproject_depends_on_the_locked_direct_dependencies() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    names = {re.split(r"[^\w.-]", requirement, maxsplit=1)[0] for requirement in declared}
+    assert names == set(pinned(REQUIREMENTS / "project.in"))
+
+
+def test_environment_yml_has_the_locked_versions() -> None:
+    listed: dict[str, str] = {}
+    for entry in yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]:
+        for line in entry["pip"] if isinstance(entry, dict) else [entry]:
+            name, _, version = line.replace("==", "=").partition("=")
+            listed[name] = version
+    listed.pop("python")
+    expected = {
+        CONDA_NAMES.get(name, name): version
+        for name, version in pinned(REQUIREMENTS / "project.in").items()
+    }
+    expected["pip"] = pinned(REQUIREMENTS / "bootstrap.in")["pip"]
+    # The wheel's fourth number counts repackagings of one OpenCV release.
+    expected["py-opencv"] = ".".join(expected["py-opencv"].split(".")[:3])
+    assert listed == expected
+
+
+# Packages
+
+
+def test_pyproject_lists_the_packages_on_disk() -> None:
+    table = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    on_disk = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for path in (ROOT / "deepacc_d2").rglob("__init__.py")
+    }
+    assert set(table["packages"]) == on_disk | {"deepacc_lightning"}
+    assert table["package-dir"] == {"deepacc_lightning": "lightning"}
+
+
+def test_lightning_folder_is_no_package_of_that_name() -> None:
+    assert not (ROOT / "lightning" / "__init__.py").exists()
+    spec = importlib.util.find_spec("deepacc_lightning")
+    assert spec is not None, "the project is not installed: make setup"
+    assert spec.submodule_search_locations is not None
+    assert Path(next(iter(spec.submodule_search_locations))).name == "lightning"
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Top-level names of all absolute imports of a Python file."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def test_no_file_imports_lightning_and_the_domain_knows_no_framework() -> None:
+    folders = ("deepacc_d2", "lightning", "tests", "tools")
+    for path in (path for folder in folders for path in (ROOT / folder).rglob("*.py")):
+        forbidden = {"lightning"}
+        if path.is_relative_to(ROOT / "deepacc_d2"):
+            forbidden |= {"pytorch_lightning", "hydra", "wandb", "deepacc_lightning"}
+        assert not imported_modules(path) & forbidden, path
+
+
+# Makefile
+
+
+def test_help_is_the_default_and_lists_every_target_once() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    phony = re.search(r"^\.PHONY: (.+)$", makefile, flags=re.MULTILINE)
+    assert phony is not None
+    targets = set(re.findall(r"^([a-z][a-z-]*):", makefile, flags=re.MULTILINE))
+    assert targets == set(phony[1].split())
+    listing = make().stdout
+    assert listing == make("help").stdout
+    listed = re.findall(r"^  ([a-z-]+) +\S", listing, flags=re.MULTILINE)
+    assert sorted(listed) == sorted(targets)
+    assert all(len(line) <= 100 for line in listing.splitlines())
+
+
+def test_unset_variables_are_left_to_hydra() -> None:
+    assert composed("train") == ".venv/bin/python -m deepacc_lightning.train"
+
+
+def test_train_passes_every_variable() -> None:
+    command = composed(
+        *("train", "EXP=sep", "DATA=synthetic", "SCALE=paper", "SEED=3", "DATA_DIR=/d", "OUT=/o"),
+        *("CKPT=/c/last.ckpt", "ARGS=trainer.max_steps=5 'model.x=[1, 2]'"),
+    )
+    assert command == (
+        ".venv/bin/python -m deepacc_lightning.train experiment=sep data=synthetic data.root=/d "
+        "scale=paper seed=3 out=/o ckpt_path=/c/last.ckpt trainer.max_steps=5 'model.x=[1, 2]'"
+    )
+
+
+def test_evaluate_passes_the_checkpoint_first_and_relative_paths_as_absolute() -> None:
+    command = composed("evaluate", "CKPT=best.ckpt", "DATA=data/mine", "OUT=out")
+    assert command == (
+        f".venv/bin/python -m deepacc_lightning.evaluate ckpt={ROOT}/best.ckpt data=coco "
+        f"data.root={ROOT}/data/mine out={ROOT}/out"
+    )
+
+
+def test_data_targets() -> None:
+    assert composed("data", "FORMAT=voc", "SRC=/a b", "OUT=/c", "SPLIT=official", "SEED=1") == (
+        ".venv/bin/python -m deepacc_d2.data.convert --format voc --src '/a b' --out /c "
+        "--split official --seed 1"
+    )
+    assert composed("data-check", "DATA_DIR=/d") == (
+        ".venv/bin/python -m deepacc_d2.data.validate /d"
+    )
+    assert composed("synthetic", "OUT=/s", "ARGS=--train 4") == (
+        ".venv/bin/python -m deepacc_d2.data.synthetic --out /s --train 4"
+    )
+    assert composed("test", "ARGS=-k aam") == ".venv/bin/python -m pytest -k aam"
+    assert composed("bench") == ".venv/bin/python tests/benchmarks/run.py"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["evaluate"], "make evaluate needs CKPT= as in: make evaluate CKPT="),
+        (["data", "FORMAT=voc"], "make data needs SRC= and OUT= as in: make data FORMAT="),
+        (["data-check"], "make data-check needs DATA_DIR="),
+        (["synthetic"], "make synthetic needs OUT="),
+        (["train", "DATA=/a", "DATA_DIR=/b"], "DATA=/a is a directory already"),
+        (["train", "ARGS='a"], "ARGS='a: no closing quotation"),
+    ],
+)
+def test_wrong_variables_get_one_line_and_status_2(arguments: list[str], message: str) -> None:
+    result = make(*arguments)
+    own, by_make = result.stderr.splitlines()
+    assert own.startswith(f"error: {message}")
+    assert by_make.startswith("make: ***")
+    assert result.returncode == 2
+
+
+def test_old_or_absent_python_gets_one_line(tmp_path: Path) -> None:
+    old = tmp_path / "python old"
+    old.write_text('#!/bin/sh\n[ "$1" = --version ] || exit 1\necho Python 3.9.2\n')
+    old.chmod(0o755)
+    for python, found in ((str(old), "3.9.2"), ("/no/python", "not found")):
+        result = make("setup", f"PYTHON={python}", f"VENV={tmp_path / 'venv'}")
+        assert result.returncode == 2
+        assert result.stderr.splitlines()[0] == (
+            f"error: Python 3.11 or newer is needed and {python} is {found}; "
+            "name one with PYTHON=/path/to/python3.11"
+        )
+    assert not (tmp_path / "venv").exists()
+
+
+def test_data_names_a_config_before_a_directory(
+    tools: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    overrides = tools["launch"].data_overrides
+    (tmp_path / "conf" / "data").mkdir(parents=True)
+    (tmp_path / "conf" / "data" / "synthetic.yaml").touch()
+    (tmp_path / "synthetic").mkdir()
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert overrides({"DATA": "synthetic"}, tmp_path) == ["data=synthetic"]
+    assert overrides({"DATA": "mine"}, tmp_path) == ["data=coco", f"data.root={tmp_path}/mine"]
+    assert overrides({"DATA": "sets/mine"}, tmp_path)[0] == "data=coco"
+    assert overrides({"DATA": "tpyo"}, tmp_path) == ["data=tpyo"]  # Hydra lists what exists
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/a/b.c", "/a b/c", "/a/epoch=3,step=4.ckpt", "/a'b", '/a"b', "/a\\", '/a\\"b', "/a{b}[c]#~!"],
+)
+def test_hydra_reads_paths_as_they_were(tools: dict[str, ModuleType], path: str) -> None:
+    override = f"data.root={tools['launch'].hydra_value(path)}"
+    assert OverridesParser.create().parse_overrides([override])[0].value() == path
+
+
+# Environment
+
+
+@pytest.fixture
+def checkout(tools: dict[str, ModuleType], tmp_path: Path) -> Path:
+    """A copy of what decides the environment's state."""
+    (tmp_path / "requirements").mkdir()
+    for name in tools["setup_env"].LOCKS:
+        (tmp_path / "requirements" / name).write_bytes((REQUIREMENTS / name).read_bytes())
+    (tmp_path / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
+    return tmp_path
+
+
+def test_stamp_follows_contents_not_times(tools: dict[str, ModuleType], checkout: Path) -> None:
+    setup_env = tools["setup_env"]
+    before = setup_env.wanted_stamp(checkout)
+    lock = checkout / "requirements" / "project.lock"
+    os.utime(lock, (1, 1))
+    assert setup_env.wanted_stamp(checkout) == before
+    lock.write_text(lock.read_text().replace("numpy==", "numpie=="))
+    after = setup_env.wanted_stamp(checkout)
+    assert after["lock"] != before["lock"]
+    assert after["project"] == before["project"]
+    assert set(after["packages"]) ^ set(before["packages"]) == {"numpy", "numpie"}
+
+
+def test_stamp_follows_packaging_but_not_tool_settings(
+    tools: dict[str, ModuleType], checkout: Path
+) -> None:
+    wanted = tools["setup_env"].wanted_stamp
+    before, pyproject = wanted(checkout), checkout / "pyproject.toml"
+    text = pyproject.read_text()
+    pyproject.write_text(text.replace("line-length = 100", "line-length = 99"))
+    assert wanted(checkout) == before
+    pyproject.write_text(text.replace('    "deepacc_d2.losses",\n', ""))
+    assert wanted(checkout)["project"] != before["project"]
+
+
+def test_unfinished_environment_counts_as_none(
+    tools: dict[str, ModuleType], checkout: Path
+) -> None:
+    setup_env = tools["setup_env"]
+    venv = checkout / ".venv"
+    (venv / "bin").mkdir(parents=True)
+    assert setup_env.read_stamp(venv) is None
+    (venv / "stamp.json").write_text("{")
+    assert setup_env.read_stamp(venv) is None
+    wanted = setup_env.wanted_stamp(checkout)
+    setup_env.write_stamp(venv, wanted)
+    assert setup_env.read_stamp(venv) is None  # its Python is gone
+    (venv / "bin" / "python").symlink_to(sys.executable)
+    assert setup_env.is_current(setup_env.read_stamp(venv), wanted)
+    assert not setup_env.is_current(setup_env.read_stamp(venv), {**wanted, "lock": "other"})
+
+
+def test_setup_spares_foreign_directories(tmp_path: Path) -> None:
+    (tmp_path / "precious.txt").touch()
+    result = make("setup", f"VENV={tmp_path}")
+    assert result.returncode == 2
+    assert "is no virtual environment" in result.stderr.splitlines()[-2]
+    assert (tmp_path / "precious.txt").exists()

@@ -1,0 +1,190 @@
+"""Runs a make target's program in the project's environment: `launch.py TARGET`.
+
+Reads make's variables (EXP, DATA, ...) from the environment, where make exports them, composes the
+program's arguments, makes sure that the environment is complete (setup_env.py) and replaces itself
+by the program, so that Ctrl-C and the exit status are the program's own. Going through Python
+instead of recipe text keeps every value in one piece, whatever blanks and quotes it holds.
+`make -n` prints the command. Only the standard library may be imported here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import setup_env
+
+ROOT = setup_env.ROOT
+Variables = Mapping[str, str]
+
+
+class UsageError(Exception):
+    """A variable is missing or contradicts another; the message is one line."""
+
+
+def hydra_value(text: str) -> str:
+    """`text` as one value of Hydra's override grammar, quoted only where that is needed."""
+    if re.fullmatch(r"[\w./@%+-]*[./][\w./@%+-]*", text, flags=re.ASCII):
+        return text  # a plain path: has a dot or a slash, so is no number, boolean or null
+    # Backslashes are special to Hydra only in front of a quote, the closing one included.
+    escaped = re.sub(r'(\\*)"', r'\1\1\\"', text)
+    return '"' + re.sub(r"(\\+)$", r"\1\1", escaped) + '"'
+
+
+def absolute(path: str) -> str:
+    """`path` made absolute, since a program may change its directory; "~" is expanded."""
+    return str(Path(path).expanduser().absolute())
+
+
+def require(variables: Variables, target: str, example: str, *names: str) -> None:
+    """Raise UsageError unless all `names` are set."""
+    missing = [name for name in names if not variables.get(name)]
+    if missing:
+        needs = " and ".join(f"{name}=" for name in missing)
+        raise UsageError(f"make {target} needs {needs} as in: make {target} {example}")
+
+
+def data_overrides(variables: Variables, root: Path) -> list[str]:
+    """Hydra overrides for DATA and DATA_DIR.
+
+    DATA is the name of a file in conf/data or the directory of a data set in the internal format.
+    """
+    data, data_dir = variables.get("DATA", ""), variables.get("DATA_DIR", "")
+    named = (root / "conf" / "data" / f"{data}.yaml").is_file()
+    overrides = []
+    if data and not named and ("/" in data or Path(data).expanduser().is_dir()):
+        if data_dir:
+            raise UsageError(f"DATA={data} is a directory already: leave DATA_DIR out")
+        overrides.append("data=coco")
+        data_dir = data
+    elif data:
+        overrides.append(f"data={data}")
+    if data_dir:
+        overrides.append(f"data.root={hydra_value(absolute(data_dir))}")
+    return overrides
+
+
+def model_overrides(variables: Variables, root: Path) -> list[str]:
+    """Hydra overrides common to every target that runs a model; what is unset is left to Hydra."""
+    overrides = []
+    if variables.get("EXP"):
+        overrides.append(f"experiment={variables['EXP']}")
+    overrides += data_overrides(variables, root)
+    overrides += [
+        f"{name.lower()}={variables[name]}" for name in ("SCALE", "SEED") if variables.get(name)
+    ]
+    if variables.get("OUT"):
+        overrides.append(f"out={hydra_value(absolute(variables['OUT']))}")
+    return overrides
+
+
+def train(variables: Variables, root: Path) -> list[str]:
+    """Arguments of `make train`."""
+    arguments = ["-m", "deepacc_lightning.train", *model_overrides(variables, root)]
+    if variables.get("CKPT"):
+        arguments.append(f"ckpt_path={hydra_value(absolute(variables['CKPT']))}")
+    return arguments
+
+
+def evaluate(variables: Variables, root: Path) -> list[str]:
+    """Arguments of `make evaluate`."""
+    require(variables, "evaluate", "CKPT=runs/baseline/checkpoints/best.ckpt", "CKPT")
+    checkpoint = f"ckpt={hydra_value(absolute(variables['CKPT']))}"
+    return ["-m", "deepacc_lightning.evaluate", checkpoint, *model_overrides(variables, root)]
+
+
+def data(variables: Variables, root: Path) -> list[str]:
+    """Arguments of `make data`."""
+    example = "FORMAT=tseng2023 SRC=downloads/tseng2023 OUT=data/tseng2023"
+    require(variables, "data", example, "FORMAT", "SRC", "OUT")
+    arguments = ["-m", "deepacc_d2.data.convert", "--format", variables["FORMAT"]]
+    arguments += ["--src", absolute(variables["SRC"]), "--out", absolute(variables["OUT"])]
+    for name in ("SPLIT", "SEED"):
+        if variables.get(name):
+            arguments += [f"--{name.lower()}", variables[name]]
+    return arguments
+
+
+def data_check(variables: Variables, root: Path) -> list[str]:
+    """Arguments of `make data-check`."""
+    require(variables, "data-check", "DATA_DIR=data/tseng2023", "DATA_DIR")
+    return ["-m", "deepacc_d2.data.validate", absolute(variables["DATA_DIR"])]
+
+
+def synthetic(variables: Variables, root: Path) -> list[str]:
+    """Arguments of `make synthetic`."""
+    require(variables, "synthetic", "OUT=data/synthetic", "OUT")
+    arguments = ["-m", "deepacc_d2.data.synthetic", "--out", absolute(variables["OUT"])]
+    if variables.get("SEED"):
+        arguments += ["--seed", variables["SEED"]]
+    return arguments
+
+
+def test(variables: Variables, root: Path) -> list[str]:
+    """Arguments of `make test`."""
+    return ["-m", "pytest"]
+
+
+def bench(variables: Variables, root: Path) -> list[str]:
+    """Arguments of `make bench`."""
+    return [str(Path("tests") / "benchmarks" / "run.py")]
+
+
+TARGETS: dict[str, Callable[[Variables, Path], list[str]]] = {
+    "train": train,
+    "evaluate": evaluate,
+    "data": data,
+    "data-check": data_check,
+    "synthetic": synthetic,
+    "test": test,
+    "bench": bench,
+}
+
+
+def compose(target: str, variables: Variables, root: Path = ROOT) -> list[str]:
+    """The Python arguments of a target, ARGS last.
+
+    Raises:
+        UsageError: a required variable is missing, DATA and DATA_DIR contradict each other, or
+            ARGS has an unclosed quote.
+    """
+    try:
+        extra = shlex.split(variables.get("ARGS", ""))
+    except ValueError as error:
+        raise UsageError(f"ARGS={variables['ARGS']}: {str(error).lower()}") from error
+    return [*TARGETS[target](variables, root), *extra]
+
+
+def is_dry_run(makeflags: str) -> bool:
+    """Whether make was called with -n: single-letter flags are the first word of MAKEFLAGS."""
+    first = makeflags.split(" ", maxsplit=1)[0]
+    return "n" in first and "=" not in first and not first.startswith("--")
+
+
+def main() -> None:
+    """Command line: see the module's docstring."""
+    if len(sys.argv) != 2 or sys.argv[1] not in TARGETS:
+        setup_env.fail(f"usage: launch.py {'|'.join(TARGETS)}")
+    venv = Path(os.environ.get("VENV") or ".venv")
+    python = venv / "bin" / "python"
+    try:
+        arguments = compose(sys.argv[1], os.environ)
+        if is_dry_run(os.environ.get("MAKEFLAGS", "")):
+            print(shlex.join([str(python), *arguments]))
+            return
+        setup_env.ensure(ROOT / venv)
+    except UsageError as error:
+        setup_env.fail(str(error))
+    except KeyboardInterrupt:
+        setup_env.fail("interrupted; the next make installs what is missing", status=130)
+    os.chdir(ROOT)
+    os.execv(python, [str(python), *arguments])
+
+
+if __name__ == "__main__":
+    main()

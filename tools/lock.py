@@ -1,0 +1,71 @@
+"""Writes the lock files from their .in files: `make lock`.
+
+Locks are resolved for every platform and Python version that the project runs on and carry the
+hashes of all files of each release. They name no index: pip's own configuration says where
+packages come from. The resolver (uv, pinned in requirements/lock.lock) is installed into a
+temporary environment. Only the standard library may be imported here.
+
+Releases that are locked already stay as long as the .in file allows; `make lock ARGS=--upgrade`
+moves the indirect ones to their newest.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+REQUIREMENTS = Path(__file__).resolve().parents[1] / "requirements"
+# File stem: oldest Python it must install on, and whether to follow dependencies.
+LOCKS = {
+    "bootstrap": ("3.11", False),
+    "project": ("3.11", True),
+    "detectron2": ("3.10", False),  # see install_detectron2 in setup_env.py
+    "lock": ("3.11", False),
+}
+
+
+def resolve(uv: Path, stem: str, temporary: Path, options: list[str]) -> str:
+    """Resolve requirements/<stem>.in, with more of uv's options, and return the lock's text.
+
+    Raises:
+        subprocess.CalledProcessError: the requirements contradict each other, or no network.
+    """
+    oldest, follow = LOCKS[stem]
+    output = temporary / f"{stem}.lock"
+    current = REQUIREMENTS / output.name
+    if current.exists():
+        shutil.copy(current, output)  # uv prefers the releases that it finds in its output file
+    command = [str(uv), "pip", "compile", f"{stem}.in", "--output-file", str(output), "--quiet"]
+    command += ["--universal", "--python-version", oldest, "--fork-strategy", "fewest"]
+    command += ["--generate-hashes", "--no-header", "--no-config", *options]
+    if not follow:
+        command.append("--no-deps")
+    subprocess.run(command, cwd=REQUIREMENTS, check=True)
+    text = output.read_text(encoding="utf-8")
+    if "://" in text or "--index-url" in text or "--find-links" in text:
+        raise ValueError(f"{stem}.lock names a place on the network or on this disk")
+    return f"# Written by `make lock` from {stem}.in: change that and run it again.\n{text}"
+
+
+def main() -> None:
+    """Write all locks, or none where one cannot be resolved."""
+    with tempfile.TemporaryDirectory() as folder:
+        temporary = Path(folder)
+        subprocess.run([sys.executable, "-m", "venv", str(temporary / "venv")], check=True)
+        bin_folder = temporary / "venv" / "bin"
+        install = [str(bin_folder / "python"), "-m", "pip", "install", "--quiet"]
+        install += ["--require-hashes", "--no-deps", "-r", str(REQUIREMENTS / "lock.lock")]
+        subprocess.run(install, check=True)
+        texts = {stem: resolve(bin_folder / "uv", stem, temporary, sys.argv[1:]) for stem in LOCKS}
+    for stem, text in texts.items():
+        path = REQUIREMENTS / f"{stem}.lock"
+        changed = not path.exists() or path.read_text(encoding="utf-8") != text
+        path.write_text(text, encoding="utf-8")
+        print(f"{path.name}: {'written' if changed else 'unchanged'}")
+
+
+if __name__ == "__main__":
+    main()
