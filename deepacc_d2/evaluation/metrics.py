@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from deepacc_d2.chromosomes import CLASSES, DENVER_GROUPS, NUM_CLASSES
-from deepacc_d2.evaluation.average_precision import AveragePrecision
+from deepacc_d2.evaluation.average_precision import average_precision
 from deepacc_d2.evaluation.boxes import (
     FlatBoxes,
     GroundTruth,
@@ -58,11 +58,10 @@ def compute_metrics(
     gt = truth.boxes
     final, top1 = flatten_predictions(truth.image_ids, predictions)
 
-    final_ap = AveragePrecision(gt, keep_best(final, max_detections))
-    ap50, curves = final_ap.all_point()
+    final_ap = average_precision(gt, keep_best(final, max_detections))
     top1_kept = keep_best(suppress(top1, class_nms, per_class=True), max_detections)
-    ap50_max, _ = AveragePrecision(gt, top1_kept).all_point()
-    aps = {"ap50": ap50, "ap50_max": ap50_max, "coco_ap": final_ap.coco()}
+    max_ap = average_precision(gt, top1_kept, coco=False)
+    aps = {"ap50": final_ap.ap50, "ap50_max": max_ap.ap50, "coco_ap": final_ap.coco_ap}
 
     confident = confident_top1(top1, score_threshold=score_threshold, agnostic_nms=agnostic_nms)
     hit = match(confident, gt, iou_threshold, same_class=True) >= 0
@@ -73,8 +72,8 @@ def compute_metrics(
     rates = _rates(by_class, everything)
     correct = by_image["fp"] + by_image["fn"] == 0
     return Metrics(
-        map50=_mean_ap(ap50, everything),
-        map50_max=_mean_ap(ap50_max, everything),
+        map50=_mean_ap(aps["ap50"], everything),
+        map50_max=_mean_ap(aps["ap50_max"], everything),
         coco_ap=_mean_ap(aps["coco_ap"], everything),
         acc=rates["acc"],
         aer=rates["aer"],
@@ -99,7 +98,7 @@ def compute_metrics(
         confusion=confusion,
         curves={
             CLASSES[k]: np.stack([np.arange(1, len(curve) + 1) / len(curve), curve], axis=1)
-            for k, curve in enumerate(curves)
+            for k, curve in enumerate(final_ap.curves)
             if len(curve)
         },
         images=tuple(
