@@ -1,0 +1,129 @@
+"""The internal data set on disk: COCO JSON per split and ``dataset.json``, written and read.
+
+Layout of a ROOT: ``dataset.json``, ``images/<file>``, ``annotations/{train,val,test}.json``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as rle
+
+from deepacc_d2.chromosomes import coco_categories
+from deepacc_d2.data.box_check import CleanBox
+from deepacc_d2.data.json_files import read_json
+from deepacc_d2.data.splits import SPLITS
+from deepacc_d2.errors import DataError
+
+HOW_TO_GET_DATA = (
+    "make one with `make data FORMAT=... SRC=... OUT=...`, or use DATA=synthetic, which needs none"
+)
+
+
+def coco_split(images: list[dict[str, Any]], boxes: list[list[CleanBox]]) -> dict[str, Any]:
+    """Returns one COCO split.
+
+    Args:
+        images: COCO image dicts with their ``id``, length n.
+        boxes: their boxes, length n.
+    """
+    annotations: list[dict[str, Any]] = []
+    for image, own in zip(images, boxes, strict=True):
+        for box in own:
+            left, top, right, bottom = box.xyxy
+            annotation: dict[str, Any] = {
+                "id": len(annotations) + 1,
+                "image_id": image["id"],
+                "category_id": box.index + 1,
+                "bbox": [left, top, right - left, bottom - top],
+                "area": _area(box),
+                "iscrowd": 0,
+            }
+            if box.segmentation:
+                annotation["segmentation"] = box.segmentation
+            annotations.append(annotation)
+    return {
+        "info": {"description": "DeepACC-D2 internal data set"},
+        "images": images,
+        "annotations": annotations,
+        "categories": coco_categories(),
+    }
+
+
+def load_dataset_info(root: str | Path) -> dict[str, Any]:
+    """Returns the content of ``ROOT/dataset.json``.
+
+    Raises:
+        DataError: there is no data set at ROOT, or the file is broken.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise DataError(f"data directory {root} does not exist: {HOW_TO_GET_DATA}")
+    if not any(root.iterdir()):
+        raise DataError(f"data directory {root} is empty: {HOW_TO_GET_DATA}")
+    if not (root / "dataset.json").is_file():
+        raise DataError(f"{root} holds no dataset.json, so no internal data set: {HOW_TO_GET_DATA}")
+    info = read_json(root / "dataset.json")
+    if not isinstance(info, dict):
+        raise DataError(f"{root / 'dataset.json'} must hold a JSON object: convert the data again")
+    return info
+
+
+def load_coco_split(root: str | Path, split: str) -> dict[str, Any]:
+    """Returns the COCO dict of one split, with keys images, annotations and categories.
+
+    Raises:
+        DataError: no data set at ROOT, an unknown split, or a broken file.
+    """
+    root = Path(root)
+    if split not in SPLITS:
+        raise DataError(f"unknown split {split!r}: expected one of {', '.join(SPLITS)}")
+    if not root.is_dir() or not any(root.iterdir()):
+        load_dataset_info(root)
+    path = root / "annotations" / f"{split}.json"
+    if not path.is_file():
+        raise DataError(f"{path} is missing: {HOW_TO_GET_DATA}")
+    coco = read_json(path)
+    keys = ("images", "annotations", "categories")
+    if not isinstance(coco, dict) or not all(isinstance(coco.get(key), list) for key in keys):
+        raise DataError(f"{path} is no COCO file: it must hold the lists {', '.join(keys)}")
+    return coco
+
+
+def fingerprint(root: str | Path) -> str:
+    """Returns the SHA-256 that names the content of a data set, hexadecimal.
+
+    Over the bytes of annotations/train.json, val.json and test.json, then, sorted by name, the
+    name and the SHA-256 of every file in images/. ``dataset.json`` itself and the reports do not
+    count, so the same conversion made twice has the same fingerprint.
+    """
+    root = Path(root)
+    digest = hashlib.sha256()
+    for split in SPLITS:
+        path = root / "annotations" / f"{split}.json"
+        digest.update(f"{split}\n".encode())
+        digest.update(path.read_bytes() if path.is_file() else b"")
+    for path in sorted((root / "images").rglob("*")):
+        if path.is_file():
+            digest.update(f"\n{path.relative_to(root / 'images').as_posix()}\n".encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _area(box: CleanBox) -> float:
+    """Returns the area in px: of the polygons or the RLE if there is one, else of the box."""
+    if isinstance(box.segmentation, list) and box.segmentation:
+        return float(sum(_shoelace(polygon) for polygon in box.segmentation))
+    if isinstance(box.segmentation, dict) and isinstance(box.segmentation.get("counts"), str):
+        return float(rle.area(box.segmentation))
+    left, top, right, bottom = box.xyxy
+    return (right - left) * (bottom - top)
+
+
+def _shoelace(polygon: list[float]) -> float:
+    points = np.asarray(polygon, dtype=np.float64).reshape(-1, 2)
+    x, y = points[:, 0], points[:, 1]
+    return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
