@@ -1,0 +1,149 @@
+"""Reading a data set in the internal format: COCO JSON splits into Detectron2 dataset dicts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from deepacc_d2.chromosomes import CLASSES, NUM_CLASSES
+from deepacc_d2.errors import DataError
+
+SPLITS = ("train", "val", "test")
+GET_DATA = (
+    "make one with `make data FORMAT=... SRC=... OUT=...` or use the synthetic set (DATA=synthetic)"
+)
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What ``dataset.json`` says of a data set.
+
+    ``pixel_mean`` and ``pixel_std`` are gray levels (0..255) over the training split.
+    """
+
+    root: Path
+    name: str
+    fingerprint: str
+    pixel_mean: float
+    pixel_std: float
+    counts: dict[str, int]
+
+
+def read_info(root: str | Path) -> DatasetInfo:
+    """Reads ``dataset.json`` of a data directory.
+
+    Raises:
+        DataError: the directory is missing, empty or not in the internal format.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise DataError(f"data directory {root} does not exist: {GET_DATA}")
+    path = root / "dataset.json"
+    if not path.is_file():
+        what = "is empty" if not any(root.iterdir()) else "has no dataset.json"
+        raise DataError(f"data directory {root} {what}: {GET_DATA}")
+    data = _read_json(path)
+    try:
+        return DatasetInfo(
+            root=root,
+            name=str(data["name"]),
+            fingerprint=str(data["fingerprint"]),
+            pixel_mean=float(np.mean(data["pixel_mean"])),
+            pixel_std=float(np.mean(data["pixel_std"])),
+            counts={split: int(data["counts"].get(split, 0)) for split in SPLITS},
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} lacks or garbles {error}: convert the data set again") from error
+
+
+def read_split(root: str | Path, split: str) -> dict[str, Any]:
+    """Reads one split's COCO JSON and checks that it has images and the 24 categories.
+
+    Raises:
+        DataError: the file is missing, cut short, empty or of other categories.
+    """
+    path = Path(root) / "annotations" / f"{split}.json"
+    if not path.is_file():
+        raise DataError(f"{path} does not exist: the data set has no {split} split; {GET_DATA}")
+    coco = _read_json(path)
+    absent = [key for key in ("images", "annotations", "categories") if key not in coco]
+    if absent:
+        raise DataError(f"{path} has no {absent[0]!r}: it is not a COCO file")
+    names = {int(c["id"]): str(c["name"]) for c in coco["categories"]}
+    expected = dict(enumerate(CLASSES, start=1))
+    if names != expected:
+        odd = sorted(set(names.items()) ^ set(expected.items()))[0]
+        raise DataError(f"{path}: category {odd} is not one of ids 1..24 in the order 1..22, X, Y")
+    if not coco["images"]:
+        raise DataError(f"{path} lists no image: {GET_DATA}")
+    return coco
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as JSON ({error}): convert it again") from error
+    if not isinstance(data, dict):
+        raise DataError(f"{path} is not a JSON object: convert the data set again")
+    return data
+
+
+def to_dicts(coco: dict[str, Any], root: str | Path) -> list[dict[str, Any]]:
+    """Turns a COCO split into compact Detectron2-like dicts, one an image.
+
+    Each has ``file_name`` (path), ``image_id``, ``height``, ``width`` (pixels), ``case_id``,
+    ``batch_id``, ``boxes`` float32 (G, 4) XYXY in pixels and ``classes`` int64 (G,), 0..23.
+    Arrays instead of Detectron2's list of annotation dicts make a worker's work, and what is
+    copied to it, several times smaller.
+
+    Raises:
+        DataError: an annotation names an unknown image or category.
+    """
+    images = Path(root) / "images"
+    rows: dict[int, list[tuple[list[float], int]]] = {int(i["id"]): [] for i in coco["images"]}
+    for annotation in coco["annotations"]:
+        image_id, category = int(annotation["image_id"]), int(annotation["category_id"])
+        if image_id not in rows or not 1 <= category <= NUM_CLASSES:
+            raise DataError(
+                f"annotation {annotation.get('id')} names image {image_id}, category {category}: "
+                "no such image, or a category outside 1..24"
+            )
+        rows[image_id].append((annotation["bbox"], category - 1))
+    dicts = []
+    for image in coco["images"]:
+        objects = rows[int(image["id"])]
+        boxes = np.array([box for box, _ in objects], dtype=np.float32).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        dicts.append(
+            {
+                "file_name": str(images / image["file_name"]),
+                "image_id": int(image["id"]),
+                "height": int(image["height"]),
+                "width": int(image["width"]),
+                "case_id": image.get("case_id"),
+                "batch_id": image.get("batch_id"),
+                "boxes": boxes,
+                "classes": np.array([c for _, c in objects], dtype=np.int64),
+            }
+        )
+    return dicts
+
+
+class ChromosomeDataset(torch.utils.data.Dataset):
+    """A map-style data set: dataset dicts passed through a mapper when they are asked for."""
+
+    def __init__(self, dicts: list[dict[str, Any]], mapper: Any) -> None:
+        self.dicts = dicts
+        self.mapper = mapper
+
+    def __len__(self) -> int:
+        return len(self.dicts)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.mapper(self.dicts[index])

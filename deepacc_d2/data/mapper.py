@@ -1,0 +1,82 @@
+"""From a dataset dict to the network's input: decode, augment, pack."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from detectron2.data import transforms as T
+from detectron2.structures import Boxes, Instances
+
+from deepacc_d2.errors import DataError
+
+
+def read_gray(path: str | Path) -> np.ndarray:
+    """Decodes an image file to gray levels, uint8 (H, W).
+
+    OpenCV decodes a JPEG straight to its luma channel, which is what a gray picture stored as
+    RGB holds; that skips two of three channels of work.
+
+    Raises:
+        DataError: the file is missing, empty or not an image.
+    """
+    data = Path(path)
+    try:
+        encoded = np.fromfile(data, dtype=np.uint8)
+    except OSError as error:
+        raise DataError(f"cannot read image {path}: {error.strerror or error}") from error
+    image = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE) if encoded.size else None
+    if image is None:
+        what = "is empty (0 bytes)" if not encoded.size else "is not a readable image"
+        raise DataError(f"image {path} {what}: run `make data-check` on its data set")
+    return image
+
+
+class MetaphaseMapper:
+    """Maps a dataset dict (see :func:`deepacc_d2.data.dataset.to_dicts`) to a network input.
+
+    The output has ``image``, a uint8 tensor (1, H', W') that the model normalizes on its device,
+    ``image_id``, ``file_name``, ``height`` and ``width`` of the original, and, in training,
+    ``instances`` with ``gt_boxes`` and ``gt_classes``. Boxes that augmentation leaves with a side
+    under one pixel are dropped.
+    """
+
+    def __init__(self, augmentations: Sequence[T.Augmentation], *, is_train: bool) -> None:
+        self.augmentations = T.AugmentationList(list(augmentations))
+        self.is_train = is_train
+
+    def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
+        """Decodes and augments one image.
+
+        Raises:
+            DataError: the image cannot be read, or its size is not the annotated one.
+        """
+        image = read_gray(item["file_name"])
+        if image.shape != (item["height"], item["width"]):
+            raise DataError(
+                f"image {item['file_name']} is {image.shape[1]}x{image.shape[0]} but annotated as "
+                f"{item['width']}x{item['height']}: run `make data-check` on its data set"
+            )
+        inputs = T.AugInput(image, boxes=item["boxes"])
+        self.augmentations(inputs)
+        # A flip is a negative stride, which torch cannot share.
+        pixels = np.ascontiguousarray(inputs.image)
+        output = {
+            "image": torch.from_numpy(pixels)[None],
+            "image_id": item["image_id"],
+            "file_name": item["file_name"],
+            "height": item["height"],
+            "width": item["width"],
+        }
+        if self.is_train:
+            instances = Instances(pixels.shape)
+            boxes = Boxes(torch.from_numpy(np.asarray(inputs.boxes, dtype=np.float32)))
+            boxes.clip(pixels.shape)
+            instances.gt_boxes = boxes
+            instances.gt_classes = torch.from_numpy(item["classes"])
+            output["instances"] = instances[boxes.nonempty(threshold=1.0)]
+        return output

@@ -1,0 +1,115 @@
+"""Detectors: Detectron2's meta-architectures for gray images, with top-1 detections beside.
+
+In testing each image's output is ``{"instances": Instances, "top1": Instances}``, both in pixels
+of the original image; ``top1`` holds one row per proposal (or anchor), before any NMS.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
+from detectron2.modeling.meta_arch.retinanet import RetinaNet
+from detectron2.modeling.postprocessing import detector_postprocess
+from detectron2.structures import Boxes, ImageList, Instances
+from torch import Tensor
+
+from deepacc_d2.modeling.predictor import top1_instances
+
+BatchedInputs = list[dict[str, Any]]
+BatchedOutputs = list[dict[str, Instances]]
+
+
+def _postprocess(
+    results: dict[str, list[Instances]], inputs: BatchedInputs, sizes: list[tuple[int, int]]
+) -> BatchedOutputs:
+    """Scales each kind of result from the network's input to the original image."""
+    outputs: BatchedOutputs = []
+    for index, (item, size) in enumerate(zip(inputs, sizes, strict=True)):
+        height, width = item.get("height", size[0]), item.get("width", size[1])
+        outputs.append(
+            {
+                kind: detector_postprocess(instances[index], height, width)
+                for kind, instances in results.items()
+            }
+        )
+    return outputs
+
+
+def _channels_last(images: ImageList) -> ImageList:
+    tensor = images.tensor.contiguous(memory_format=torch.channels_last)
+    return ImageList(tensor, images.image_sizes)
+
+
+@META_ARCH_REGISTRY.register()
+class ChromosomeRCNN(GeneralizedRCNN):
+    """Faster R-CNN over uint8 images, gray (1, H, W) or colour (3, H, W).
+
+    A gray image meets a three-channel trunk by broadcasting: ``pixel_mean`` has as many entries
+    as the trunk has input channels, so the image is expanded while it is normalized.
+    """
+
+    def preprocess_image(self, batched_inputs: BatchedInputs) -> ImageList:
+        """Normalizes, pads and batches the images, laid out channels-last."""
+        return _channels_last(super().preprocess_image(batched_inputs))
+
+    def inference(
+        self,
+        batched_inputs: BatchedInputs,
+        detected_instances: list[Instances] | None = None,
+        do_postprocess: bool = True,
+    ) -> BatchedOutputs | list[Instances]:
+        """Detects; see Detectron2's ``GeneralizedRCNN.inference`` for the arguments."""
+        if detected_instances is not None:
+            return super().inference(batched_inputs, detected_instances, do_postprocess)
+        images = self.preprocess_image(batched_inputs)
+        features = self.backbone(images.tensor)
+        proposals, _ = self.proposal_generator(images, features, None)
+        instances, others = self.roi_heads(images, features, proposals, None)
+        if not do_postprocess:
+            return instances
+        return _postprocess({"instances": instances, **others}, batched_inputs, images.image_sizes)
+
+
+@META_ARCH_REGISTRY.register()
+class ChromosomeRetinaNet(RetinaNet):
+    """RetinaNet (Lin et al. 2017) over uint8 images, with top-1 detections per anchor."""
+
+    def preprocess_image(self, batched_inputs: BatchedInputs) -> ImageList:
+        """Normalizes, pads and batches the images, laid out channels-last."""
+        return _channels_last(super().preprocess_image(batched_inputs))
+
+    def forward(self, batched_inputs: BatchedInputs) -> dict[str, Tensor] | BatchedOutputs:
+        """Returns losses in training, else detections of each image."""
+        if self.training:
+            return super().forward(batched_inputs)
+        images = self.preprocess_image(batched_inputs)
+        features = self.backbone(images.tensor)
+        predictions = self.head([features[f] for f in self.head_in_features])
+        logits, deltas = self._transpose_dense_predictions(predictions, [self.num_classes, 4])
+        anchors = self.anchor_generator([features[f] for f in self.head_in_features])
+        instances, top1 = [], []
+        for index, size in enumerate(images.image_sizes):
+            scores = [x[index].float().sigmoid() for x in logits]
+            offsets = [x[index].float() for x in deltas]
+            instances.append(self.inference_single_image(anchors, scores, offsets, size))
+            top1.append(self._top1(anchors, scores, offsets, size))
+        return _postprocess(
+            {"instances": instances, "top1": top1}, batched_inputs, images.image_sizes
+        )
+
+    def _top1(
+        self,
+        anchors: list[Boxes],
+        scores: list[Tensor],
+        deltas: list[Tensor],
+        image_size: tuple[int, int],
+    ) -> Instances:
+        best, classes = torch.cat(scores).max(dim=1)
+        count = min(len(best), self.test_topk_candidates)
+        top, rows = best.topk(count)
+        boxes = self.box2box_transform.apply_deltas(
+            torch.cat(deltas)[rows], Boxes.cat(anchors).tensor[rows]
+        )
+        return top1_instances(boxes, top, classes[rows], image_size, self.test_score_thresh)

@@ -1,0 +1,117 @@
+"""Reading checkpoints: ours for evaluation, and any of Detectron2's to start training from."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from deepacc_lightning.config import check_trusted
+from detectron2.checkpoint import DetectionCheckpointer
+from torch import nn
+
+from deepacc_d2.chromosomes import NUM_CLASSES
+from deepacc_d2.errors import ConfigError, DataError, UserError
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Reads a checkpoint that our training wrote, without running any code of it.
+
+    Raises:
+        DataError: no such file, cut short, or not one of ours.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"checkpoint {path} does not exist: pass CKPT=<run>/checkpoints/best.ckpt")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError, OSError) as error:
+        reason = str(error).strip().splitlines()[0][:120] if str(error) else type(error).__name__
+        raise DataError(f"checkpoint {path} is damaged or not a checkpoint ({reason})") from error
+    if not isinstance(content, dict) or not {"model", "deepacc_config"} <= content.keys():
+        raise DataError(f"checkpoint {path} was not written by this project: no deepacc_config")
+    if not content["deepacc_config"]:
+        raise DataError(f"checkpoint {path} holds no config to build its model from")
+    return content
+
+
+def build_from_checkpoint(content: dict[str, Any], path: str | Path) -> nn.Module:
+    """Builds the model that a checkpoint describes and gives it its weights.
+
+    Raises:
+        ConfigError: the config would call something other than a model part.
+        DataError: weights and config do not belong together, or it has other classes.
+    """
+    node = content["deepacc_config"]["model"]
+    check_trusted(node)
+    check_num_classes(node, path)
+    model: nn.Module = hydra.utils.instantiate(node)
+    try:
+        model.load_state_dict(content["model"])
+    except RuntimeError as error:
+        first = str(error).strip().splitlines()
+        raise DataError(
+            f"checkpoint {path} holds weights of another model: {first[min(1, len(first) - 1)].strip()}"
+        ) from error
+    return model
+
+
+def check_num_classes(node: Any, path: str | Path) -> None:
+    """Refuses a model node with other than 24 classes anywhere.
+
+    Raises:
+        DataError: names the count found.
+    """
+    if isinstance(node, dict):
+        count = node.get("num_classes", NUM_CLASSES)
+        if count != NUM_CLASSES:
+            raise DataError(
+                f"checkpoint {path} is of a model with {count} classes, not {NUM_CLASSES}"
+            )
+        for value in node.values():
+            check_num_classes(value, path)
+
+
+def load_initial_weights(model: nn.Module, path: str) -> list[str]:
+    """Loads what fits of a checkpoint into a model: ours, or Detectron2's ``.pkl``/``.pth``.
+
+    Detectron2's checkpointer matches names (MSRA's and torchvision's too), resolves its hub's
+    ``detectron2://`` addresses and skips what has another shape.
+
+    Returns:
+        One line for each weight of the model that was not loaded, with the reason.
+
+    Raises:
+        DataError: the file cannot be had or read.
+        ConfigError: nothing in it fits the model.
+    """
+    checkpointer = DetectionCheckpointer(model)
+    logging.getLogger("fvcore.common.checkpoint").setLevel(logging.ERROR)
+    logging.getLogger("detectron2.checkpoint.c2_model_loading").setLevel(logging.ERROR)
+    try:
+        local = checkpointer.path_manager.get_local_path(path)
+        if not Path(local).is_file():
+            raise FileNotFoundError(path)
+        data = checkpointer._load_file(local)
+        incompatible = checkpointer._load_model(data)
+    except UserError:
+        raise
+    except FileNotFoundError as error:
+        raise DataError(f"init_weights {path} does not exist") from error
+    except Exception as error:  # downloads and unpickling fail in many ways
+        raise DataError(
+            f"init_weights {path} cannot be loaded ({type(error).__name__}: {error}): download it "
+            "and pass init_weights=/path/to/file, or init_weights=null for random weights"
+        ) from error
+    total = set(model.state_dict())
+    missing = [key for key in incompatible.missing_keys if key in total]
+    shapes = [
+        f"{key}: shape {a} in the file, {b} here" for key, a, b in incompatible.incorrect_shapes
+    ]
+    if len(missing) + len(shapes) >= len(total):
+        raise ConfigError(f"init_weights {path} has no weight that fits this model")
+    return [f"{key}: not in the file" for key in missing] + shapes

@@ -1,0 +1,61 @@
+"""Learning rates: the rule for the batch size and the course over training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fvcore.common.param_scheduler import ParamScheduler
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from deepacc_d2.errors import ConfigError
+
+
+def scaled_lr(lr: float, batch_size: int, reference_batch_size: int | None) -> float:
+    """Scales a learning rate in proportion to the effective batch (Goyal et al. 2017).
+
+    Args:
+        lr: the rate meant for ``reference_batch_size`` images a step.
+        batch_size: images a step over all devices and accumulated batches.
+        reference_batch_size: null leaves the rate as it is.
+    """
+    return lr if reference_batch_size is None else lr * batch_size / reference_batch_size
+
+
+def warmup_factor(step: int, *, warmup_steps: int, start: float) -> float:
+    """Linear warm-up: ``start`` at step 0, one from ``warmup_steps`` on."""
+    if step >= warmup_steps:
+        return 1.0
+    return start + (1.0 - start) * step / warmup_steps
+
+
+def make_schedule(
+    optimizer: Optimizer,
+    course: ParamScheduler,
+    *,
+    total_steps: int,
+    warmup_steps: int,
+    warmup_start: float,
+) -> LambdaLR:
+    """Makes the per-step schedule: ``course`` over the whole training times a linear warm-up.
+
+    Args:
+        optimizer: its rates are the peaks.
+        course: an fvcore scheduler, a function of the fraction of training done.
+        total_steps: optimizer steps of the whole training.
+        warmup_steps: steps of warm-up; cut to a fifth of a training that is very short.
+        warmup_start: factor at the first step.
+
+    Raises:
+        ConfigError: no step to schedule.
+    """
+    if total_steps < 1:
+        raise ConfigError(f"training has {total_steps} steps: raise trainer.max_epochs or add data")
+    warmup = min(warmup_steps, max(1, total_steps // 5))
+
+    def factor(step: int) -> float:
+        where = min(step / total_steps, 1.0 - 1e-9)
+        return float(course(where)) * warmup_factor(step, warmup_steps=warmup, start=warmup_start)
+
+    rate: Callable[[int], float] = factor
+    return LambdaLR(optimizer, rate)

@@ -1,0 +1,234 @@
+"""``make train``: composes the config, trains, tests the best checkpoint and says where all lies."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytorch_lightning as pl
+import torch
+from deepacc_lightning.callbacks import Throughput, format_duration
+from deepacc_lightning.checkpoint import load_initial_weights, read_checkpoint
+from deepacc_lightning.config import config_dir, instantiate_all, register_resolvers, to_plain
+from deepacc_lightning.datamodule import ChromosomeDataModule
+from deepacc_lightning.module import DetectionModule
+from deepacc_lightning.run_info import describe_run, device_name, make_run_dir, write_json
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from deepacc_d2.data.dataset import DatasetInfo
+from deepacc_d2.errors import ConfigError, UserError
+from deepacc_d2.evaluation.report import format_table, write_report
+
+register_resolvers()
+
+
+def quiet() -> None:
+    """Silences notes of libraries that a user can do nothing about; warnings of ours stay."""
+    os.environ.setdefault("WANDB_SILENT", "true")
+    for name in ("pytorch_lightning", "lightning", "wandb", "torch.fx"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"(torch|detectron2|pytorch_lightning|wandb)\b.*")
+
+
+def check_accelerator(accelerator: str) -> None:
+    """Checks that a GPU that is asked for exists.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise ConfigError(
+            f"trainer.accelerator={accelerator} asks for a GPU but torch finds none: "
+            "use trainer.accelerator=auto, or install a driver and a CUDA build of torch"
+        )
+
+
+def build_datamodule(cfg: DictConfig) -> ChromosomeDataModule:
+    """Builds the data module of a training config, and the data set where it is a made one."""
+    datamodule = ChromosomeDataModule(
+        root=cfg.data.root,
+        train_augmentations=[instantiate(node) for node in cfg.scale.train_augmentations],
+        test_augmentations=[instantiate(node) for node in cfg.scale.test_augmentations],
+        batch_size=cfg.scale.batch_size,
+        test_batch_size=cfg.scale.test_batch_size,
+        num_workers=cfg.scale.num_workers,
+        seed=cfg.seed,
+        generate=instantiate(cfg.data.generate),
+        max_val_images=cfg.data.max_val_images,
+    )
+    datamodule.prepare_data()
+    return datamodule
+
+
+def build_model(cfg: DictConfig) -> nn.Module:
+    """Builds the detector, laid out channels-last, with its initial weights."""
+    model: nn.Module = instantiate(cfg.model)
+    if cfg.init_weights:
+        not_loaded = load_initial_weights(model, cfg.init_weights)
+        print(f"weights from {cfg.init_weights}; {len(not_loaded)} not loaded", flush=True)
+        for line in not_loaded:
+            print(f"  {line}")
+    return model.to(memory_format=torch.channels_last)
+
+
+def build_module(cfg: DictConfig, model: nn.Module, config: dict[str, Any]) -> DetectionModule:
+    """Wraps a detector for training as ``cfg.optim`` says."""
+    return DetectionModule(
+        model,
+        optimizer=instantiate(cfg.optim.optimizer),
+        course=instantiate(cfg.optim.course),
+        warmup_steps=cfg.optim.warmup_steps,
+        warmup_start=cfg.optim.warmup_start,
+        reference_batch_size=cfg.optim.reference_batch_size,
+        weight_decay_norm=cfg.optim.weight_decay_norm,
+        config=config,
+    )
+
+
+def fill_in_data(cfg: DictConfig, info: DatasetInfo) -> None:
+    """Puts the training split's gray statistics into the config unless the user set them."""
+    if cfg.pixel_mean is None:
+        cfg.pixel_mean = info.pixel_mean
+    if cfg.pixel_std is None:
+        cfg.pixel_std = info.pixel_std
+
+
+def run(cfg: DictConfig) -> dict[str, float]:
+    """Trains and tests as the config says.
+
+    Returns:
+        The summary metrics of the test split, or of the last validation where ``test=false``.
+
+    Raises:
+        UserError: bad input, an absent GPU, a training that diverged.
+        KeyboardInterrupt: after an interrupted training has been saved.
+    """
+    quiet()
+    check_accelerator(cfg.trainer.accelerator)
+    out = make_run_dir(cfg.out)
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    datamodule = build_datamodule(cfg)
+    info = datamodule.info()
+    fill_in_data(cfg, info)
+    config = to_plain(cfg)
+    model = build_model(cfg)
+    module = build_module(cfg, model, config)
+    loggers = instantiate_all(cfg.logger)
+    callbacks = instantiate_all(cfg.callbacks)
+    trainer: pl.Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers)
+
+    (out / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
+    facts = describe_run(
+        preset=cfg.preset,
+        scale=cfg.scale.name,
+        seed=cfg.seed,
+        data={"name": info.name, "root": str(info.root), "fingerprint": info.fingerprint},
+        parameters=sum(p.numel() for p in model.parameters()),
+    )
+    write_json(out / "run.json", facts)
+    if trainer.is_global_zero:
+        for logger in loggers:
+            logger.log_hyperparams(
+                {**config, "git": facts["git"], "data_fingerprint": info.fingerprint}
+            )
+        print(
+            f"{cfg.preset} at scale {cfg.scale.name} on {info.name}: {info.counts['train']} training, "
+            f"{info.counts['val']} validation, {info.counts['test']} test images -> {out}",
+            flush=True,
+        )
+    began = time.monotonic()
+    try:
+        fit(trainer, module, datamodule)
+        facts.update(training_facts(trainer, module, time.monotonic() - began))
+        write_json(out / "run.json", facts)
+        return finish(trainer, module, datamodule, out) if cfg.test else plain_metrics(trainer)
+    finally:
+        if any(type(logger).__name__ == "WandbLogger" for logger in loggers):
+            import wandb
+
+            # Without it a Hydra multirun would log its next job into this run.
+            wandb.finish()
+
+
+def fit(trainer: pl.Trainer, module: DetectionModule, datamodule: ChromosomeDataModule) -> None:
+    """Runs ``trainer.fit``; Lightning turns Ctrl-C into an exit of its own, which we turn back.
+
+    Raises:
+        KeyboardInterrupt: training was interrupted; its last checkpoint is on disk.
+    """
+    try:
+        trainer.fit(module, datamodule=datamodule)
+    except SystemExit as error:
+        if trainer.interrupted:
+            raise KeyboardInterrupt from error
+        raise
+
+
+def training_facts(trainer: pl.Trainer, module: DetectionModule, seconds: float) -> dict[str, Any]:
+    """Returns what a finished training cost."""
+    throughput = next((c for c in trainer.callbacks if isinstance(c, Throughput)), None)
+    return {
+        "device": device_name(module.device),
+        "steps": trainer.global_step,
+        "epochs": trainer.current_epoch,
+        "fit_seconds": round(seconds, 1),
+        "train_seconds": round(throughput.seconds, 1) if throughput else None,
+        "train_images": throughput.images if throughput else None,
+    }
+
+
+def plain_metrics(trainer: pl.Trainer) -> dict[str, float]:
+    """Returns the last logged metrics as floats."""
+    return {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+
+def finish(
+    trainer: pl.Trainer, module: DetectionModule, datamodule: ChromosomeDataModule, out: Path
+) -> dict[str, float]:
+    """Tests the best checkpoint, writes the report and prints where everything lies."""
+    best = Path(trainer.checkpoint_callback.best_model_path or "")  # type: ignore[union-attr]
+    if best.is_file():
+        module.model.load_state_dict(read_checkpoint(best)["model"])
+    trainer.test(module, datamodule=datamodule, verbose=False)
+    assert module.evaluator is not None and module.metrics is not None
+    if trainer.is_global_zero:
+        paths = write_report(
+            out / "test",
+            datamodule.coco("test"),
+            module.evaluator.predictions,
+            module.metrics,
+            datamodule.root / "images",
+        )
+        print(format_table(module.metrics))
+        print(f"best checkpoint  {best}\nrun directory    {out}")
+        print("\n".join(f"report           {path}" for path in paths), flush=True)
+    return {f"test/{k}": float(v) for k, v in module.metrics.summary().items()}
+
+
+@hydra.main(version_base="1.3", config_path=config_dir(), config_name="train")
+def main(cfg: DictConfig) -> None:
+    """Entry point; exits 2 on bad input and 130 on Ctrl-C, with one line each."""
+    began = time.monotonic()
+    try:
+        run(cfg)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        last = Path(cfg.out) / "checkpoints" / "last.ckpt"
+        kept = f"; checkpoint kept in {last}" if last.is_file() else ""
+        print(f"interrupted{kept}", file=sys.stderr)
+        sys.exit(130)
+    print(f"done in {format_duration(time.monotonic() - began)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
