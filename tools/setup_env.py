@@ -104,8 +104,9 @@ def pip(python: str | Path, *arguments: str, what: str) -> None:
     command = [str(python), "-m", "pip", *arguments, "--disable-pip-version-check", "--no-input"]
     if not sys.stdout.isatty():
         command.append("--quiet")
-    status = subprocess.run(command, cwd=ROOT, check=False).returncode
-    if status:
+    # setuptools warns that an editable install may shadow a folder here; it is the same folder.
+    env = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    if subprocess.run(command, cwd=ROOT, env=env, check=False).returncode:
         fail(f"pip could not install {what} (its message is above); mend that and run make again")
 
 
@@ -126,6 +127,14 @@ def install_detectron2(python: str | Path, site_packages: Path) -> None:
     """
     options = ("--only-binary=:all:", "--python-version", "3.10", "--upgrade")
     install_locked(python, "detectron2.lock", *options, "--target", str(site_packages))
+
+
+def install_locks(python: str | Path, site_packages: Path) -> None:
+    """Install all three locks; where a release is there already, pip leaves it alone."""
+    install_locked(python, "bootstrap.lock")
+    # Source distributions are built with the tools just installed, not with unchecked newer ones.
+    install_locked(python, "project.lock", "--no-build-isolation")
+    install_detectron2(python, site_packages)
 
 
 def install_project(python: str | Path) -> None:
@@ -189,34 +198,45 @@ def is_current(have: Stamp | None, wanted: Stamp) -> bool:
 def update(venv: Path, have: Stamp | None, wanted: Stamp) -> None:
     """Install what differs between the stamps `have` (None: everything) and `wanted`."""
     start = time.monotonic()
+    shown = venv.relative_to(ROOT) if venv.is_relative_to(ROOT) else venv
     python = venv / "bin" / "python"
     done: Stamp = {"python": python_version(), **wanted}
     if have is None or have.get("lock") != wanted["lock"]:
         (venv / STAMP).unlink(missing_ok=True)  # incomplete from here on
     if have is None:
         print(
-            f"Making {venv} with Python {python_version()}: {len(wanted_names(wanted))} pinned "
+            f"Making {shown} with Python {python_version()}: {len(wanted_names(wanted))} pinned "
             "packages, several GB, mostly PyTorch. This happens once.",
             flush=True,
         )
         create(venv)
-    if have is None or have.get("lock") != wanted["lock"]:
-        if have is not None:
-            print(f"The lock changed: updating {venv}.", flush=True)
+        install_locks(python, site_packages_of(venv))
+    elif have.get("lock") != wanted["lock"]:
+        print(f"The lock changed: updating {shown}.", flush=True)
+        try:
             remove_dropped(python, have, wanted)
-        install_locked(python, "bootstrap.lock")
-        install_locked(python, "project.lock", "--no-build-isolation")
-        install_detectron2(python, site_packages_of(venv))
-        write_stamp(venv, {**done, "project": None})
+            install_locks(python, site_packages_of(venv))
+        except SystemExit:
+            # Offline, say: pip downloads and checks all files before it replaces any. What is
+            # there still works, so the next run updates it instead of starting over.
+            if is_whole(site_packages_of(venv)):
+                write_stamp(venv, {**have, "lock": None})
+            raise
+    write_stamp(venv, {**done, "project": None})
     install_project(python)
     write_stamp(venv, done)
-    print(f"{venv} is ready ({time.monotonic() - start:.0f} s).", flush=True)
+    print(f"{shown} is ready ({time.monotonic() - start:.0f} s).", flush=True)
 
 
 def wanted_names(stamp: Stamp) -> list[str]:
     """The distributions that a stamp lists."""
     names = stamp.get("packages")
     return [str(name) for name in names] if isinstance(names, list) else []
+
+
+def is_whole(site_packages: Path) -> bool:
+    """Whether no package was left half-installed: pip writes INSTALLER after a package's files."""
+    return all((info / "INSTALLER").is_file() for info in site_packages.glob("*.dist-info"))
 
 
 def remove_dropped(python: Path, have: Stamp, wanted: Stamp) -> None:
