@@ -129,9 +129,9 @@ def _draw_boxes(
         (_MISSED, gt.boxes[j], CLASSES[gt.classes[j]])
         for j in np.setdiff1d(np.arange(len(gt)), matched)
     ]
-    for kind in _STYLES:
-        for box in (item for item in drawn if item[0] == kind):
-            _draw_box(axes, *box)
+    for box in sorted(drawn, key=lambda item: list(_STYLES).index(item[0])):
+        _draw_box(axes, *box)
+    _zoom(axes, [box for _, box, _ in drawn])
     return {kind: sum(item[0] == kind for item in drawn) for kind in _STYLES}
 
 
@@ -142,11 +142,23 @@ def _draw_box(axes: Axes, kind: str, box: np.ndarray, label: str) -> None:
     axes.annotate(
         label,
         (x0, y0),
-        xytext=(0, 1),
+        xytext=(0, 1.5),
         textcoords="offset points",
         va="bottom",
         fontsize=8 if kind == _RIGHT else 11,
         fontweight="normal" if kind == _RIGHT else "bold",
         color=style["edgecolor"],
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.4},
+        zorder=3 if kind == _RIGHT else 4,
         annotation_clip=False,
     )
+
+
+def _zoom(axes: Axes, boxes: Sequence[np.ndarray], margin: float = 18.0) -> None:
+    """Shows the part of the image that has boxes, with a margin in pixels."""
+    if not boxes:
+        return
+    corners = np.stack(boxes)
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    axes.set_xlim(max(left, corners[:, 0].min() - margin), min(right, corners[:, 2].max() + margin))
+    axes.set_ylim(min(bottom, corners[:, 3].max() + margin), max(top, corners[:, 1].min() - margin))

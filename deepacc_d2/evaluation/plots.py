@@ -38,7 +38,7 @@ def plot_confusion(metrics: Metrics) -> Figure:
     figure = Figure(figsize=(13, 12), layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(percent, cmap="Blues", vmin=0, vmax=100)
-    figure.colorbar(image, ax=axes, shrink=0.7, pad=0.09, label="% of row")
+    figure.colorbar(image, ax=axes, shrink=0.6, pad=0.02, label="% of row (· below 1 %)")
     for row, column in np.argwhere(counts > 0):
         value = percent[row, column]
         text = f"{value:.0f}" if value >= 1 else "·"
