@@ -38,7 +38,8 @@ def clean_boxes(
     seen: set[tuple[int, tuple[float, float, float, float]]] = set()
     for box in boxes:
         try:
-            index = class_index(box.label)
+            # -1 is a tool's "no class" and must never be read as a dash before class 1
+            index = class_index(box.label if box.label.strip()[:1] != "-" else "none")
         except UnknownClassError:
             issues.append(Issue(Defect.UNKNOWN_CLASS, name, f"class {box.label!r}"))
             continue

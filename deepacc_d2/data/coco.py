@@ -96,20 +96,22 @@ def load_coco_split(root: str | Path, split: str) -> dict[str, Any]:
 def fingerprint(root: str | Path) -> str:
     """Returns the SHA-256 that names the content of a data set, hexadecimal.
 
-    Over the bytes of annotations/train.json, val.json and test.json, then, sorted by name, the
-    name and the SHA-256 of every file in images/. ``dataset.json`` itself and the reports do not
-    count, so the same conversion made twice has the same fingerprint.
+    Over a line ``<file name> <SHA-256 of the file>`` for each image, in the order of the train,
+    val and test annotations, then over the bytes of these three files. ``dataset.json`` and the
+    reports do not count, so the same conversion made twice has the same fingerprint.
+
+    Raises:
+        DataError: an annotation file is missing or broken.
     """
     root = Path(root)
     digest = hashlib.sha256()
     for split in SPLITS:
-        path = root / "annotations" / f"{split}.json"
-        digest.update(f"{split}\n".encode())
-        digest.update(path.read_bytes() if path.is_file() else b"")
-    for path in sorted((root / "images").rglob("*")):
-        if path.is_file():
-            digest.update(f"\n{path.relative_to(root / 'images').as_posix()}\n".encode())
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
+        for image in load_coco_split(root, split)["images"]:
+            path = root / "images" / image["file_name"]
+            data = path.read_bytes() if path.is_file() else b""
+            digest.update(f"{image['file_name']} {hashlib.sha256(data).hexdigest()}\n".encode())
+    for split in SPLITS:
+        digest.update((root / "annotations" / f"{split}.json").read_bytes())
     return digest.hexdigest()
 
 

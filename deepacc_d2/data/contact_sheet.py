@@ -50,7 +50,7 @@ def draw_boxes(
     corners = np.rint(np.asarray(boxes, dtype=np.float64).reshape(-1, 4) * scale).astype(int)
     for (left, top, right, bottom), index in zip(corners.tolist(), classes, strict=True):
         color = GROUP_COLORS[GROUP_OF[CLASSES[index]]]
-        cv2.rectangle(canvas, (left, top), (right - 1, bottom - 1), color, 1, cv2.LINE_AA)
+        cv2.rectangle(canvas, (left, top), (right - 1, bottom - 1), color, 1)
     # labels after all boxes, so that no line crosses a label
     taken: list[tuple[int, int]] = []
     for box, index in zip(corners.tolist(), classes, strict=True):

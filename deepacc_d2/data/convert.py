@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,6 +23,7 @@ from deepacc_d2.data.formats import READERS, Defect, Effect, ImageRecord, Issue,
 from deepacc_d2.data.formats.record import progress
 from deepacc_d2.data.image_check import ImageFacts, gray_statistics, inspect_image
 from deepacc_d2.data.json_files import write_json
+from deepacc_d2.data.output_dir import check_target, whole_directory
 from deepacc_d2.data.report import build_report, report_text, write_report
 from deepacc_d2.data.splits import (
     SPLITS,
@@ -112,32 +112,6 @@ def convert(
         "counts": {name: sum(s.split == name for s in samples) for name in SPLITS},
     }
     return _write(out, samples, issues, info, overwrite=overwrite)
-
-
-def check_target(out: Path, src: Path, *, overwrite: bool) -> None:
-    """Refuses an OUT that would lose data or cannot be written.
-
-    Raises:
-        ConfigError: OUT is there already, is no data set of ours, overlaps SRC, or is read-only.
-    """
-    resolved, source = out.resolve(), src.resolve()
-    if resolved == source or resolved in source.parents or source in resolved.parents:
-        raise ConfigError(f"OUT {out} and SRC {src} overlap: choose an OUT outside the source")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        if not overwrite:
-            raise ConfigError(f"OUT {out} exists: choose another, or add --overwrite to replace it")
-        if not (out / "dataset.json").is_file():
-            raise ConfigError(
-                f"OUT {out} is no converted data set, so --overwrite spares it: choose another"
-            )
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out.parent):
-            pass
-    except OSError as error:
-        raise ConfigError(
-            f"cannot write to {out.parent} ({error.strerror}): choose another OUT"
-        ) from None
 
 
 def _check_samples(source: Source, issues: list[Issue]) -> list[Sample]:
@@ -265,28 +239,22 @@ def _write(
     *,
     overwrite: bool,
 ) -> dict[str, Any]:
-    temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        (temporary / "images").mkdir()
+    with whole_directory(out, overwrite=overwrite) as root:
+        (root / "images").mkdir()
         for sample in progress(samples, desc="copy"):
-            shutil.copyfile(sample.record.path, temporary / "images" / sample.file_name)
+            shutil.copyfile(sample.record.path, root / "images" / sample.file_name)
         for split in SPLITS:
             own = _numbered(samples, split)
             coco = coco_split(
                 [_coco_image(sample, number) for number, sample in own],
                 [sample.boxes for _, sample in own],
             )
-            write_json(temporary / "annotations" / f"{split}.json", coco)
-        info["fingerprint"] = fingerprint(temporary)
-        report = build_report(temporary, info, issues)
-        write_report(temporary, report)
-        write_contact_sheet(temporary)
-        write_json(temporary / "dataset.json", info, indent=2)
-        temporary.chmod(0o755)
-        _take_place(temporary, out, overwrite=overwrite)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+            write_json(root / "annotations" / f"{split}.json", coco)
+        info["fingerprint"] = fingerprint(root)
+        report = build_report(root, info, issues)
+        write_report(root, report)
+        write_contact_sheet(root)
+        write_json(root / "dataset.json", info, indent=2)
     return report
 
 
@@ -306,21 +274,6 @@ def _coco_image(sample: Sample, number: int) -> dict[str, Any]:
         "sha256": sample.facts.sha256,
         **sample.record.extra,
     }
-
-
-def _take_place(temporary: Path, out: Path, *, overwrite: bool) -> None:
-    """Renames the finished directory to OUT; an old data set goes only after that succeeded."""
-    if not overwrite or not out.exists():
-        temporary.rename(out)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.old.", dir=out.parent))
-    out.rename(old)
-    try:
-        temporary.rename(out)
-    except BaseException:
-        old.rename(out)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def main(argv: list[str] | None = None) -> int:

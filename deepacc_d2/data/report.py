@@ -11,7 +11,7 @@ from tabulate import tabulate
 
 from deepacc_d2.chromosomes import CLASSES, GROUP_OF, denver_order
 from deepacc_d2.data.coco import load_coco_split
-from deepacc_d2.data.formats import Defect, Issue
+from deepacc_d2.data.formats import Defect, Effect, Issue
 from deepacc_d2.data.json_files import write_json
 from deepacc_d2.data.splits import SPLITS
 
@@ -79,7 +79,9 @@ def build_report(root: str | Path, info: dict[str, Any], issues: list[Issue]) ->
         for defect in Defect
         if defect in by_defect
     }
-    return {"dataset": info, **summarize(root), "defects": defects}
+    skipped = {issue.name for issue in issues if issue.defect.effect is Effect.IMAGE_SKIPPED}
+    images = {"used": sum(info["counts"].values()), "skipped": len(skipped)}
+    return {"dataset": info, "images": images, **summarize(root), "defects": defects}
 
 
 def split_table(summary: dict[str, Any], fmt: str = "simple") -> str:
@@ -137,6 +139,7 @@ def report_text(report: dict[str, Any], fmt: str = "simple") -> str:
         f"gray mean {info['pixel_mean'][0]:.2f}, std {info['pixel_std'][0]:.2f} "
         f"({info['pixel_statistics']})",
         f"fingerprint: {info['fingerprint']}",
+        "images: {used} used, {skipped} missing or skipped".format(**report["images"]),
     ]
     joint = "\n\n" if mark else "\n"
     return (

@@ -36,8 +36,8 @@ def read_coco(src: Path, options: ReadOptions) -> Source:
     """Reads ``annotations/*.json``, ``*.json`` or ``<split>/*.json`` and the images they name.
 
     A file whose name or folder says train, val or test (``instances_train2017.json``,
-    ``valid/_annotations.coco.json``) gives the official split. The case of an image is its field
-    ``case_id``, else found by ``case_regex`` or parent folder.
+    ``valid/_annotations.coco.json``) gives the official split. The case of an image is found by
+    ``case_regex`` if given, else its field ``case_id``, else its parent folder.
 
     Raises:
         DataError: no COCO file under the source.
@@ -48,7 +48,7 @@ def read_coco(src: Path, options: ReadOptions) -> Source:
     found = _Images(src)
     broken: list[Issue] = []
     recognized = 0
-    by_field = 0
+    by_name: list[ImageRecord] = []
     by_path: dict[Path, ImageRecord] = {}
     for path in files:
         try:
@@ -65,8 +65,11 @@ def read_coco(src: Path, options: ReadOptions) -> Source:
             source.issues += issues
             if record is None:
                 continue
-            by_field += "case_id" in record.extra
-            record.case_id = record.extra.pop("case_id", None) or record.case_id
+            field = record.extra.pop("case_id", None)
+            if field is None or options.case_regex is not None:
+                by_name.append(record)
+            else:
+                record.case_id = field
             record.split = split
             earlier = by_path.get(record.path)
             if earlier is None:
@@ -86,8 +89,9 @@ def read_coco(src: Path, options: ReadOptions) -> Source:
     source.issues += [
         Issue(Defect.NO_ANNOTATION, relative_name(p, src)) for p in found.paths if p not in used
     ]
-    rule = settle_cases(options, source.records)
-    source.case_rule = "by the field case_id" if by_field == len(source.records) else rule
+    rules = [] if len(by_name) == len(source.records) else ["by the field case_id"]
+    rules += [settle_cases(options, by_name)] if by_name else []
+    source.case_rule = ", else ".join(rules)
     return source
 
 

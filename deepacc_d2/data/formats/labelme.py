@@ -15,6 +15,7 @@ from deepacc_d2.data.formats.record import (
     ReadOptions,
     Source,
     case_rule,
+    files_under,
     image_files,
     progress,
     relative_name,
@@ -33,7 +34,7 @@ def read_labelme(src: Path, options: ReadOptions) -> Source:
     Raises:
         DataError: no JSON file under the source.
     """
-    files = sorted(src.rglob("*.json"))
+    files = files_under(src, "*.json")
     if not files:
         raise DataError(
             f"no LabelMe file (*.json) under {src}: expected <split>_labelme/<patient>/*.json"

@@ -230,8 +230,24 @@ def relative_name(path: Path, src: Path) -> str:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Returns all image files under a folder, sorted by path."""
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    """Returns all image files under a folder, sorted by path, without hidden ones."""
+    return [path for path in files_under(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
+
+
+def files_under(folder: Path, pattern: str = "*") -> list[Path]:
+    """Returns the files under a folder that match, sorted by path.
+
+    Hidden files and folders do not count: ``._name.jpg`` and ``__MACOSX`` come with archives that
+    were packed on a Mac, and hold no image.
+    """
+    return sorted(
+        path
+        for path in folder.rglob(pattern)
+        if path.is_file()
+        and not any(
+            part.startswith(".") or part == "__MACOSX" for part in path.relative_to(folder).parts
+        )
+    )
 
 
 def progress(items: Iterable[Any], *, desc: str, total: int | None = None) -> Iterable[Any]:

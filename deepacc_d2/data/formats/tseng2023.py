@@ -18,6 +18,7 @@ from deepacc_d2.data.formats.record import (
     Issue,
     ReadOptions,
     Source,
+    files_under,
     image_files,
     progress,
     relative_name,
@@ -65,7 +66,7 @@ def read_tseng2023(src: Path, options: ReadOptions) -> Source:
                 "24_chromosomes_object/annotations, as published"
             )
     images = {path.stem: path for path in image_files(root / "JEPG")}
-    xmls = {path.stem: path for path in (root / "annotations").glob("*.xml")}
+    xmls = {path.stem: path for path in files_under(root / "annotations", "*.xml")}
     lists = _lists(src if (src / "train.txt").is_file() else root.parent)
     listed = {stem: split for split in lists for stem in lists[split]}
     twice = set(lists.get("train", [])) & set(lists.get("test", []))

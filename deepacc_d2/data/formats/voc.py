@@ -17,6 +17,7 @@ from deepacc_d2.data.formats.record import (
     ReadOptions,
     Source,
     case_rule,
+    files_under,
     image_files,
     progress,
     relative_name,
@@ -118,7 +119,7 @@ def read_voc(src: Path, options: ReadOptions) -> Source:
         DataError: no XML file under the source.
     """
     xml_root = _first_folder(src, _XML_FOLDERS) or src
-    xmls = sorted(xml_root.rglob("*.xml"))
+    xmls = files_under(xml_root, "*.xml")
     if not xmls:
         raise DataError(
             f"no VOC annotation (*.xml) under {xml_root}: expected Annotations/ and JPEGImages/"

@@ -21,6 +21,7 @@ from deepacc_d2.data.formats.record import (
     ReadOptions,
     Source,
     case_rule,
+    files_under,
     image_files,
     progress,
     relative_name,
@@ -204,7 +205,7 @@ def _size(path: Path) -> tuple[int, int] | None:
 def _find_orphans(source: Source, src: Path, images: list[Path]) -> None:
     """Notes label files without an image."""
     stems = {path.stem for path in images}
-    for path in sorted(src.rglob("*.txt")):
+    for path in files_under(src, "*.txt"):
         name = relative_name(path, src)
         if "labels" in name.split("/")[:-1] and path.stem not in {*stems, "classes"}:
             source.issues.append(Issue(Defect.MISSING_IMAGE, name, "label file without an image"))

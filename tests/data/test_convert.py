@@ -1,0 +1,315 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from deepacc_d2.chromosomes import coco_categories
+from deepacc_d2.data import convert as convert_module
+from deepacc_d2.data.coco import fingerprint, load_coco_split, load_dataset_info
+from deepacc_d2.data.convert import convert, main
+from deepacc_d2.data.splits import SPLITS
+from deepacc_d2.data.validate import validate
+from deepacc_d2.errors import ConfigError, DataError, UserError, run_cli
+
+JPEG = "24_chromosomes_object/JEPG"
+XML = "24_chromosomes_object/annotations"
+
+
+def found(report, key):
+    entry = report["defects"].get(key, {"found": []})
+    return [Path(issue["name"]).name for issue in entry["found"]]
+
+
+def names_by_split(root):
+    return {s: [i["file_name"] for i in load_coco_split(root, s)["images"]] for s in SPLITS}
+
+
+def test_layout_and_content(tseng_source, tmp_path):
+    out = tmp_path / "new" / "set"
+    report = convert("tseng2023", tseng_source.root, out)
+    assert sorted(p.name for p in out.iterdir()) == [
+        "annotations",
+        "contact_sheet.png",
+        "dataset.json",
+        "images",
+        "report.json",
+        "report.md",
+    ]
+    info = load_dataset_info(out)
+    assert info["counts"] == {"train": 12, "val": 4, "test": 4}
+    assert info["fingerprint"] == fingerprint(out)
+    assert info["split"]["method"] == "case"
+    assert report["defects"] == {}
+    names = names_by_split(out)
+    cases = {s: {name[:6] for name in own} for s, own in names.items()}
+    assert sum(map(len, cases.values())) == 10
+    for name in sum(names.values(), []):
+        assert (out / "images" / name).read_bytes() == (tseng_source.root / JPEG / name).read_bytes()
+    image = load_coco_split(out, "train")["images"][0]
+    assert (image["width"], image["height"], image["batch_id"]) == (64, 48, None)
+    assert image["case_id"] == image["file_name"][:6]
+    assert validate(out)[0].check.key == "odd_count"
+
+
+def test_gray_statistics_are_those_of_the_train_images(tseng_source, tmp_path):
+    cv2 = pytest.importorskip("cv2")
+    out = tmp_path / "out"
+    convert("tseng2023", tseng_source.root, out)
+    info = load_dataset_info(out)
+    pixels = np.stack(
+        [cv2.imread(str(out / "images" / n), 0) for n in names_by_split(out)["train"]]
+    )
+    assert info["pixel_mean"][0] == pytest.approx(pixels.mean(), abs=1e-3)
+    assert info["pixel_std"][0] == pytest.approx(pixels.std(), abs=1e-3)
+
+
+def test_pycocotools_loads_and_scores_it(tseng_source, tmp_path):
+    convert("tseng2023", tseng_source.root, tmp_path / "out")
+    coco = COCO(str(tmp_path / "out" / "annotations" / "train.json"))
+    assert coco.loadCats(coco.getCatIds()) == coco_categories()
+    truth = coco.loadAnns(coco.getAnnIds())
+    assert len(truth) == 36
+    keys = ("image_id", "category_id", "bbox")
+    results = coco.loadRes([{**{k: a[k] for k in keys}, "score": 0.9} for a in truth])
+    evaluation = COCOeval(coco, results, "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    assert evaluation.stats[0] == pytest.approx(1.0)
+
+
+def test_repeats_to_the_byte_and_ignores_the_lists_by_default(tseng_source, tmp_path):
+    first = convert("tseng2023", tseng_source.root, tmp_path / "a")["dataset"]["fingerprint"]
+    (tseng_source.root / "test.txt").write_text("")
+    again = convert("tseng2023", tseng_source.root, tmp_path / "b")
+    assert again["dataset"]["fingerprint"] == first
+    assert len(found(again, "unlisted")) == 6
+    other = convert("tseng2023", tseng_source.root, tmp_path / "c", seed=1)
+    assert other["dataset"]["fingerprint"] != first
+
+
+def test_own_output_can_be_read_back_as_coco(tseng_source, tmp_path):
+    convert("tseng2023", tseng_source.root, tmp_path / "a")
+    report = convert("coco", tmp_path / "a", tmp_path / "b", split="official")
+    assert report["defects"] == {}
+    assert names_by_split(tmp_path / "a") == names_by_split(tmp_path / "b")
+    for split in SPLITS:
+        a, b = (load_coco_split(tmp_path / x, split)["annotations"] for x in "ab")
+        assert a == b
+
+
+def test_every_image_defect_skips_that_image_and_is_told(tseng_source, tmp_path):
+    root = tseng_source.root
+    (root / JPEG / "1050001.jpg").write_bytes(b"")
+    cut = root / JPEG / "1050002.jpg"
+    cut.write_bytes(cut.read_bytes()[:-400])
+    tseng_source.voc(f"{XML}/1050011.xml", size=(48, 64))
+    tseng_source.voc(f"{XML}/1050012.xml", [("A9", (1, 2, 9, 9)), ("A1", (5, 5, 5, 9))])
+    tseng_source.text(f"{XML}/1050021.xml", "<annotation><size>")
+    shutil.copy(root / JPEG / "1050091.jpg", root / JPEG / "1050092.jpg")
+    (root / JPEG / "1050032.jpg").unlink()
+    boxes = [("A1", (-1, 0, 9, 9)), ("A1", (70, 0, 90, 9)), ("Y", (60, 40, 90, 44))]
+    tseng_source.voc(f"{XML}/1050041.xml", boxes)
+    report = convert("tseng2023", root, tmp_path / "out")
+    assert {key: found(report, key) for key in report["defects"]} == {
+        "bad_image": ["1050001.jpg", "1050002.jpg"],
+        "size_mismatch": ["1050011.jpg"],
+        "unknown_class": ["1050012.jpg"],
+        "box_no_area": ["1050012.jpg"],
+        "no_boxes": ["1050012.jpg"],
+        "bad_annotation": ["1050021.xml"],
+        "duplicate_image": ["1050092.jpg"],
+        "missing_image": ["1050032"],
+        "box_clamped": ["1050041.jpg"],
+        "box_outside": ["1050041.jpg"],
+        "box_cut": ["1050041.jpg"],
+    }
+    assert sum(load_dataset_info(tmp_path / "out")["counts"].values()) == 20 - 7
+    assert report["images"] == {"used": 13, "skipped": 7}
+    assert not [f for f in validate(tmp_path / "out") if f.check.fatal]
+
+
+def test_official_split_keeps_the_test_list(tseng_source, tmp_path):
+    root = tseng_source.root
+    stems = [line.strip() for line in (root / "test.txt").open()]
+    tseng_source.tseng(["1060001"])  # in no list
+    shutil.copy(root / JPEG / "1050071.jpg", root / JPEG / "1050001.jpg")  # test image in train
+    with (root / "test.txt").open("a") as file:
+        file.write("1050011\n")  # in train.txt too; its case stays in train with 1050012
+    report = convert("tseng2023", root, tmp_path / "out", split="official")
+    names = names_by_split(tmp_path / "out")
+    assert sorted(names["test"]) == sorted(f"{s}.jpg" for s in [*stems, "1050011"])
+    assert (len(names["train"]), len(names["val"])) == (9, 3)
+    assert found(report, "in_two_splits") == ["1050001.jpg"]
+    assert found(report, "listed_twice") == ["1050011.jpg"]
+    assert found(report, "not_in_split") == ["1060001.jpg"]
+    assert [i["name"] for i in report["defects"]["case_in_two_splits"]["found"]] == ["case 105001"]
+    assert not [f for f in validate(tmp_path / "out") if f.check.fatal]
+
+
+def test_official_split_without_lists_is_refused(source, tmp_path):
+    source.image("a.png")
+    source.voc("a.xml")
+    with pytest.raises(DataError, match="no official train list: use --split case"):
+        convert("voc", source.root, tmp_path / "out", split="official")
+
+
+def test_same_file_names_in_folders_stay_apart(source, tmp_path):
+    for patient in range(5):
+        source.image(f"p{patient}/1.png")
+        source.voc(f"p{patient}/1.xml")
+    convert("voc", source.root, tmp_path / "out")
+    names = sum(names_by_split(tmp_path / "out").values(), [])
+    assert sorted(names) == [f"p{n}__1.png" for n in range(5)]
+
+
+@pytest.mark.parametrize("fmt", ["yolo", "labelme"])
+def test_other_formats_end_in_a_sound_set(source, tmp_path, fmt):
+    source.text("data.yaml", "names: ['1', '2', '3']\n")
+    for number in range(6):
+        source.image(f"images/p{number}/{number}.png")
+        source.text(f"labels/p{number}/{number}.txt", "2 0.5 0.5 0.25 0.5\n")
+        points = [[24, 12], [40, 12], [40, 36], [24, 36]]
+        shapes = [{"label": "3", "points": points}, {"label": "-1", "points": points}]
+        value = {"imagePath": f"{number}.png", "imageWidth": 64, "imageHeight": 48}
+        source.json(f"images/p{number}/{number}.json", {**value, "shapes": shapes})
+    report = convert(fmt, source.root, tmp_path / "out")
+    assert len(found(report, "unknown_class")) == (6 if fmt == "labelme" else 0)
+    assert not [f for f in validate(tmp_path / "out") if f.check.fatal]
+    annotations = load_coco_split(tmp_path / "out", "train")["annotations"]
+    assert [a["category_id"] for a in annotations] == [3] * len(annotations)
+    assert annotations[0]["bbox"] == pytest.approx([24, 12, 16, 24])
+    assert ("segmentation" in annotations[0]) == (fmt == "labelme")
+    cases = {i["case_id"] for i in load_coco_split(tmp_path / "out", "train")["images"]}
+    assert cases < {f"p{n}" for n in range(6)}
+
+
+def test_strict_stops_at_a_defect_and_leaves_nothing(tseng_source, tmp_path):
+    tseng_source.voc(f"{XML}/1050041.xml", [("A1", (-1, 0, 9, 9))])
+    message = r"--strict: .*1050041.jpg: box \(-1, 0, 9, 9\) of A1 sticks out by 1 px"
+    with pytest.raises(DataError, match=message):
+        convert("tseng2023", tseng_source.root, tmp_path / "out", strict=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["src"]
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [("nucleus", r"unknown class names everywhere .*'nucleus'.*expected 1\.\.22"), ("A1", None)],
+)
+def test_nothing_usable_is_one_clear_line(source, tmp_path, label, message):
+    for stem in ("1050001", "1050011"):
+        source.image(f"{JPEG}/{stem}.jpg")
+        box = (1, 2, 9, 9) if message else (70, 2, 90, 9)
+        source.voc(f"{XML}/{stem}.xml", [(label, box)])
+    with pytest.raises(DataError, match=message or "no usable image in .*outside") as caught:
+        convert("tseng2023", source.root, tmp_path / "out")
+    assert "\n" not in str(caught.value)
+
+
+def test_empty_source_is_refused(source, tmp_path):
+    for folder in (JPEG, XML):
+        (source.root / folder).mkdir(parents=True)
+    with pytest.raises(DataError, match="no image found under .*in the format tseng2023"):
+        convert("tseng2023", source.root, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fmt": "pascal"}, "unknown FORMAT 'pascal': expected one of tseng2023, voc, coco"),
+        ({"split": "random"}, "unknown split 'random': expected case or official"),
+        ({"ratios": "3"}, "expected train:val:test such as 3:1:1"),
+        ({"src": "nowhere"}, "source directory .*nowhere does not exist"),
+        ({"out": "src/inside"}, "overlap: choose an OUT outside"),
+        ({"out": "."}, "overlap: choose an OUT outside"),
+        ({"out": "file/out"}, "cannot write to .*choose another OUT"),
+        ({"out": "full"}, "exists: choose another, or add --overwrite"),
+        ({"out": "full", "overwrite": True}, "no converted data set, so --overwrite spares it"),
+    ],
+)
+def test_bad_options_are_refused(tseng_source, tmp_path, options, message):
+    (tmp_path / "file").touch()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").touch()
+    values = {"fmt": "tseng2023", "src": "src", "out": "out", **options}
+    fmt, src, out = values.pop("fmt"), values.pop("src"), values.pop("out")
+    with pytest.raises(UserError, match=message):
+        convert(fmt, tmp_path / src, tmp_path / out, **values)
+    assert (tmp_path / "full" / "thesis.tex").exists()
+    assert not (tmp_path / "out").exists()
+
+
+def test_overwrite_replaces_a_data_set_whole(tseng_source, tmp_path):
+    out = tmp_path / "out"
+    convert("tseng2023", tseng_source.root, out)
+    (out / "images" / "old.jpg").touch()
+    with pytest.raises(ConfigError, match="--overwrite"):
+        convert("tseng2023", tseng_source.root, out)
+    convert("tseng2023", tseng_source.root, out, overwrite=True)
+    assert not (out / "images" / "old.jpg").exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "src"]
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError("disk full")])
+def test_interrupted_conversion_leaves_nothing_and_spares_the_old_set(
+    tseng_source, tmp_path, monkeypatch, stop
+):
+    out = tmp_path / "out"
+    convert("tseng2023", tseng_source.root, out)
+    before = fingerprint(out)
+
+    def fail(*_: object) -> None:
+        raise stop
+
+    monkeypatch.setattr(convert_module, "write_contact_sheet", fail)
+    expected = KeyboardInterrupt if stop is KeyboardInterrupt else ConfigError
+    with pytest.raises(expected, match=None if expected is KeyboardInterrupt else "disk full"):
+        convert("tseng2023", tseng_source.root, out, overwrite=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "src"]
+    assert fingerprint(out) == before
+
+
+def test_command_line_prints_the_report(tseng_source, tmp_path, capsys):
+    out = tmp_path / "out"
+    arguments = ["--format", "tseng2023", "--src", str(tseng_source.root), "--out", str(out)]
+    assert main([*arguments, "--ratios", "8:1:1"]) == 0
+    printed = capsys.readouterr().out
+    for text in ("ratios 8:1:1", "no defects", f"written to {out}", "class"):
+        assert text in printed
+    assert json.loads((out / "dataset.json").read_text())["counts"]["train"] == 16
+
+
+def test_command_line_error_is_one_line_and_status_2(tmp_path, capsys):
+    arguments = ["--format", "voc", "--src", str(tmp_path / "none"), "--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as caught:
+        run_cli(lambda: main(arguments))
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: source directory")
+    assert error.count("\n") == 1
+
+
+def test_module_runs_as_a_program(tseng_source, tmp_path):
+    arguments = ["--format", "tseng2023", "--src", str(tseng_source.root)]
+    command = [sys.executable, "-m", "deepacc_d2.data.convert", *arguments]
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path / "out")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Boxes per class" in done.stdout
+
+
+@pytest.mark.skipif("DEEPACC_TSENG2023" not in os.environ, reason="DEEPACC_TSENG2023 is not set")
+def test_published_images_become_a_sound_set(tmp_path):
+    report = convert("tseng2023", os.environ["DEEPACC_TSENG2023"], tmp_path / "out")
+    assert report["splits"]["train"]["images"] > 0
+    assert validate(tmp_path / "out") == []
