@@ -204,8 +204,8 @@ def _size(path: Path) -> tuple[int, int] | None:
 
 def _find_orphans(source: Source, src: Path, images: list[Path]) -> None:
     """Notes label files without an image."""
-    stems = {path.stem for path in images}
+    stems = {path.stem for path in images} | {"classes"}
     for path in files_under(src, "*.txt"):
         name = relative_name(path, src)
-        if "labels" in name.split("/")[:-1] and path.stem not in {*stems, "classes"}:
+        if "labels" in name.split("/")[:-1] and path.stem not in stems:
             source.issues.append(Issue(Defect.MISSING_IMAGE, name, "label file without an image"))
