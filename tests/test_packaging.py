@@ -12,6 +12,7 @@ from types import ModuleType
 
 import pytest
 import yaml
+from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -180,8 +181,9 @@ def test_train_passes_every_variable() -> None:
         *("CKPT=/c/last.ckpt", "ARGS=trainer.max_steps=5 'model.x=[1, 2]'"),
     )
     assert command == (
-        ".venv/bin/python -m deepacc_lightning.train experiment=sep data=synthetic data.root=/d "
-        "scale=paper seed=3 out=/o ckpt_path=/c/last.ckpt trainer.max_steps=5 'model.x=[1, 2]'"
+        ".venv/bin/python -m deepacc_lightning.train experiment=sep scale=paper seed=3 "
+        "data=synthetic data.root=/d out=/o ckpt_path=/c/last.ckpt trainer.max_steps=5 "
+        "'model.x=[1, 2]'"
     )
 
 
@@ -191,6 +193,17 @@ def test_evaluate_passes_the_checkpoint_first_and_relative_paths_as_absolute() -
         f".venv/bin/python -m deepacc_lightning.evaluate ckpt={ROOT}/best.ckpt data=coco "
         f"data.root={ROOT}/data/mine out={ROOT}/out"
     )
+
+
+@pytest.mark.parametrize("target", ["train", "evaluate"])
+def test_hydra_knows_what_the_variables_become(tools: dict[str, ModuleType], target: str) -> None:
+    variables = {"EXP": "sep", "DATA": "coco", "DATA_DIR": "/a b", "SCALE": "paper", "SEED": "7"}
+    variables |= {"CKPT": "/c/epoch=1.ckpt", "OUT": "/o"}
+    overrides = tools["launch"].compose(target, variables)[2:]
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = compose(target, overrides)
+    assert (config.data.root, config.out, config.seed) == ("/a b", "/o", 7)
+    assert config["ckpt_path" if target == "train" else "ckpt"] == "/c/epoch=1.ckpt"
 
 
 def test_data_targets() -> None:

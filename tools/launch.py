@@ -69,15 +69,13 @@ def data_overrides(variables: Variables, root: Path) -> list[str]:
     return overrides
 
 
-def model_overrides(variables: Variables, root: Path) -> list[str]:
-    """Hydra overrides common to every target that runs a model; what is unset is left to Hydra."""
-    overrides = []
-    if variables.get("EXP"):
-        overrides.append(f"experiment={variables['EXP']}")
+def model_overrides(variables: Variables, root: Path, keys: Mapping[str, str]) -> list[str]:
+    """Hydra overrides of a target that runs a model; what is unset is left to Hydra.
+
+    `keys` maps the variables that hold plain values to the target's configuration keys.
+    """
+    overrides = [f"{key}={variables[name]}" for name, key in keys.items() if variables.get(name)]
     overrides += data_overrides(variables, root)
-    overrides += [
-        f"{name.lower()}={variables[name]}" for name in ("SCALE", "SEED") if variables.get(name)
-    ]
     if variables.get("OUT"):
         overrides.append(f"out={hydra_value(absolute(variables['OUT']))}")
     return overrides
@@ -85,17 +83,24 @@ def model_overrides(variables: Variables, root: Path) -> list[str]:
 
 def train(variables: Variables, root: Path) -> list[str]:
     """Arguments of `make train`."""
-    arguments = ["-m", "deepacc_lightning.train", *model_overrides(variables, root)]
+    keys = {"EXP": "experiment", "SCALE": "scale", "SEED": "seed"}
+    overrides = model_overrides(variables, root, keys)
+    arguments = ["-m", "deepacc_lightning.train", *overrides]
     if variables.get("CKPT"):
         arguments.append(f"ckpt_path={hydra_value(absolute(variables['CKPT']))}")
     return arguments
 
 
 def evaluate(variables: Variables, root: Path) -> list[str]:
-    """Arguments of `make evaluate`."""
+    """Arguments of `make evaluate`.
+
+    The checkpoint knows its experiment and scale: EXP and SCALE only say what it has to be.
+    """
     require(variables, "evaluate", "CKPT=runs/baseline/checkpoints/best.ckpt", "CKPT")
     checkpoint = f"ckpt={hydra_value(absolute(variables['CKPT']))}"
-    return ["-m", "deepacc_lightning.evaluate", checkpoint, *model_overrides(variables, root)]
+    keys = {"EXP": "preset", "SCALE": "scale_name", "SEED": "seed"}
+    overrides = model_overrides(variables, root, keys)
+    return ["-m", "deepacc_lightning.evaluate", checkpoint, *overrides]
 
 
 def data(variables: Variables, root: Path) -> list[str]:
