@@ -53,10 +53,9 @@ def build_from_checkpoint(content: dict[str, Any], path: str | Path) -> nn.Modul
     try:
         model.load_state_dict(content["model"])
     except RuntimeError as error:
-        first = str(error).strip().splitlines()
-        raise DataError(
-            f"checkpoint {path} holds weights of another model: {first[min(1, len(first) - 1)].strip()}"
-        ) from error
+        lines = str(error).strip().splitlines()
+        detail = lines[min(1, len(lines) - 1)].strip()[:200]
+        raise DataError(f"checkpoint {path} holds weights of another model: {detail}") from error
     return model
 
 

@@ -1,4 +1,4 @@
-"""Hydra on top of Detectron2: resolvers for derived numbers, and building what a config describes."""
+"""Hydra on top of Detectron2: resolvers for derived numbers, and building what nodes describe."""
 
 from __future__ import annotations
 

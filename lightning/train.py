@@ -1,10 +1,9 @@
-"""``make train``: composes the config, trains, tests the best checkpoint and says where all lies."""
+"""``make train``: composes the config, trains, tests the best checkpoint, says where all lies."""
 
 from __future__ import annotations
 
 import logging
 import os
-import sys
 import time
 import warnings
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytorch_lightning as pl
 import torch
 from deepacc_lightning.callbacks import Throughput, format_duration
 from deepacc_lightning.checkpoint import load_initial_weights, read_checkpoint
+from deepacc_lightning.cli import check_accelerator, fail, interrupted, run_entry_point
 from deepacc_lightning.config import config_dir, instantiate_all, register_resolvers, to_plain
 from deepacc_lightning.datamodule import ChromosomeDataModule
 from deepacc_lightning.module import DetectionModule
@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from deepacc_d2.data.dataset import DatasetInfo
-from deepacc_d2.errors import ConfigError, UserError
+from deepacc_d2.errors import DataError, UserError
 from deepacc_d2.evaluation.report import format_table, write_report
 
 register_resolvers()
@@ -36,19 +36,6 @@ def quiet() -> None:
     for name in ("pytorch_lightning", "lightning", "wandb", "torch.fx"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"(torch|detectron2|pytorch_lightning|wandb)\b.*")
-
-
-def check_accelerator(accelerator: str) -> None:
-    """Checks that a GPU that is asked for exists.
-
-    Raises:
-        ConfigError: it does not.
-    """
-    if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
-        raise ConfigError(
-            f"trainer.accelerator={accelerator} asks for a GPU but torch finds none: "
-            "use trainer.accelerator=auto, or install a driver and a CUDA build of torch"
-        )
 
 
 def build_datamodule(cfg: DictConfig) -> ChromosomeDataModule:
@@ -117,6 +104,8 @@ def run(cfg: DictConfig) -> dict[str, float]:
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     datamodule = build_datamodule(cfg)
     info = datamodule.info()
+    if cfg.ckpt_path:
+        check_resumable(cfg)
     fill_in_data(cfg, info)
     config = to_plain(cfg)
     model = build_model(cfg)
@@ -140,13 +129,13 @@ def run(cfg: DictConfig) -> dict[str, float]:
                 {**config, "git": facts["git"], "data_fingerprint": info.fingerprint}
             )
         print(
-            f"{cfg.preset} at scale {cfg.scale.name} on {info.name}: {info.counts['train']} training, "
-            f"{info.counts['val']} validation, {info.counts['test']} test images -> {out}",
+            f"{cfg.preset} at scale {cfg.scale.name} on {info.name}: {info.counts['train']} "
+            f"training, {info.counts['val']} validation, {info.counts['test']} test -> {out}",
             flush=True,
         )
     began = time.monotonic()
     try:
-        fit(trainer, module, datamodule)
+        fit(trainer, module, datamodule, cfg.ckpt_path)
         facts.update(training_facts(trainer, module, time.monotonic() - began))
         write_json(out / "run.json", facts)
         return finish(trainer, module, datamodule, out) if cfg.test else plain_metrics(trainer)
@@ -158,14 +147,40 @@ def run(cfg: DictConfig) -> dict[str, float]:
             wandb.finish()
 
 
-def fit(trainer: pl.Trainer, module: DetectionModule, datamodule: ChromosomeDataModule) -> None:
+def check_resumable(cfg: DictConfig) -> None:
+    """Checks that a checkpoint to continue from is of the same preset and scale.
+
+    Raises:
+        DataError: it is not, or it cannot be read.
+    """
+    config = read_checkpoint(cfg.ckpt_path)["deepacc_config"]
+    found, wanted = (config["preset"], config["scale"]["name"]), (cfg.preset, cfg.scale.name)
+    if found != wanted:
+        raise DataError(
+            f"checkpoint {cfg.ckpt_path} is of {'/'.join(found)}, this run of {'/'.join(wanted)}: "
+            "pass the same EXP and SCALE, or only its weights by init_weights="
+        )
+
+
+def fit(
+    trainer: pl.Trainer,
+    module: DetectionModule,
+    datamodule: ChromosomeDataModule,
+    ckpt_path: str | None,
+) -> None:
     """Runs ``trainer.fit``; Lightning turns Ctrl-C into an exit of its own, which we turn back.
+
+    Args:
+        trainer: the trainer.
+        module: what to train.
+        datamodule: on what.
+        ckpt_path: a checkpoint to continue from, with its optimizer and schedule, or null.
 
     Raises:
         KeyboardInterrupt: training was interrupted; its last checkpoint is on disk.
     """
     try:
-        trainer.fit(module, datamodule=datamodule)
+        trainer.fit(module, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)
     except SystemExit as error:
         if trainer.interrupted:
             raise KeyboardInterrupt from error
@@ -198,7 +213,8 @@ def finish(
     if best.is_file():
         module.model.load_state_dict(read_checkpoint(best)["model"])
     trainer.test(module, datamodule=datamodule, verbose=False)
-    assert module.evaluator is not None and module.metrics is not None
+    assert module.evaluator is not None
+    assert module.metrics is not None
     if trainer.is_global_zero:
         paths = write_report(
             out / "test",
@@ -220,15 +236,11 @@ def main(cfg: DictConfig) -> None:
     try:
         run(cfg)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        fail(error)
     except KeyboardInterrupt:
-        last = Path(cfg.out) / "checkpoints" / "last.ckpt"
-        kept = f"; checkpoint kept in {last}" if last.is_file() else ""
-        print(f"interrupted{kept}", file=sys.stderr)
-        sys.exit(130)
+        interrupted(Path(cfg.out) / "checkpoints" / "last.ckpt")
     print(f"done in {format_duration(time.monotonic() - began)}", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    run_entry_point("train", main)

@@ -1,0 +1,87 @@
+"""What the command-line entry points share: checked overrides, one-line errors, exit statuses."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from deepacc_lightning.config import config_dir, register_resolvers
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf.errors import OmegaConfBaseException
+
+from deepacc_d2.errors import ConfigError, UserError
+
+
+def check_overrides(config_name: str, overrides: list[str]) -> None:
+    """Composes the config once, so that a misspelt choice or key is told in one line.
+
+    Raises:
+        ConfigError: names the choice and what exists, or the key.
+    """
+    register_resolvers()
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(config_dir(), version_base="1.3"):
+            compose(config_name, overrides=overrides, return_hydra_config=True)
+    except MissingConfigException as error:
+        choice = error.missing_cfg_file or ""
+        if isinstance(choice, str) and error.options:
+            group, _, name = choice.rpartition("/")
+            exist = ", ".join(sorted(error.options))
+            raise ConfigError(f"unknown {group} {name!r}: there is {exist}") from error
+        raise ConfigError(one_line(error)) from error
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(one_line(error)) from error
+
+
+def one_line(error: BaseException) -> str:
+    """Joins a message of several lines, with its cause where that says more."""
+    text = " ".join(str(error).split())
+    cause = error.__cause__
+    if cause is not None and str(cause) not in text:
+        text += " (" + " ".join(str(cause).split("\n")[0].split()) + ")"
+    return text
+
+
+def check_accelerator(accelerator: str, key: str = "trainer.accelerator") -> None:
+    """Checks that a GPU that is asked for exists.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise ConfigError(
+            f"{key}={accelerator} asks for a GPU but torch finds none: use {key}=auto, or install "
+            "a driver and a CUDA build of torch"
+        )
+
+
+def run_entry_point(config_name: str, main: Callable[[], None]) -> None:
+    """Runs a Hydra ``main`` with its command line checked first.
+
+    Exits 2 with one line on bad input. A multirun composes its jobs itself and is not checked.
+    """
+    arguments = sys.argv[1:]
+    if not any(argument.startswith("-") for argument in arguments):
+        try:
+            check_overrides(config_name, arguments)
+        except UserError as error:
+            fail(error)
+    main()
+
+
+def fail(error: UserError) -> None:
+    """Prints an error as one line and exits 2."""
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(2)
+
+
+def interrupted(checkpoint: Path | None = None) -> None:
+    """Says that Ctrl-C ended the run, and where its checkpoint is; exits 130."""
+    kept = f"; checkpoint kept in {checkpoint}" if checkpoint and checkpoint.is_file() else ""
+    print(f"interrupted{kept}", file=sys.stderr)
+    sys.exit(130)

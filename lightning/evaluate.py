@@ -1,0 +1,121 @@
+"""``make evaluate``: a checkpoint on one split of a data set, with the full report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytorch_lightning as pl
+import torch
+from deepacc_lightning.callbacks import ProgressBar
+from deepacc_lightning.checkpoint import build_from_checkpoint, read_checkpoint
+from deepacc_lightning.cli import check_accelerator, fail, interrupted, run_entry_point
+from deepacc_lightning.config import check_trusted, config_dir, register_resolvers
+from deepacc_lightning.datamodule import ChromosomeDataModule
+from deepacc_lightning.module import DetectionModule
+from deepacc_lightning.run_info import describe_run, make_run_dir, write_json
+from deepacc_lightning.train import quiet
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from deepacc_d2.errors import ConfigError, UserError
+from deepacc_d2.evaluation.report import format_table, write_report
+
+register_resolvers()
+
+AUGMENTATIONS = ("deepacc_d2.data.transforms.", "detectron2.data.transforms.")
+
+
+def check_expected(config: dict[str, Any], cfg: DictConfig) -> None:
+    """Refuses a checkpoint of another preset or scale than the user names.
+
+    Raises:
+        ConfigError: says which one it is.
+    """
+    for key, found in (("preset", config["preset"]), ("scale_name", config["scale"]["name"])):
+        if cfg[key] is not None and cfg[key] != found:
+            what = key.removesuffix("_name")
+            raise ConfigError(
+                f"checkpoint {cfg.ckpt} is of {what} {found!r}, not {cfg[key]!r}: leave it out or "
+                "pass another CKPT"
+            )
+
+
+def run(cfg: DictConfig) -> dict[str, float]:
+    """Evaluates as the config says and writes the report.
+
+    Returns:
+        The summary metrics, in percent.
+
+    Raises:
+        UserError: a bad checkpoint, data set or output directory.
+    """
+    quiet()
+    check_accelerator(cfg.accelerator, "accelerator")
+    content = read_checkpoint(cfg.ckpt)
+    config = content["deepacc_config"]
+    check_expected(config, cfg)
+    model = build_from_checkpoint(content, cfg.ckpt).to(memory_format=torch.channels_last)
+    nodes = config["scale"]["test_augmentations"]
+    check_trusted(nodes, extra=AUGMENTATIONS)
+    datamodule = ChromosomeDataModule(
+        root=cfg.data.root,
+        test_augmentations=[instantiate(node) for node in nodes],
+        test_batch_size=cfg.batch_size,
+        num_workers=cfg.num_workers,
+        test_split=cfg.split,
+        generate=instantiate(cfg.data.generate),
+    )
+    datamodule.prepare_data()
+    info = datamodule.info()
+    datamodule.coco("test")
+    out = make_run_dir(Path(cfg.out).resolve())
+    trainer = pl.Trainer(
+        accelerator=cfg.accelerator,
+        devices=cfg.devices,
+        precision=cfg.precision or config["trainer"]["precision"],
+        logger=False,
+        callbacks=[ProgressBar(refresh_rate=5)],
+        use_distributed_sampler=False,
+        enable_model_summary=False,
+    )
+    module = DetectionModule(model)
+    trainer.test(module, datamodule=datamodule, verbose=False)
+    assert module.evaluator is not None
+    assert module.metrics is not None
+    if trainer.is_global_zero:
+        paths = write_report(
+            out,
+            datamodule.coco("test"),
+            module.evaluator.predictions,
+            module.metrics,
+            datamodule.root / "images",
+        )
+        facts = describe_run(
+            checkpoint=str(cfg.ckpt),
+            preset=config["preset"],
+            scale=config["scale"]["name"],
+            split=cfg.split,
+            data={"name": info.name, "root": str(info.root), "fingerprint": info.fingerprint},
+        )
+        write_json(out / "evaluation.json", facts)
+        print(f"{config['preset']} checkpoint {cfg.ckpt} on {cfg.split} of {info.name}")
+        print(format_table(module.metrics))
+        print("\n".join(f"report  {path}" for path in paths), flush=True)
+    return {k: float(v) for k, v in module.metrics.summary().items()}
+
+
+@hydra.main(version_base="1.3", config_path=config_dir(), config_name="evaluate")
+def main(cfg: DictConfig) -> None:
+    """Entry point; exits 2 on bad input and 130 on Ctrl-C, with one line each."""
+    try:
+        run(cfg)
+    except UserError as error:
+        fail(error)
+    except KeyboardInterrupt:
+        interrupted()
+
+
+if __name__ == "__main__":
+    run_entry_point("evaluate", main)
