@@ -7,6 +7,7 @@ import dataclasses
 
 from deepacc_d2.data.synthetic.config import SyntheticConfig
 from deepacc_d2.data.synthetic.dataset import DEFAULT_SPLITS, write_dataset
+from deepacc_d2.data.synthetic.preview import write_preview
 from deepacc_d2.errors import run_cli
 
 
@@ -17,7 +18,10 @@ def _parser() -> argparse.ArgumentParser:
         description="Draw a data set of synthetic G-banded metaphases.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--out", required=True, help="folder to make")
+    target = parser.add_mutually_exclusive_group(required=True)
+    target.add_argument("--out", help="folder to make")
+    target.add_argument("--preview", metavar="PNG", help="only draw six spreads into one picture")
+    parser.add_argument("--truth", action="store_true", help="preview: draw the ground truth too")
     for split, count in DEFAULT_SPLITS.items():
         parser.add_argument(f"--{split}", type=int, default=count, help=f"{split} images")
     for field in dataclasses.fields(SyntheticConfig):
@@ -35,12 +39,18 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    """Writes the data set and prints where it lies."""
+    """Writes the data set or the preview and prints where it lies."""
     options = vars(_parser().parse_args())
     out, workers = options.pop("out"), options.pop("workers")
+    preview, truth = options.pop("preview"), options.pop("truth")
     splits = {split: options.pop(split) for split in DEFAULT_SPLITS}
     options["size"] = tuple(options["size"])
-    info = write_dataset(out, SyntheticConfig(**options), splits, num_workers=workers)
+    config = SyntheticConfig(**options)
+    if preview is not None:
+        write_preview(preview, config, truth=truth)
+        print(preview)
+        return 0
+    info = write_dataset(out, config, splits, num_workers=workers)
     counts = ", ".join(f"{count} {split}" for split, count in info["counts"].items())
     print(f"{out}: {counts} images, fingerprint {info['fingerprint'][:12]}")
     return 0

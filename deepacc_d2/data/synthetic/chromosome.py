@@ -63,7 +63,8 @@ class Chromosome:
         half_width: of a chromatid pair away from constrictions.
         centromere: its s.
         width_profile: float32 (S,), half width at s = -4, -3.5, ... length + 4.
-        density_profile: float32 (S,), OD at the same places.
+        shift_profile: float32 (S,), t of the body's middle, which makes its two rims uneven.
+        density_profile: float32 (S, 2), OD at the same places of the two sister chromatids.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Chromosome:
     half_width: float
     centromere: float
     width_profile: np.ndarray
+    shift_profile: np.ndarray
     density_profile: np.ndarray
 
 
@@ -180,15 +182,19 @@ def draw_chromosome(
     level = level + 0.35 * (level - _smooth(level, 6 * scale / _STEP))
     density = style.light + (style.dark - style.light) * np.clip(level, -0.4, 1.25)
     density = density * (1 + 0.05 * _noise(rng, len(s), 9 * scale / _STEP))
+    # Stain lies in lumps that differ between the sister chromatids.
+    lumps = [_noise(rng, len(s), 1.7 * scale / _STEP) for _ in range(2)]
+    density = density[:, None] * (1 + style.mottle * np.stack(lumps, -1))
 
     width = np.full(len(s), half_width)
-    width *= 1 + 0.07 * (level - 0.45) + 0.035 * _noise(rng, len(s), 3 * scale / _STEP)
+    width *= 1 + 0.07 * (level - 0.45) + 0.03 * _noise(rng, len(s), 3 * scale / _STEP)
     pinch = np.exp(-0.5 * ((s - centromere) / (0.32 * half_width)) ** 2)
     width *= 1 - style.constriction * rng.uniform(0.75, 1.25) * pinch
     if acrocentric:
-        width *= 1 - 0.22 * np.clip((centromere - s) / (0.2 * half_width), 0, 1)
+        width *= 1 - 0.13 * np.clip((centromere - s) / (0.2 * half_width), 0, 1)
         stalk = _smooth((stains[band] == "stalk").astype(np.float32), 1.2 * scale / _STEP)
-        width *= 1 - rng.uniform(0.05, 0.4) * stalk
+        width *= 1 - rng.uniform(0.0, 0.3) * stalk
+    shift = 0.045 * half_width * _noise(rng, len(s), 2.5 * scale / _STEP)
     return Chromosome(
         name=name,
         axis=bent_axis(rng, length, half_width, style.curl),
@@ -196,15 +202,16 @@ def draw_chromosome(
         half_width=half_width,
         centromere=centromere,
         width_profile=width.astype(np.float32),
+        shift_profile=shift.astype(np.float32),
         density_profile=density.astype(np.float32),
     )
 
 
 def _sample(profile: np.ndarray, s: np.ndarray) -> np.ndarray:
-    """Values of a profile at s, linearly interpolated; float32."""
+    """Values (N, ...) of a profile (S, ...) at s (N,), linearly interpolated; float32."""
     place = np.clip((s + _MARGIN) * (1 / _STEP), 0, len(profile) - 1.001)
     index = place.astype(np.intp)
-    fraction = (place - index).astype(np.float32)
+    fraction = (place - index).astype(np.float32).reshape(-1, *[1] * (profile.ndim - 1))
     low = profile[index]
     value: np.ndarray = low + fraction * (profile[index + 1] - low)
     return value
@@ -264,7 +271,7 @@ def render(
     ty = tangent.imag.astype(np.float32)[nearest]
     spacing = np.float32(chromosome.length / (len(local) - 1) * (2 if len(local) > 24 else 1))
     s = nearest.astype(np.float32) * spacing + offset_x * tx + offset_y * ty
-    t = offset_y * tx - offset_x * ty
+    t = offset_y * tx - offset_x * ty - _sample(chromosome.shift_profile, s)
 
     half = _sample(chromosome.width_profile, s)
     v = t / half
@@ -277,12 +284,15 @@ def render(
     coverage = _soft_step(half - np.abs(t)) * _soft_step(tip)
 
     # Bands bow a little and the sister chromatids' bands are not quite level.
-    bow, slip = rng.normal(0, 0.09, 2) * chromosome.half_width
+    bow, slip = rng.normal(0, [0.08, 0.045]) * chromosome.half_width
     along = s + bow * (v * v) + slip * np.clip(3 * v, -1, 1)
-    density = _sample(chromosome.density_profile, along)
+    upper, lower = _sample(chromosome.density_profile, along).T
+    density = upper + (lower - upper) * np.clip(0.5 + 1.2 * v, 0, 1)
     groove = style.gap * rng.uniform(0.5, 1.5)
     density *= 1 - groove * np.exp(-((v / 0.3) ** 2))
-    density *= 1 - 0.22 * np.minimum(v * v, 1) ** 3  # thinner towards the rim
+    density *= 1 - 0.22 * np.minimum(v * v, 1) ** 3  # the body is thinner towards its sides
+    outline = np.minimum(half - np.abs(t), tip) - np.float32(1.2)
+    density += style.rim * np.exp(-(outline * outline))
     density *= coverage
 
     patch = np.zeros((h, w), np.float32)

@@ -201,8 +201,10 @@ def _write_all(
         "config": dataclasses.asdict(config),
         "config_hash": config_hash(config, splits),
     }
-    (folder / "dataset.json").write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
-    return info
+    text = json.dumps(info, indent=2) + "\n"
+    (folder / "dataset.json").write_text(text, encoding="utf-8")
+    read_back: dict[str, Any] = json.loads(text)  # exactly what a reader of the file gets
+    return read_back
 
 
 def _publish(folder: Path, root: Path, info: dict[str, Any]) -> None:

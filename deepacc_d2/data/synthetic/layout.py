@@ -13,14 +13,16 @@ import cv2
 import numpy as np
 
 _CELL = 4  # px, side of a grid cell
-_CANDIDATES = 28
+_CANDIDATES = (2, 11)  # fewest and most places that a chromosome of a spread chooses from
 
 
-def _region(rng: np.random.Generator, count: int) -> np.ndarray:
-    """Complex (count,) random points of a blob of radius about 1, denser in its middle."""
-    angle = rng.uniform(-np.pi, np.pi, count)
-    radius = rng.random(count) ** 0.55
-    return radius * np.exp(1j * angle)
+def _spots(rng: np.random.Generator, count: int, clumps: np.ndarray, clumped: float) -> np.ndarray:
+    """Complex (count,) random points of about the unit disc, a share of them in clumps."""
+    points = rng.random(count) ** 0.6 * np.exp(2j * np.pi * rng.random(count))
+    scatter = 0.22 * (rng.standard_normal(count) + 1j * rng.standard_normal(count))
+    near = clumps[rng.integers(len(clumps), size=count)] + scatter
+    points = np.where(rng.random(count) < clumped, near, points)
+    return points / np.maximum(np.abs(points), 1)
 
 
 def place(
@@ -60,6 +62,11 @@ def place(
     phase = rng.uniform(0, 2 * np.pi, 3)
     wobble = rng.normal(0, [0.10, 0.08, 0.05])
 
+    # Some spreads are airy, others crowded into clumps.
+    candidates = int(rng.integers(*_CANDIDATES))
+    clumped = rng.uniform(0.0, 0.85)
+    clumps = rng.uniform(0.2, 0.85, 4) * np.exp(2j * np.pi * rng.random(4))
+
     order = sorted(range(len(axes)), key=lambda i: -len(axes[i]))
     centers = [0j] * len(axes)
     for number in order:
@@ -67,7 +74,7 @@ def place(
         rim = half_width + 2
         low = complex(left + rim - axis.real.min(), top + rim - axis.imag.min())
         high = complex(w - right - rim - axis.real.max(), h - bottom - rim - axis.imag.max())
-        unit = _region(rng, _CANDIDATES)
+        unit = _spots(rng, candidates, clumps, clumped)
         angle = np.angle(unit)
         blob = 1 + (
             wobble[:, None] * np.cos(np.arange(2, 5)[:, None] * angle + phase[:, None])

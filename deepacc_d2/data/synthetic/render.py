@@ -41,8 +41,10 @@ def case_genome(config: SyntheticConfig, case: int) -> tuple[Karyotype, tuple[He
 def _image_size(config: SyntheticConfig, rng: np.random.Generator) -> tuple[int, int]:
     """Width and height of one crop, spread about the median as crops of real slides are."""
     shared, own_w, own_h = rng.normal(0, config.size_variation, 3)
-    w = config.size[0] * np.exp(0.16 * shared + 0.19 * own_w)
-    h = config.size[1] * np.exp(0.14 * shared + 0.13 * own_h)
+    log_w, log_h = 0.16 * shared + 0.19 * own_w, 0.14 * shared + 0.13 * own_h
+    # A crop can be as wide as its spread is scattered, but not much smaller than it is dense.
+    w = config.size[0] * np.exp(log_w * (1.1 if log_w > 0 else 0.74))
+    h = config.size[1] * np.exp(log_h * (0.9 if log_h > 0 else 0.78))
     scale = config.scale
     w = np.clip(w, min(360 * scale, config.size[0]), max(1360 * scale, config.size[0]))
     h = np.clip(h, min(383 * scale, config.size[1]), max(1024 * scale, config.size[1]))
@@ -76,8 +78,16 @@ def encode_mask(patch: Patch, size: tuple[int, int]) -> tuple[dict[str, Any], li
     return rle, [float(side) for side in box], len(flat)
 
 
+def _widen(box: list[float], margin: float, size: tuple[int, int]) -> list[float]:
+    """Widens a box [x, y, w, h] on all sides, as far as the image goes."""
+    x0, y0 = max(box[0] - margin, 0.0), max(box[1] - margin, 0.0)
+    x1 = min(box[0] + box[2] + margin, float(size[0]))
+    y1 = min(box[1] + box[3] + margin, float(size[1]))
+    return [x0, y0, x1 - x0, y1 - y0]
+
+
 def _annotation(
-    chromosome: Chromosome, patch: Patch, center: complex, size: tuple[int, int]
+    chromosome: Chromosome, patch: Patch, center: complex, size: tuple[int, int], margin: float
 ) -> dict[str, Any]:
     """Ground truth of one placed chromosome; see :func:`render_metaphase`."""
     rle, box, area = encode_mask(patch, size)
@@ -91,7 +101,7 @@ def _annotation(
 
     return {
         "category_id": category_id(chromosome.name),
-        "bbox": box,
+        "bbox": _widen(box, margin, size),
         "area": float(area),
         "iscrowd": 0,
         "segmentation": rle,
@@ -139,7 +149,7 @@ def render_metaphase(
             [x, y] of the q telomere], ``polarity`` (unit vector from the q to the p telomere,
             y down) and ``p_arm_up`` (its y component is negative).
             Positions are in pixels, with (0, 0) at the center of the first pixel; boxes are tight
-            to the masks.
+            to the masks unless ``box_margin`` widens them.
     """
     rng = config.rng(STREAM_CELL, case, cell, 0)
     batch = config.batch_of(case)
@@ -164,10 +174,10 @@ def render_metaphase(
     for chromosome, center in zip(chromosomes, centers, strict=True):
         patch = render(rng, chromosome, style, center)
         slide.add_patch(density, patch.density, patch.x, patch.y)
-        annotations.append(_annotation(chromosome, patch, center, size))
+        annotations.append(_annotation(chromosome, patch, center, size, config.box_margin))
     slide.add_grain(rng, density, style, scale)
     for center, radius in nuclei:
-        slide.add_nucleus(rng, density, center, radius, style)
+        slide.add_nucleus(rng, density, center, radius, style=style, scale=scale)
     slide.add_debris(rng, density, style.dirt * config.debris_rate, scale)
     image = slide.expose(rng, density, style, scale)
     record = {

@@ -17,11 +17,13 @@ def draw_nuclei(
     w, h = size
     nuclei = []
     for _ in range(rng.poisson(rate)):
-        radius = scale * float(rng.uniform(42, 92))
+        radius = scale * float(np.clip(rng.lognormal(4.25, 0.33), 38, 170))
         angle = rng.uniform(0, 2 * np.pi)
-        distance = rng.uniform(0.75, 1.2)
-        x = w / 2 * (1 + distance * np.cos(angle))
-        y = h / 2 * (1 + distance * np.sin(angle))
+        distance = rng.uniform(0.75, 1.1)
+        # Large nuclei lie farther out, so that the crop cuts them and not the spread.
+        push = 0.6 * (radius - 60 * scale)
+        x = w / 2 + (w / 2 * distance + push) * np.cos(angle)
+        y = h / 2 + (h / 2 * distance + push) * np.sin(angle)
         nuclei.append((complex(x, y), radius))
     return nuclei
 
@@ -44,7 +46,13 @@ def add_patch(canvas: np.ndarray, patch: np.ndarray, x: int, y: int) -> None:
 
 
 def add_nucleus(
-    rng: np.random.Generator, canvas: np.ndarray, center: complex, radius: float, style: Style
+    rng: np.random.Generator,
+    canvas: np.ndarray,
+    center: complex,
+    radius: float,
+    *,
+    style: Style,
+    scale: float,
 ) -> None:
     """Adds an interphase nucleus: a smooth disc with grainy chromatin, or a decaying cell."""
     reach = int(1.3 * radius) + 3
@@ -55,16 +63,16 @@ def add_nucleus(
         np.broadcast_to(grid[None, :], (side, side)).copy(),
         np.broadcast_to(grid[:, None], (side, side)).copy(),
     )
-    decaying = rng.random() < 0.22
+    decaying = rng.random() < 0.22 and radius < 80 * scale
     border = np.full((side, side), radius, np.float32)
     for order in (2, 3, 4):
-        amplitude = radius * rng.normal(0, 0.035 if not decaying else 0.05)
+        amplitude = radius * rng.normal(0, 0.04 if not decaying else 0.06)
         border += np.float32(amplitude) * np.cos(order * angle + np.float32(rng.uniform(0, 6.3)))
     if decaying:
-        border += 0.09 * radius * _texture(rng, side, 4)
+        border += 0.06 * radius * _texture(rng, side, 5)
     edge = np.clip((border - r) / 2.5 + 0.5, 0, 1)
-    level = style.dark * rng.uniform(0.5, 0.8)
-    chromatin = 1 + 0.10 * _texture(rng, side, 2.2) + 0.09 * _texture(rng, side, 9)
+    level = style.dark * rng.uniform(0.5, 1.0)
+    chromatin = 1 + 0.16 * _texture(rng, side, 1.8) + 0.10 * _texture(rng, side, 8)
     chromatin -= 0.16 * np.minimum(r / radius, 1) ** 4
     if decaying:
         chromatin += 0.35 * _texture(rng, side, 14)
@@ -136,6 +144,9 @@ def expose(rng: np.random.Generator, density: np.ndarray, style: Style, scale: f
     knee = np.float32(2.1)
     stray = np.float32(0.06)
     image: Any = cv2.exp(-knee * np.tanh(density / knee)) * (1 - stray) + stray
+    coarse = rng.standard_normal((int(h / 3 / scale) + 1, int(w / 3 / scale) + 1), dtype=np.float32)
+    haze = cv2.resize(coarse, (w, h), interpolation=cv2.INTER_LINEAR)
+    image *= 1 + np.float32(1.5 * style.haze) * haze
     image = cv2.GaussianBlur(image, (0, 0), max(style.blur * scale, 0.3))
     if style.halo > 0:
         wide = cv2.GaussianBlur(image, (0, 0), 2.4 * max(style.blur * scale, 0.5))

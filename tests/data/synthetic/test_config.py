@@ -1,0 +1,69 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from deepacc_d2.data.synthetic.config import SyntheticConfig, batch_style, cell_style
+from deepacc_d2.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("cells_per_case", 0, "cells_per_case must be at least 1"),
+        ("num_batches", -2, "num_batches must be at least 1"),
+        ("size", (64, 64), "size must be two sides"),
+        ("size", (700,), "size must be two sides"),
+        ("size", (2000, 400), "too narrow"),
+        ("size_variation", 1.5, "size_variation must lie in 0..1"),
+        ("abnormality_rate", -0.1, "abnormality_rate must lie in 0..1"),
+        ("overlap_rate", float("nan"), "overlap_rate must lie in 0..1"),
+        ("nucleus_rate", -1.0, "nucleus_rate must lie"),
+        ("box_margin", -3.0, "box_margin must lie"),
+        ("seed", -1, "seed must not be negative"),
+    ],
+)
+def test_impossible_options(option, value, message):
+    with pytest.raises(ConfigError, match=message):
+        SyntheticConfig(**{option: value})
+
+
+def test_digest_depends_on_every_option():
+    changed = {
+        "cells_per_case": 5,
+        "num_batches": 3,
+        "size": (640, 600),
+        "size_variation": 0.5,
+        "abnormality_rate": 0.4,
+        "loss_rate": 0.2,
+        "overlap_rate": 0.1,
+        "nucleus_rate": 0.1,
+        "debris_rate": 0.1,
+        "box_margin": 2.0,
+        "seed": 9,
+    }
+    assert set(changed) == {field.name for field in dataclasses.fields(SyntheticConfig)}
+    digests = {SyntheticConfig(**{key: value}).digest() for key, value in changed.items()}
+    assert len(digests | {SyntheticConfig().digest()}) == len(changed) + 1
+    assert SyntheticConfig(size=[704, 685]).digest() == SyntheticConfig().digest()
+
+
+def test_streams_are_reproducible_and_distinct():
+    config = SyntheticConfig(seed=4)
+    first = config.rng(3, 7, 1).random(4)
+    assert np.array_equal(first, config.rng(3, 7, 1).random(4))
+    assert not np.array_equal(first, config.rng(3, 1, 7).random(4))
+    assert not np.array_equal(first, SyntheticConfig(seed=5).rng(3, 7, 1).random(4))
+
+
+def test_styles_differ_more_between_batches_than_within():
+    config = SyntheticConfig(num_batches=20)
+    rng = np.random.default_rng(0)
+    for name in ("length", "width", "curl", "gap", "light", "dark", "blur", "background"):
+        cells = np.array(
+            [
+                [getattr(cell_style(batch_style(config, batch), rng), name) for _ in range(8)]
+                for batch in range(20)
+            ]
+        )
+        assert cells.mean(1).std() > 1.2 * cells.std(1).mean(), name
