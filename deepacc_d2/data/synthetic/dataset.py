@@ -7,25 +7,19 @@ import dataclasses
 import datetime
 import hashlib
 import json
-import multiprocessing
 import os
 import shutil
-import signal
 import sys
-from collections.abc import Generator, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
 from deepacc_d2.chromosomes import coco_categories
 from deepacc_d2.data.synthetic.config import SyntheticConfig
-from deepacc_d2.data.synthetic.render import render_metaphase
+from deepacc_d2.data.synthetic.workers import Job, run_jobs
 from deepacc_d2.errors import ConfigError, DataError
 
 SPLITS = ("train", "val", "test")
@@ -35,72 +29,17 @@ DEFAULT_SPLITS: dict[str, int] = {"train": 300, "val": 60, "test": 60}
 _CASES_PER_SPLIT = 100_000
 
 
-@dataclass(frozen=True)
-class _Job:
-    """One image to render and where to write it."""
-
-    config: SyntheticConfig
-    split: str
-    case: int
-    cell: int
-    folder: Path
-
-
-def _jobs(config: SyntheticConfig, splits: Mapping[str, int], folder: Path) -> list[_Job]:
+def _jobs(config: SyntheticConfig, splits: Mapping[str, int]) -> list[Job]:
     """All images of all splits, in order."""
     return [
-        _Job(
-            config=config,
+        Job(
             split=split,
             case=SPLITS.index(split) * _CASES_PER_SPLIT + number // config.cells_per_case,
             cell=number % config.cells_per_case,
-            folder=folder,
         )
         for split in SPLITS
         for number in range(splits[split])
     ]
-
-
-def _write_image(job: _Job) -> dict[str, Any]:
-    """Renders and writes one image; returns its record with sums for the pixel statistics."""
-    image, record = render_metaphase(job.config, job.case, job.cell)
-    quality = [cv2.IMWRITE_JPEG_QUALITY, record.pop("jpeg_quality")]
-    encoded = cv2.imencode(".jpg", image, quality)[1].tobytes()
-    record["file_name"] = f"{record['case_id']}_{job.cell:02d}.jpg"
-    (job.folder / record["file_name"]).write_bytes(encoded)
-    histogram = np.bincount(image.ravel(), minlength=256)
-    return {
-        "split": job.split,
-        "record": record,
-        "histogram": histogram,
-        "sha256": hashlib.sha256(encoded).hexdigest(),
-    }
-
-
-def _start_worker() -> None:
-    """Workers leave Ctrl-C to the parent and keep to one core each."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(1)
-
-
-def _run(jobs: list[_Job], num_workers: int) -> Generator[dict[str, Any]]:
-    """Yields the results of all jobs in their order."""
-    if num_workers <= 1:
-        yield from map(_write_image, jobs)
-        return
-    # fork starts at once; spawn would import the caller's whole program again in every worker.
-    method = "fork" if sys.platform == "linux" else None
-    context = multiprocessing.get_context(method)
-    pool = ProcessPoolExecutor(num_workers, context, initializer=_start_worker)
-    try:
-        yield from pool.map(_write_image, jobs, chunksize=2)
-    except BrokenProcessPool as error:
-        raise DataError(
-            f"a worker that draws synthetic images died (out of memory?): retry with "
-            f"fewer workers than {num_workers}"
-        ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _check_splits(config: SyntheticConfig, splits: Mapping[str, int]) -> dict[str, int]:
@@ -168,9 +107,10 @@ def _write_all(
     }
     histogram = np.zeros(256, np.int64)
     fingerprint = hashlib.sha256()
-    jobs = _jobs(config, splits, folder / "images")
+    jobs = _jobs(config, splits)
+    results = run_jobs(config, folder / "images", jobs, num_workers)
     bar = tqdm(total=len(jobs), desc="synthetic", unit="image", disable=not progress)
-    with bar, contextlib.closing(_run(jobs, num_workers)) as results:
+    with bar, contextlib.closing(results):
         for image_id, result in enumerate(results, start=1):
             record, target = result["record"], coco[result["split"]]
             annotations = record.pop("annotations")
@@ -180,7 +120,7 @@ def _write_all(
                 target["annotations"].append({"id": number, "image_id": image_id, **annotation})
             fingerprint.update(f"{record['file_name']} {result['sha256']}\n".encode())
             if result["split"] == "train":
-                histogram += result["histogram"]
+                histogram += np.array(result["histogram"])
             bar.update()
     for split in SPLITS:
         text = json.dumps(coco[split], separators=(",", ":"))

@@ -9,7 +9,7 @@ import pytest
 from pycocotools.coco import COCO
 
 from deepacc_d2.chromosomes import coco_categories
-from deepacc_d2.data.synthetic import SyntheticConfig, dataset, ensure_dataset, write_dataset
+from deepacc_d2.data.synthetic import SyntheticConfig, ensure_dataset, workers, write_dataset
 from deepacc_d2.errors import ConfigError, DataError
 
 CONFIG = SyntheticConfig(size=(256, 240), cells_per_case=2, num_batches=2, seed=8)
@@ -109,7 +109,7 @@ def test_ensure_makes_once(root, tmp_path, monkeypatch):
         raise AssertionError("made again")
 
     with monkeypatch.context() as patch:
-        patch.setattr(dataset, "render_metaphase", fail)
+        patch.setattr(workers, "render_metaphase", fail)
         assert ensure_dataset(target, CONFIG, {"train": 1}, progress=False) == first
     assert (target / "dataset.json").stat().st_mtime_ns == stamp
     other = SyntheticConfig(**{**vars(CONFIG), "seed": 9})
@@ -127,11 +127,40 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return render(*args)
 
-    render = dataset.render_metaphase
-    monkeypatch.setattr(dataset, "render_metaphase", interrupted)
+    render = workers.render_metaphase
+    monkeypatch.setattr(workers, "render_metaphase", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_dataset(tmp_path / "set", CONFIG, SPLITS, num_workers=1, progress=False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dead_worker_is_reported_and_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(workers.sys, "executable", "/bin/false")
+    with pytest.raises(DataError, match="worker that draws synthetic images died with status 1"):
+        write_dataset(tmp_path / "set", CONFIG, SPLITS, num_workers=2, progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_worker_that_cannot_write_says_why(tmp_path):
+    jobs = [workers.Job("train", case, 0) for case in range(2)]
+    with pytest.raises(OSError, match="missing"):
+        list(workers.run_jobs(CONFIG, tmp_path / "missing", jobs, 2))
+
+
+def test_workers_start_beside_busy_threads(tmp_path):
+    # A forked worker would hang here: OpenCV's pool has its threads in this process.
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(4)
+    try:
+        for _ in range(3):
+            cv2.GaussianBlur(np.zeros((2000, 2000), np.float32), (0, 0), 3)
+        jobs = [workers.Job("train", case, 0) for case in range(4)]
+        results = list(workers.run_jobs(CONFIG, tmp_path, jobs, 2))
+    finally:
+        cv2.setNumThreads(threads)
+    assert [result["record"]["case_id"] for result in results] == [
+        f"case{case:06d}" for case in range(4)
+    ]
 
 
 @pytest.mark.parametrize(
