@@ -30,7 +30,7 @@ DENVER_GROUPS: dict[str, tuple[str, ...]] = {
 GROUP_OF: dict[str, str] = {name: group for group, names in DENVER_GROUPS.items() for name in names}
 
 _INDEX = {name: index for index, name in enumerate(CLASSES)}
-_AUTOSOME = re.compile(r"([A-Ga-g])?0*([1-9]\d?)")
+_AUTOSOME = re.compile(r"([A-G])?0*([1-9][0-9]?)")
 
 
 class UnknownClassError(DataError):
@@ -47,7 +47,10 @@ def class_index(label: str | int) -> int:
     Raises:
         UnknownClassError: the label is none of these, or its group letter contradicts its number.
     """
-    text = str(label).strip().upper().removeprefix("CHR").strip(" _-")
+    text = str(label).strip().upper()
+    if text.startswith("CHR"):
+        # Only behind the prefix: the minus of LabelMe's stray label -1 is no separator.
+        text = text[3:].lstrip(" _-")
     if text in ("X", "CX"):
         return _INDEX["X"]
     if text in ("Y", "GY"):

@@ -74,7 +74,10 @@ def read_split(root: str | Path, split: str) -> dict[str, Any]:
     absent = [key for key in ("images", "annotations", "categories") if key not in coco]
     if absent:
         raise DataError(f"{path} has no {absent[0]!r}: it is not a COCO file")
-    names = {int(c["id"]): str(c["name"]) for c in coco["categories"]}
+    try:
+        names = {int(c["id"]): str(c["name"]) for c in coco["categories"]}
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: a category lacks or garbles {error}: convert it again") from error
     expected = dict(enumerate(CLASSES, start=1))
     if names != expected:
         odd = sorted(set(names.items()) ^ set(expected.items()))[0]
@@ -103,9 +106,18 @@ def to_dicts(coco: dict[str, Any], root: str | Path) -> list[dict[str, Any]]:
     copied to it, several times smaller.
 
     Raises:
-        DataError: an annotation names an unknown image or category.
+        DataError: an annotation names an unknown image or category, or an entry lacks a field.
     """
-    images = Path(root) / "images"
+    try:
+        return _to_dicts(coco, Path(root) / "images")
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"an image or annotation under {root} lacks or garbles {error}: "
+            "run `make data-check` on it"
+        ) from error
+
+
+def _to_dicts(coco: dict[str, Any], images: Path) -> list[dict[str, Any]]:
     rows: dict[int, list[tuple[list[float], int]]] = {int(i["id"]): [] for i in coco["images"]}
     for annotation in coco["annotations"]:
         image_id, category = int(annotation["image_id"]), int(annotation["category_id"])
@@ -114,12 +126,12 @@ def to_dicts(coco: dict[str, Any], root: str | Path) -> list[dict[str, Any]]:
                 f"annotation {annotation.get('id')} names image {image_id}, category {category}: "
                 "no such image, or a category outside 1..24"
             )
-        rows[image_id].append((annotation["bbox"], category - 1))
+        x, y, width, height = annotation["bbox"]
+        rows[image_id].append(([x, y, x + width, y + height], category - 1))
     dicts = []
     for image in coco["images"]:
         objects = rows[int(image["id"])]
         boxes = np.array([box for box, _ in objects], dtype=np.float32).reshape(-1, 4)
-        boxes[:, 2:] += boxes[:, :2]
         dicts.append(
             {
                 "file_name": str(images / image["file_name"]),

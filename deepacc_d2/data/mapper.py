@@ -22,16 +22,19 @@ def read_gray(path: str | Path) -> np.ndarray:
     RGB holds; that skips two of three channels of work.
 
     Raises:
-        DataError: the file is missing, empty or not an image.
+        DataError: the file is missing, empty, truncated or not an image.
     """
     data = Path(path)
     try:
         encoded = np.fromfile(data, dtype=np.uint8)
     except OSError as error:
-        raise DataError(f"cannot read image {path}: {error.strerror or error}") from error
+        raise DataError(
+            f"cannot read image {path} ({error.strerror or error}): "
+            "run `make data-check` on its data set"
+        ) from error
     image = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE) if encoded.size else None
     if image is None:
-        what = "is empty (0 bytes)" if not encoded.size else "is not a readable image"
+        what = "is empty (0 bytes)" if not encoded.size else "is truncated or no image"
         raise DataError(f"image {path} {what}: run `make data-check` on its data set")
     return image
 

@@ -50,7 +50,9 @@ class ResizeToFit(T.Augmentation):
     def __init__(self, max_size: int, scale: tuple[float, float] = (1.0, 1.0)) -> None:
         super().__init__()
         if max_size < 32 or not 0 < scale[0] <= scale[1]:
-            raise ConfigError(f"resize needs max_size >= 32 and 0 < low <= high, not {scale}")
+            raise ConfigError(
+                f"resize needs max_size >= 32 and 0 < low <= high, not {max_size}, {tuple(scale)}"
+            )
         self.max_size = max_size
         self.scale = scale
 
@@ -156,4 +158,4 @@ class RandomTone(T.Augmentation):
         shift = self.brightness * self._rand_range(-1, 1)
         levels = (np.arange(256) / 255) ** exponent * 255
         table = np.clip((levels - 128) * gain + 128 + shift, 0, 255)
-        return LookupTransform(table.astype(np.uint8))
+        return LookupTransform(np.rint(table).astype(np.uint8))

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-from detectron2.modeling.backbone import FPN, Backbone, ResNet
+from detectron2.modeling.backbone import FPN, ResNet
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool, LastLevelP6P7
 from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, BottleneckBlock
 from torch import nn
@@ -109,7 +108,10 @@ def build_resnet_fpn(
         ConfigError: an unknown ``top_block``.
     """
     features = list(in_features or bottom_up.output_shape())
-    blocks: dict[str | None, nn.Module | None] = {None: None, "maxpool": LastLevelMaxPool()}
+    pool = LastLevelMaxPool()
+    # Detectron2 fixes it to p5, which a trunk that ends before res5 does not have.
+    pool.in_feature = features[-1].replace("res", "p")
+    blocks: dict[str | None, nn.Module | None] = {None: None, "maxpool": pool}
     if top_block == "p6p7":
         last = features[-1]
         blocks["p6p7"] = LastLevelP6P7(
@@ -124,8 +126,3 @@ def build_resnet_fpn(
         norm=norm,
         top_block=blocks[top_block],
     )
-
-
-def to_channels_last(backbone: Backbone) -> Backbone:
-    """Lays convolution weights out as NHWC in place, which oneDNN and cuDNN run faster."""
-    return backbone.to(memory_format=torch.channels_last)

@@ -57,7 +57,7 @@ class BoxPredictor(FastRCNNOutputLayers):
         self, boxes: Tensor, probabilities: Tensor, image_size: tuple[int, int]
     ) -> Instances:
         scores, classes = probabilities[:, :-1].max(dim=1)
-        per_class = boxes.view(len(boxes), -1, 4)
+        per_class = boxes.view(len(boxes), boxes.shape[1] // 4, 4)
         column = classes if per_class.shape[1] > 1 else torch.zeros_like(classes)
         chosen = per_class[torch.arange(len(boxes), device=boxes.device), column]
         return top1_instances(chosen, scores, classes, image_size, self.test_score_thresh)
@@ -79,11 +79,11 @@ def top1_instances(
         image_size: (height, width) of the network's input.
         score_threshold: rows with a score not above it are left out.
     """
-    clipped = Boxes(boxes)
+    keep = (scores > score_threshold) & torch.isfinite(boxes).all(dim=1)
+    clipped = Boxes(boxes[keep])
     clipped.clip(image_size)
-    keep = (scores > score_threshold) & torch.isfinite(clipped.tensor).all(dim=1)
     result = Instances(image_size)
-    result.pred_boxes = clipped[keep]
+    result.pred_boxes = clipped
     result.scores = scores[keep]
     result.pred_classes = classes[keep]
     return result

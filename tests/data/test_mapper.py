@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from detectron2.data import transforms as T
+
+from deepacc_d2.data.mapper import MetaphaseMapper, read_gray
+from deepacc_d2.data.transforms import ResizeToFit
+from deepacc_d2.errors import DataError
+
+HEIGHT, WIDTH = 48, 64
+
+
+def _write(path: Path, image: np.ndarray) -> Path:
+    path.write_bytes(cv2.imencode(path.suffix, image)[1].tobytes())
+    return path
+
+
+@pytest.fixture
+def pixels() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH), dtype=np.uint8)
+
+
+@pytest.fixture
+def item(tmp_path: Path, pixels: np.ndarray) -> dict[str, Any]:
+    return {
+        "file_name": str(_write(tmp_path / "cell.png", pixels)),
+        "image_id": 7,
+        "height": HEIGHT,
+        "width": WIDTH,
+        "case_id": "c",
+        "batch_id": None,
+        "boxes": np.array([[2, 3, 22, 13], [40, 5, 60, 25]], dtype=np.float32),
+        "classes": np.array([0, 22], dtype=np.int64),
+    }
+
+
+class _Crop(T.Augmentation):
+    def get_transform(self, image: np.ndarray) -> T.Transform:
+        return T.CropTransform(0, 0, 40, 30, WIDTH, HEIGHT)
+
+
+def test_training_item(item: dict[str, Any], pixels: np.ndarray) -> None:
+    output = MetaphaseMapper([], is_train=True)(item)
+    assert output["image"].dtype == torch.uint8
+    assert output["image"].shape == (1, HEIGHT, WIDTH)
+    np.testing.assert_array_equal(output["image"][0].numpy(), pixels)
+    assert {k: output[k] for k in ("image_id", "height", "width", "file_name")} == {
+        k: item[k] for k in ("image_id", "height", "width", "file_name")
+    }
+    instances = output["instances"]
+    assert instances.image_size == (HEIGHT, WIDTH)
+    np.testing.assert_array_equal(instances.gt_boxes.tensor.numpy(), item["boxes"])
+    assert instances.gt_boxes.tensor.dtype == torch.float32
+    assert instances.gt_classes.tolist() == [0, 22]
+
+
+def test_test_item_has_no_ground_truth_and_the_original_size(item: dict[str, Any]) -> None:
+    output = MetaphaseMapper([ResizeToFit(128)], is_train=False)(item)
+    assert "instances" not in output
+    assert output["image"].shape == (1, 96, 128)
+    assert (output["height"], output["width"]) == (HEIGHT, WIDTH)
+
+
+def test_flipped_image_is_contiguous_and_its_boxes_mirrored(
+    item: dict[str, Any], pixels: np.ndarray
+) -> None:
+    flip = T.RandomFlip(prob=1.0, horizontal=True, vertical=False)
+    output = MetaphaseMapper([flip], is_train=True)(item)
+    assert output["image"].is_contiguous()
+    np.testing.assert_array_equal(output["image"][0].numpy(), pixels[:, ::-1])
+    expected = [[WIDTH - 22, 3, WIDTH - 2, 13], [WIDTH - 60, 5, WIDTH - 40, 25]]
+    assert output["instances"].gt_boxes.tensor.tolist() == expected
+
+
+def test_boxes_are_clipped_and_those_that_vanish_dropped(item: dict[str, Any]) -> None:
+    item["boxes"] = np.array(
+        [
+            [10, 10, 60, 20],  # cut at x = 40
+            [45, 5, 60, 25],  # outside
+            [39.5, 5, 60, 25],  # half a pixel is left
+            [38, 5, 60, 25],  # two pixels are left
+        ],
+        dtype=np.float32,
+    )
+    item["classes"] = np.array([1, 2, 3, 4])
+    instances = MetaphaseMapper([_Crop()], is_train=True)(item)["instances"]
+    assert instances.gt_boxes.tensor.tolist() == [[10, 10, 40, 20], [38, 5, 40, 25]]
+    assert instances.gt_classes.tolist() == [1, 4]
+
+
+def test_image_without_objects(item: dict[str, Any]) -> None:
+    item["boxes"] = np.zeros((0, 4), dtype=np.float32)
+    item["classes"] = np.zeros(0, dtype=np.int64)
+    augmentations = [ResizeToFit(128), T.RandomFlip(prob=1.0)]
+    instances = MetaphaseMapper(augmentations, is_train=True)(item)["instances"]
+    assert len(instances) == 0
+    assert instances.gt_boxes.tensor.shape == (0, 4)
+
+
+def test_the_dataset_dict_is_not_changed(item: dict[str, Any]) -> None:
+    before = copy.deepcopy(item)
+    augmentations = [T.RandomFlip(prob=1.0), _Crop()]
+    output = MetaphaseMapper(augmentations, is_train=True)(item)
+    output["instances"].gt_boxes.tensor += 100
+    output["instances"].gt_classes += 100
+    plain = MetaphaseMapper([], is_train=True)(item)
+    plain["instances"].gt_boxes.tensor += 100
+    plain["instances"].gt_classes += 100
+    np.testing.assert_array_equal(item["boxes"], before["boxes"])
+    np.testing.assert_array_equal(item["classes"], before["classes"])
+
+
+def test_colour_jpeg_is_read_as_its_luma(tmp_path: Path, pixels: np.ndarray) -> None:
+    smooth = cv2.GaussianBlur(pixels, (0, 0), 3)
+    path = _write(tmp_path / "rgb.jpg", cv2.merge([smooth] * 3))
+    gray = read_gray(path)
+    assert gray.dtype == np.uint8
+    colour = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    np.testing.assert_allclose(gray.astype(int), colour.mean(axis=2), atol=2)
+
+
+def test_missing_image(tmp_path: Path) -> None:
+    with pytest.raises(
+        DataError, match=r"cannot read image .*gone\.jpg \(No such file.*data-check"
+    ):
+        read_gray(tmp_path / "gone.jpg")
+
+
+def test_empty_image(tmp_path: Path) -> None:
+    path = tmp_path / "empty.jpg"
+    path.touch()
+    with pytest.raises(DataError, match=r"image .*empty\.jpg is empty \(0 bytes\).*data-check"):
+        read_gray(path)
+
+
+def test_text_is_no_image(tmp_path: Path) -> None:
+    path = tmp_path / "page.jpg"
+    path.write_text("<html>404</html>")
+    with pytest.raises(DataError, match=r"page\.jpg is truncated or no image.*data-check"):
+        read_gray(path)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_image_cut_in_half(tmp_path: Path, pixels: np.ndarray, suffix: str) -> None:
+    path = _write(tmp_path / f"half{suffix}", pixels)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(DataError, match=r"half\.... is truncated or no image.*data-check"):
+        read_gray(path)
+
+
+def test_size_that_differs_from_the_annotation(item: dict[str, Any]) -> None:
+    item["height"], item["width"] = WIDTH, HEIGHT
+    with pytest.raises(DataError, match=r"is 64x48 but annotated as 48x64.*data-check"):
+        MetaphaseMapper([], is_train=True)(item)
