@@ -10,12 +10,14 @@ from typing import Any
 
 import hydra
 import torch
-from deepacc_lightning.config import check_trusted
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
 from deepacc_d2.chromosomes import NUM_CLASSES
-from deepacc_d2.errors import ConfigError, DataError, UserError
+from deepacc_d2.errors import ConfigError, DataError
+from deepacc_lightning.config import check_trusted
+
+MULTIARRAY = ("_reconstruct", "scalar")
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -75,6 +77,48 @@ def check_num_classes(node: Any, path: str | Path) -> None:
             check_num_classes(value, path)
 
 
+class _NumpyUnpickler(pickle.Unpickler):
+    """Unpickles arrays and containers only; anything else a pickle could call is refused."""
+
+    allowed = frozenset(
+        {
+            ("collections", "OrderedDict"),
+            ("_codecs", "encode"),
+            ("numpy", "ndarray"),
+            ("numpy", "dtype"),
+            *((f"numpy.{core}.multiarray", n) for core in ("core", "_core") for n in MULTIARRAY),
+        }
+    )
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self.allowed:
+            raise pickle.UnpicklingError(f"it wants to call {module}.{name}, which is refused")
+        return super().find_class(module, name)
+
+
+class InitialWeights(DetectionCheckpointer):
+    """Detectron2's checkpointer for files of strangers, which keeps what did not fit.
+
+    Model-zoo files ending in ``.pkl`` are plain pickles, which can run code when they are read:
+    they pass a restricted unpickler first. Others go through ``torch.load(weights_only=True)``.
+    """
+
+    incompatible: Any = None
+
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        if filename.endswith(".pkl"):
+            with Path(filename).open("rb") as file:
+                _NumpyUnpickler(file, encoding="latin1").load()
+        content: dict[str, Any] = super()._load_file(filename)
+        return content
+
+    def _torch_load(self, f: str) -> Any:
+        return torch.load(f, map_location="cpu", weights_only=True)
+
+    def _log_incompatible_keys(self, incompatible: Any) -> None:
+        self.incompatible = incompatible
+
+
 def load_initial_weights(model: nn.Module, path: str) -> list[str]:
     """Loads what fits of a checkpoint into a model: ours, or Detectron2's ``.pkl``/``.pth``.
 
@@ -88,25 +132,22 @@ def load_initial_weights(model: nn.Module, path: str) -> list[str]:
         DataError: the file cannot be had or read.
         ConfigError: nothing in it fits the model.
     """
-    checkpointer = DetectionCheckpointer(model)
-    logging.getLogger("fvcore.common.checkpoint").setLevel(logging.ERROR)
-    logging.getLogger("detectron2.checkpoint.c2_model_loading").setLevel(logging.ERROR)
+    checkpointer = InitialWeights(model)
+    for name in ("fvcore.common.checkpoint", "detectron2.checkpoint.c2_model_loading"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
-        local = checkpointer.path_manager.get_local_path(path)
-        if not Path(local).is_file():
-            raise FileNotFoundError(path)
-        data = checkpointer._load_file(local)
-        incompatible = checkpointer._load_model(data)
-    except UserError:
-        raise
-    except FileNotFoundError as error:
+        checkpointer.load(path)
+    except AssertionError as error:
         raise DataError(f"init_weights {path} does not exist") from error
     except Exception as error:  # downloads and unpickling fail in many ways
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise DataError(
-            f"init_weights {path} cannot be loaded ({type(error).__name__}: {error}): download it "
-            "and pass init_weights=/path/to/file, or init_weights=null for random weights"
+            f"init_weights {path} cannot be loaded ({reason}): download it and pass "
+            "init_weights=/path/to/file, or init_weights=null for random weights"
         ) from error
-    total = set(model.state_dict())
+    incompatible = checkpointer.incompatible
+    # Old files lack this counter of batch norm; torch fills it in and does not call it missing.
+    total = {key for key in model.state_dict() if not key.endswith("num_batches_tracked")}
     missing = [key for key in incompatible.missing_keys if key in total]
     shapes = [
         f"{key}: shape {a} in the file, {b} here" for key, a, b in incompatible.incorrect_shapes

@@ -7,13 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from deepacc_lightning.config import config_dir, register_resolvers
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from deepacc_d2.errors import ConfigError, UserError
+from deepacc_lightning.config import compose_config
 
 
 def check_overrides(config_name: str, overrides: list[str]) -> None:
@@ -22,11 +21,8 @@ def check_overrides(config_name: str, overrides: list[str]) -> None:
     Raises:
         ConfigError: names the choice and what exists, or the key.
     """
-    register_resolvers()
-    GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(config_dir(), version_base="1.3"):
-            compose(config_name, overrides=overrides, return_hydra_config=True)
+        compose_config(config_name, overrides)
     except MissingConfigException as error:
         choice = error.missing_cfg_file or ""
         if isinstance(choice, str) and error.options:
@@ -45,6 +41,16 @@ def one_line(error: BaseException) -> str:
     if cause is not None and str(cause) not in text:
         text += " (" + " ".join(str(cause).split("\n")[0].split()) + ")"
     return text
+
+
+def check_data_root(cfg: DictConfig) -> None:
+    """Checks that the config names a data directory.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if OmegaConf.is_missing(cfg.data, "root"):
+        raise ConfigError("data.root is not set: pass DATA_DIR=<directory of a converted data set>")
 
 
 def check_accelerator(accelerator: str, key: str = "trainer.accelerator") -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import hydra
-from detectron2.layers import ShapeSpec
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from deepacc_d2.errors import ConfigError
@@ -36,9 +38,16 @@ def _anchors_per_cell(generator: Any) -> int:
     return len(sizes[0]) * len(ratios)
 
 
-def _shape_specs(features: list[str], channels: int) -> list[dict[str, Any]]:
-    target = f"{ShapeSpec.__module__}.{ShapeSpec.__name__}"
-    return [{"_target_": target, "channels": channels, "stride": s} for s in _strides(features)]
+def auto_precision() -> str:
+    """Returns ``bf16-mixed`` where the device computes in bf16 by itself, else ``32-true``.
+
+    A CPU without such instructions emulates bf16 several times slower than float32.
+    """
+    if torch.cuda.is_available():
+        return (
+            "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+        )
+    return "bf16-mixed" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "32-true"
 
 
 def register_resolvers() -> None:
@@ -50,7 +59,7 @@ def register_resolvers() -> None:
         "strides": lambda features: _strides(list(features)),
         "inverse_strides": lambda features: [1.0 / s for s in _strides(list(features))],
         "anchors_per_cell": _anchors_per_cell,
-        "shape_specs": lambda features, channels: _shape_specs(list(features), channels),
+        "auto_precision": auto_precision,
         "basename": lambda path: Path(path).resolve().name,
         "dirname": lambda path: str(Path(path).parent),
     }
@@ -63,6 +72,19 @@ def register_resolvers() -> None:
         OmegaConf.register_new_resolver(
             "now", lambda pattern: datetime.datetime.now().strftime(pattern), use_cache=True
         )
+
+
+def compose_config(config_name: str, overrides: Iterable[str] = ()) -> DictConfig:
+    """Composes a config as the command line would, for tests and notebooks.
+
+    Args:
+        config_name: ``train`` or ``evaluate``.
+        overrides: as on the command line, such as ``experiment=sep``.
+    """
+    register_resolvers()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(config_dir(), version_base="1.3"):
+        return compose(config_name, overrides=list(overrides))
 
 
 def instantiate_all(nodes: DictConfig | None) -> list[Any]:

@@ -8,19 +8,25 @@ from typing import Any
 import hydra
 import pytorch_lightning as pl
 import torch
-from deepacc_lightning.callbacks import ProgressBar
-from deepacc_lightning.checkpoint import build_from_checkpoint, read_checkpoint
-from deepacc_lightning.cli import check_accelerator, fail, interrupted, run_entry_point
-from deepacc_lightning.config import check_trusted, config_dir, register_resolvers
-from deepacc_lightning.datamodule import ChromosomeDataModule
-from deepacc_lightning.module import DetectionModule
-from deepacc_lightning.run_info import describe_run, make_run_dir, write_json
-from deepacc_lightning.train import quiet
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from deepacc_d2.errors import ConfigError, UserError
 from deepacc_d2.evaluation.report import format_table, write_report
+from deepacc_lightning.callbacks import ProgressBar
+from deepacc_lightning.checkpoint import build_from_checkpoint, read_checkpoint
+from deepacc_lightning.cli import (
+    check_accelerator,
+    check_data_root,
+    fail,
+    interrupted,
+    run_entry_point,
+)
+from deepacc_lightning.config import check_trusted, config_dir, register_resolvers
+from deepacc_lightning.datamodule import ChromosomeDataModule
+from deepacc_lightning.module import DetectionModule
+from deepacc_lightning.run_info import describe_run, make_run_dir, write_json
+from deepacc_lightning.train import quiet
 
 register_resolvers()
 
@@ -52,6 +58,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
         UserError: a bad checkpoint, data set or output directory.
     """
     quiet()
+    check_data_root(cfg)
     check_accelerator(cfg.accelerator, "accelerator")
     content = read_checkpoint(cfg.ckpt)
     config = content["deepacc_config"]

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from deepacc_lightning.schedule import make_schedule, scaled_lr
 from detectron2.solver.build import get_default_optimizer_params
 from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
@@ -16,6 +15,7 @@ from torch.optim import Optimizer
 from deepacc_d2.errors import UserError
 from deepacc_d2.evaluation.evaluator import ChromosomeEvaluator
 from deepacc_d2.evaluation.types import Metrics
+from deepacc_lightning.schedule import make_schedule, scaled_lr
 
 Batch = list[dict[str, Any]]
 LOGGED_STATISTICS = {"fast_rcnn/fg_cls_accuracy": "train/fg_accuracy"}

@@ -12,13 +12,6 @@ from typing import Any
 import hydra
 import pytorch_lightning as pl
 import torch
-from deepacc_lightning.callbacks import Throughput, format_duration
-from deepacc_lightning.checkpoint import load_initial_weights, read_checkpoint
-from deepacc_lightning.cli import check_accelerator, fail, interrupted, run_entry_point
-from deepacc_lightning.config import config_dir, instantiate_all, register_resolvers, to_plain
-from deepacc_lightning.datamodule import ChromosomeDataModule
-from deepacc_lightning.module import DetectionModule
-from deepacc_lightning.run_info import describe_run, device_name, make_run_dir, write_json
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
@@ -26,6 +19,19 @@ from torch import nn
 from deepacc_d2.data.dataset import DatasetInfo
 from deepacc_d2.errors import DataError, UserError
 from deepacc_d2.evaluation.report import format_table, write_report
+from deepacc_lightning.callbacks import Throughput, format_duration
+from deepacc_lightning.checkpoint import load_initial_weights, read_checkpoint
+from deepacc_lightning.cli import (
+    check_accelerator,
+    check_data_root,
+    fail,
+    interrupted,
+    run_entry_point,
+)
+from deepacc_lightning.config import config_dir, instantiate_all, register_resolvers, to_plain
+from deepacc_lightning.datamodule import ChromosomeDataModule
+from deepacc_lightning.module import DetectionModule
+from deepacc_lightning.run_info import describe_run, device_name, make_run_dir, write_json
 
 register_resolvers()
 
@@ -39,7 +45,11 @@ def quiet() -> None:
 
 
 def build_datamodule(cfg: DictConfig) -> ChromosomeDataModule:
-    """Builds the data module of a training config, and the data set where it is a made one."""
+    """Builds the data module of a training config, and the data set where it is a made one.
+
+    Raises:
+        UserError: no directory is named, or what lies in it is no data set.
+    """
     datamodule = ChromosomeDataModule(
         root=cfg.data.root,
         train_augmentations=[instantiate(node) for node in cfg.scale.train_augmentations],
@@ -99,6 +109,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
         KeyboardInterrupt: after an interrupted training has been saved.
     """
     quiet()
+    check_data_root(cfg)
     check_accelerator(cfg.trainer.accelerator)
     out = make_run_dir(cfg.out)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)

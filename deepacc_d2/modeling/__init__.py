@@ -1,6 +1,6 @@
 """Detectors on Detectron2: importing this package registers them."""
 
-from deepacc_d2.modeling.backbone import build_resnet, build_resnet_fpn
+from deepacc_d2.modeling.backbone import build_resnet, build_resnet_fpn, pyramid_shapes
 from deepacc_d2.modeling.box_head import SeparatedBoxHead
 from deepacc_d2.modeling.meta_arch import ChromosomeRCNN, ChromosomeRetinaNet
 from deepacc_d2.modeling.predictor import BoxPredictor
@@ -14,4 +14,5 @@ __all__ = [
     "SeparatedBoxHead",
     "build_resnet",
     "build_resnet_fpn",
+    "pyramid_shapes",
 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from detectron2.layers import ShapeSpec
 from detectron2.modeling.backbone import FPN, ResNet
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool, LastLevelP6P7
 from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, BottleneckBlock
@@ -126,3 +127,8 @@ def build_resnet_fpn(
         norm=norm,
         top_block=blocks[top_block],
     )
+
+
+def pyramid_shapes(*, features: Sequence[str], channels: int) -> list[ShapeSpec]:
+    """Returns the shapes of pyramid levels such as ``p3``: that many channels, stride 8."""
+    return [ShapeSpec(channels=channels, stride=2 ** int(name[1:])) for name in features]

@@ -1,0 +1,180 @@
+"""Training end to end at tiny size: what it leaves on disk, resuming, Ctrl-C, divergence."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from hydra.utils import instantiate
+
+from deepacc_d2.errors import ConfigError, DataError
+from deepacc_lightning import evaluate, train
+from deepacc_lightning.config import compose_config
+from deepacc_lightning.module import NonFiniteLossError
+
+SUMMARY = {"map50", "map50_max", "coco_ap", "acc", "aer", "precision", "recall", "f1", "wcr"}
+
+
+def start(overrides: list[str], *more: str) -> dict[str, float]:
+    return train.run(compose_config("train", [*overrides, *more]))
+
+
+@pytest.fixture(scope="module")
+def trained(
+    shared_overrides: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict]:
+    out = tmp_path_factory.mktemp("trained") / "run"
+    overrides = [*shared_overrides, f"out={out}"]
+    # A threshold of zero: a model of one epoch is sure of nothing, and nothing tests nothing.
+    more = ["model.roi_heads.box_predictor.test_score_thresh=0.0", "scale.max_epochs=2"]
+    return out, start(overrides, *more)
+
+
+def test_run_directory_has_all_it_should(trained: tuple[Path, dict]) -> None:
+    out, _ = trained
+    for name in ("config.yaml", "run.json", "checkpoints/best.ckpt", "checkpoints/last.ckpt"):
+        assert (out / name).is_file(), name
+    for name in ("metrics.json", "predictions.json", "confusion_matrix.png", "best_worst.png"):
+        assert (out / "test" / name).stat().st_size > 0, name
+    facts = json.loads((out / "run.json").read_text())
+    assert facts["preset"] == "baseline"
+    assert facts["steps"] == 6
+    assert facts["train_images"] == 12
+    assert facts["seed"] == 0
+    assert set(facts["git"]) == {"revision", "dirty"}
+    assert len(facts["data"]["fingerprint"]) == 64
+
+
+def test_curves_of_every_loss_are_logged(trained: tuple[Path, dict]) -> None:
+    out, _ = trained
+    with (out / "csv" / "metrics.csv").open() as file:
+        columns = next(csv.reader(file))
+    for name in ("loss", "loss_cls", "loss_box_reg", "loss_rpn_cls", "loss_rpn_loc"):
+        assert f"train/{name}" in columns
+    assert {f"val/{name}" for name in SUMMARY} <= set(columns)
+
+
+def test_evaluate_repeats_the_test_of_training(
+    trained: tuple[Path, dict], tiny_data: Path, tmp_path: Path
+) -> None:
+    out, summary = trained
+    overrides = [f"ckpt={out / 'checkpoints' / 'best.ckpt'}", "data=coco", "num_workers=0"]
+    overrides += [f"data.root={tiny_data}", f"out={tmp_path / 'evaluation'}"]
+    again = evaluate.run(compose_config("evaluate", overrides))
+    assert set(again) == SUMMARY
+    for name in SUMMARY:
+        assert again[name] == pytest.approx(summary[f"test/{name}"], nan_ok=True), name
+    written = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
+    assert written["map50"] == pytest.approx(again["map50"])
+
+
+def test_detectron2_loads_the_checkpoint(trained: tuple[Path, dict]) -> None:
+    out, _ = trained
+    path = out / "checkpoints" / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    model = instantiate(content["deepacc_config"]["model"])
+    DetectionCheckpointer(model).load(str(path))
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, content["state_dict"][f"model.{name}"]), name
+
+
+def test_checkpoint_of_another_preset_or_scale_is_refused(
+    trained: tuple[Path, dict], tiny_data: Path, overrides: list[str]
+) -> None:
+    path = trained[0] / "checkpoints" / "last.ckpt"
+    with pytest.raises(DataError, match=r"is of baseline/quick, this run of sep/quick"):
+        start(overrides, "experiment=sep", f"ckpt_path={path}")
+    common = [f"ckpt={path}", "data=coco", f"data.root={tiny_data}"]
+    with pytest.raises(ConfigError, match=r"is of preset 'baseline', not 'sep'"):
+        evaluate.run(compose_config("evaluate", [*common, "preset=sep"]))
+    with pytest.raises(ConfigError, match=r"is of scale 'quick', not 'paper'"):
+        evaluate.run(compose_config("evaluate", [*common, "scale_name=paper"]))
+
+
+def test_resume_goes_on_where_it_stopped(
+    trained: tuple[Path, dict], overrides: list[str], tmp_path: Path
+) -> None:
+    path = trained[0] / "checkpoints" / "last.ckpt"
+    start(overrides, f"ckpt_path={path}", "scale.max_epochs=3", "test=false")
+    content = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert content["global_step"] == 9
+    assert content["epoch"] == 2
+
+
+def test_training_is_deterministic_by_seed(overrides: list[str], tmp_path: Path) -> None:
+    def weights(name: str, seed: int) -> dict[str, torch.Tensor]:
+        start(overrides, f"out={tmp_path / name}", f"seed={seed}", "test=false")
+        last = tmp_path / name / "checkpoints" / "last.ckpt"
+        return torch.load(last, weights_only=True)["model"]
+
+    first, second, other = weights("a", 1), weights("b", 1), weights("c", 2)
+    assert all(torch.equal(first[k], second[k]) for k in first)
+    assert not all(torch.equal(first[k], other[k]) for k in first)
+
+
+@pytest.mark.parametrize("experiment", ["sep", "retinanet"])
+def test_other_presets_train_and_test(experiment: str, overrides: list[str]) -> None:
+    summary = start(overrides, f"experiment={experiment}")
+    assert {f"test/{name}" for name in SUMMARY} == set(summary)
+
+
+def test_divergence_names_step_and_loss_and_keeps_the_checkpoint(
+    trained: tuple[Path, dict], overrides: list[str], tmp_path: Path
+) -> None:
+    resumed = ["scale.max_epochs=4", f"ckpt_path={trained[0] / 'checkpoints' / 'last.ckpt'}"]
+    poison = "model.pixel_std=[1.0e-38]"
+    with pytest.raises(NonFiniteLossError, match=r"diverged at step 6: \{'loss_\w+': (nan|inf)"):
+        start(overrides, *resumed, poison)
+    assert not list((tmp_path / "run" / "checkpoints").glob("*")) or torch.load(
+        tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True
+    )
+    kept = torch.load(trained[0] / "checkpoints" / "last.ckpt", weights_only=True)["model"]
+    assert all(torch.isfinite(v).all() for v in kept.values())
+
+
+def test_bad_environments(overrides: list[str], tmp_path: Path) -> None:
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match=r"trainer\.accelerator=gpu asks for a GPU"):
+            start(overrides, "trainer.accelerator=gpu")
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"output directory .*file/run cannot be written"):
+        start(overrides, f"out={tmp_path / 'file' / 'run'}")
+    with pytest.raises(DataError, match=r"does not exist: make one with `make data"):
+        start(overrides, f"data.root={tmp_path / 'nothing'}")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"empty is empty: make one with `make data"):
+        start(overrides, f"data.root={tmp_path / 'empty'}")
+
+
+def test_interrupt_keeps_a_checkpoint_and_exits_130(overrides: list[str], tmp_path: Path) -> None:
+    arguments = [*overrides, "scale.max_epochs=10000", "test=false"]
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-m", "deepacc_lightning.train", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    try:
+        deadline = time.monotonic() + 180
+        while not last.is_file() and time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.2)
+        assert last.is_file(), process.stderr.read() if process.poll() is not None else "too slow"
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 130, error
+    assert f"checkpoint kept in {last}" in error
+    assert "Traceback" not in error
+    assert torch.load(last, weights_only=True)["global_step"] > 0
