@@ -25,6 +25,14 @@ class NonFiniteLossError(UserError):
     """A loss became infinite or not a number."""
 
 
+def diverged(step: int, what: str) -> NonFiniteLossError:
+    """Makes the error of a training step that gave infinite or undefined numbers."""
+    return NonFiniteLossError(
+        f"training diverged at step {step}: {what} not finite; the last good checkpoint is kept: "
+        "lower optim.optimizer.lr or trainer.gradient_clip_val"
+    )
+
+
 class DetectionModule(pl.LightningModule):
     """Trains and evaluates a Detectron2 detector.
 
@@ -71,15 +79,14 @@ class DetectionModule(pl.LightningModule):
             NonFiniteLossError: names the step and the losses that are not finite.
         """
         with EventStorage(self.global_step) as storage:
-            losses: dict[str, Tensor] = self.model(batch)
+            try:
+                losses: dict[str, Tensor] = self.model(batch)
+            except FloatingPointError as error:  # Detectron2's RPN, before there is a loss
+                raise diverged(self.global_step, "boxes or scores of the RPN") from error
         total = torch.stack([loss.float() for loss in losses.values()]).sum()
         if not torch.isfinite(total):
             bad = {name: float(v) for name, v in losses.items() if not torch.isfinite(v)}
-            raise NonFiniteLossError(
-                f"training diverged at step {self.global_step}: {bad or {'sum': float(total)}}; "
-                "the last good checkpoint is kept: lower optim.optimizer.lr or "
-                "trainer.gradient_clip_val"
-            )
+            raise diverged(self.global_step, str(bad or {"sum": float(total)}))
         values = {f"train/{name}": value.detach() for name, value in losses.items()}
         latest = storage.latest()
         for source, name in LOGGED_STATISTICS.items():
