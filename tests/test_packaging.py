@@ -123,8 +123,8 @@ def test_pyproject_lists_the_packages_on_disk() -> None:
         ".".join(path.parent.relative_to(ROOT).parts)
         for path in (ROOT / "deepacc_d2").rglob("__init__.py")
     }
-    assert set(table["packages"]) == on_disk | {"deepacc_lightning"}
-    assert table["package-dir"] == {"deepacc_lightning": "lightning"}
+    assert set(table["packages"]) == on_disk | {"deepacc_lightning", "deepacc_conf"}
+    assert table["package-dir"] == {"deepacc_lightning": "lightning", "deepacc_conf": "conf"}
 
 
 def test_lightning_folder_is_no_package_of_that_name() -> None:

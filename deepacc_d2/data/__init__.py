@@ -1,0 +1,1 @@
+"""Data sets of metaphases: reading, converting, checking, augmenting, drawing."""
