@@ -23,8 +23,8 @@ ROOT = setup_env.ROOT
 Variables = Mapping[str, str]
 
 
-# glibc returns a large tensor's pages to the kernel as soon as it is freed and takes new ones, zeroed,
-# for the next: kept instead, a training step on a CPU has half the page faults and is a tenth faster.
+# glibc gives a large tensor's pages back to the kernel when it is freed and takes new, zeroed ones
+# for the next. Kept instead, a CPU training step has half the page faults and is a tenth faster.
 MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000"}
 
 

@@ -59,7 +59,10 @@ def test_unknown_class_drops_the_box_alone(label):
 
 def test_same_box_twice_is_kept_once_but_homologues_stay():
     kept, issues = clean(
-        Box("1", (1, 2, 3, 4)), Box("A1", (1, 2, 3, 4)), Box("2", (1, 2, 3, 4)), Box("1", (9, 2, 12, 4))
+        Box("1", (1, 2, 3, 4)),
+        Box("A1", (1, 2, 3, 4)),
+        Box("2", (1, 2, 3, 4)),
+        Box("1", (9, 2, 12, 4)),
     )
     assert [box.index for box in kept] == [0, 1, 0]
     assert [issue.defect for issue in issues] == [Defect.DUPLICATE_BOX]

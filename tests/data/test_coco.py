@@ -58,7 +58,11 @@ def test_no_data_says_how_to_get_some(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [('{"images": [', "cut short"), ("[]", "is no COCO file"), ('{"images": []}', "is no COCO file")],
+    [
+        ('{"images": [', "cut short"),
+        ("[]", "is no COCO file"),
+        ('{"images": []}', "is no COCO file"),
+    ],
 )
 def test_broken_annotations_are_named(tmp_path, text, message):
     (tmp_path / "annotations").mkdir()

@@ -3,7 +3,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from deepacc_d2.data.contact_sheet import GROUP_COLORS, contact_sheet, draw_boxes, write_contact_sheet
+from deepacc_d2.data.contact_sheet import (
+    GROUP_COLORS,
+    contact_sheet,
+    draw_boxes,
+    write_contact_sheet,
+)
 from deepacc_d2.data.convert import convert
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -52,8 +53,9 @@ def test_layout_and_content(tseng_source, tmp_path):
     names = names_by_split(out)
     cases = {s: {name[:6] for name in own} for s, own in names.items()}
     assert sum(map(len, cases.values())) == 10
-    for name in sum(names.values(), []):
-        assert (out / "images" / name).read_bytes() == (tseng_source.root / JPEG / name).read_bytes()
+    for name in itertools.chain(*names.values()):
+        original = (tseng_source.root / JPEG / name).read_bytes()
+        assert (out / "images" / name).read_bytes() == original
     image = load_coco_split(out, "train")["images"][0]
     assert (image["width"], image["height"], image["batch_id"]) == (64, 48, None)
     assert image["case_id"] == image["file_name"][:6]
@@ -168,7 +170,7 @@ def test_same_file_names_in_folders_stay_apart(source, tmp_path):
         source.image(f"p{patient}/1.png")
         source.voc(f"p{patient}/1.xml")
     convert("voc", source.root, tmp_path / "out")
-    names = sum(names_by_split(tmp_path / "out").values(), [])
+    names = itertools.chain(*names_by_split(tmp_path / "out").values())
     assert sorted(names) == [f"p{n}__1.png" for n in range(5)]
 
 
@@ -218,7 +220,7 @@ def test_nothing_usable_is_one_clear_line(source, tmp_path, label, message):
 def test_empty_source_is_refused(source, tmp_path):
     for folder in (JPEG, XML):
         (source.root / folder).mkdir(parents=True)
-    with pytest.raises(DataError, match="no image found under .*in the format tseng2023"):
+    with pytest.raises(DataError, match=r"no image found under .*in the format tseng2023"):
         convert("tseng2023", source.root, tmp_path / "out")
 
 

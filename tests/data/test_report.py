@@ -38,7 +38,13 @@ def test_every_defect_is_named_in_the_files(report, tmp_path):
         {"name": "24_chromosomes_object/JEPG/1050001.jpg", "detail": "class 'Z9'"}
     ]
     text = (tmp_path / "out" / "report.md").read_text()
-    for expected in ("| unknown_class", "1050001.jpg", "fingerprint", "| G ", "licence: unverified"):
+    for expected in (
+        "| unknown_class",
+        "1050001.jpg",
+        "fingerprint",
+        "| G ",
+        "licence: unverified",
+    ):
         assert expected in text
 
 

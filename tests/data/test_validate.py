@@ -28,7 +28,7 @@ class DataSet:
         value = json.loads((self.root / "annotations" / f"{split}.json").read_text())
         return self.root / "images" / value["images"][number]["file_name"]
 
-    def keys(self):
+    def found_keys(self):
         return [finding.check.key for finding in validate(self.root)]
 
 
@@ -74,12 +74,12 @@ def test_sound_set_passes(dataset, capsys):
 )
 def test_each_defect_of_annotations_is_found(dataset, change, expected):
     dataset.edit("train", change)
-    assert expected in dataset.keys()
+    assert expected in dataset.found_keys()
 
 
 def test_changed_content_no_longer_fits_the_fingerprint(dataset):
     dataset.edit("test", lambda v: v["annotations"][0].update(category_id=5))
-    assert dataset.keys() == ["fingerprint"]
+    assert dataset.found_keys() == ["fingerprint"]
 
 
 def test_files_missing_broken_and_stray(dataset):
@@ -88,7 +88,7 @@ def test_files_missing_broken_and_stray(dataset):
     path.write_bytes(path.read_bytes()[:-400])
     dataset.image("train", 2).write_bytes(b"")
     (dataset.root / "images" / "stray.png").touch()
-    keys = dataset.keys()
+    keys = dataset.found_keys()
     assert keys == ["missing_image", "bad_image", "bad_image", "fingerprint", "stray_file"]
 
 
@@ -102,16 +102,16 @@ def test_same_bytes_in_two_splits_are_found(dataset):
 def test_same_name_in_two_splits_is_found(dataset):
     name = dataset.image("train").name
     dataset.edit("test", lambda v: v["images"][0].update(file_name=name))
-    assert dataset.keys()[0] == "in_two_splits"
+    assert dataset.found_keys()[0] == "in_two_splits"
 
 
 def test_case_in_two_splits_is_an_error_unless_the_lists_were_asked_for(dataset):
     case = dataset.image("train").name[:6]
     dataset.edit("test", lambda v: v["images"][0].update(case_id=case))
-    assert dataset.keys()[0] == "case_in_two_splits"
+    assert dataset.found_keys()[0] == "case_in_two_splits"
     dataset.edit_info(split={"method": "official"})
-    assert "shared_case" in dataset.keys()
-    assert "case_in_two_splits" not in dataset.keys()
+    assert "shared_case" in dataset.found_keys()
+    assert "case_in_two_splits" not in dataset.found_keys()
 
 
 def test_worst_defect_is_the_one_line_and_all_are_listed_above(dataset, capsys):

@@ -20,6 +20,7 @@ TINY = (
     "scale.batch_size=2",
     "scale.num_workers=0",
     "scale.max_epochs=1",
+    "scale.check_val_every_n_epoch=1",
     "scale.precision=32-true",
     "logger=csv",
     "callbacks.progress=null",
