@@ -119,14 +119,16 @@ class CPUROIAlign(nn.Module):
         self.align = align
 
     def forward(self, features: Tensor, rois: Tensor) -> Tensor:
-        """Pools ``features`` (B, C, H, W) in ``rois`` (N, 5) to (N, C, P, P)."""
+        """Pools ``features`` (B, C, H, W) in ``rois`` (N, 5) to (N, C, P, P), of the same type."""
         align = self.align
         if features.device.type != "cpu" or align.sampling_ratio < 1 or not len(rois):
             return align(features, rois)
         with torch.autocast("cpu", enabled=False):
-            return roi_align(
+            pooled = roi_align(
                 features, rois, align.output_size[0], align.spatial_scale, align.sampling_ratio
             )
+        # As torchvision's: Detectron2 gathers the levels in the type of the features.
+        return pooled.to(features.dtype)
 
 
 class FastROIPooler(ROIPooler):

@@ -67,6 +67,18 @@ def test_bf16_maps_are_pooled_in_float32() -> None:
     torch.testing.assert_close(pooled, roi_align(maps.float(), rois, 7, 0.25, 2))
 
 
+def test_pooler_gathers_bf16_levels_in_bf16() -> None:
+    torch.manual_seed(0)
+    maps = [torch.randn(1, 4, 64, 64).bfloat16(), torch.randn(1, 4, 32, 32).bfloat16()]
+    options = {"output_size": 7, "scales": [0.25, 0.125], "sampling_ratio": 2}
+    boxes = [Boxes(regions(9, 1, 200.0)[:, 1:])]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        pooled = FastROIPooler(**options, pooler_type="ROIAlignV2")(maps, boxes)
+    reference = ROIPooler(**options, pooler_type="ROIAlignV2")([m.float() for m in maps], boxes)
+    assert pooled.dtype == torch.bfloat16
+    torch.testing.assert_close(pooled.float(), reference, atol=0.02, rtol=0.02)
+
+
 def test_adaptive_sampling_and_no_regions_go_to_torchvision() -> None:
     torch.manual_seed(0)
     maps = [torch.randn(1, 3, 16, 16, requires_grad=True)]
