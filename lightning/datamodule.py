@@ -157,6 +157,8 @@ class ChromosomeDataModule(pl.LightningDataModule):
     def _loader(
         self, dataset: ChromosomeDataset, sampler: Sampler[int], batch_size: int, *, drop_last: bool
     ) -> DataLoader:
+        # A forked worker inherits locks of OpenCV's threads, but not the threads: keep none.
+        cv2.setNumThreads(0)
         return DataLoader(
             dataset,
             batch_size=batch_size,

@@ -85,11 +85,11 @@ def load_coco_split(root: str | Path, split: str) -> dict[str, Any]:
         load_dataset_info(root)
     path = root / "annotations" / f"{split}.json"
     if not path.is_file():
-        raise DataError(f"{path} is missing: {HOW_TO_GET_DATA}")
+        raise DataError(f"{path} is missing: there is no {split} split; {HOW_TO_GET_DATA}")
     coco = read_json(path)
-    keys = ("images", "annotations", "categories")
-    if not isinstance(coco, dict) or not all(isinstance(coco.get(key), list) for key in keys):
-        raise DataError(f"{path} is no COCO file: it must hold the lists {', '.join(keys)}")
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(coco, dict) or not isinstance(coco.get(key), list):
+            raise DataError(f"{path} is no COCO file: it must hold a list of {key}")
     return coco
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,9 @@ import numpy as np
 import torch
 
 from deepacc_d2.chromosomes import CLASSES, NUM_CLASSES
+from deepacc_d2.data.coco import HOW_TO_GET_DATA, load_coco_split, load_dataset_info
+from deepacc_d2.data.splits import SPLITS
 from deepacc_d2.errors import DataError
-
-SPLITS = ("train", "val", "test")
-GET_DATA = (
-    "make one with `make data FORMAT=... SRC=... OUT=...` or use the synthetic set (DATA=synthetic)"
-)
 
 
 @dataclass(frozen=True)
@@ -41,13 +37,7 @@ def read_info(root: str | Path) -> DatasetInfo:
         DataError: the directory is missing, empty or not in the internal format.
     """
     root = Path(root)
-    if not root.is_dir():
-        raise DataError(f"data directory {root} does not exist: {GET_DATA}")
-    path = root / "dataset.json"
-    if not path.is_file():
-        what = "is empty" if not any(root.iterdir()) else "has no dataset.json"
-        raise DataError(f"data directory {root} {what}: {GET_DATA}")
-    data = _read_json(path)
+    data = load_dataset_info(root)
     try:
         return DatasetInfo(
             root=root,
@@ -57,8 +47,10 @@ def read_info(root: str | Path) -> DatasetInfo:
             pixel_std=float(np.mean(data["pixel_std"])),
             counts={split: int(data["counts"].get(split, 0)) for split in SPLITS},
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path} lacks or garbles {error}: convert the data set again") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(
+            f"{root / 'dataset.json'} lacks or garbles {error}: convert the data set again"
+        ) from error
 
 
 def read_split(root: str | Path, split: str) -> dict[str, Any]:
@@ -67,13 +59,8 @@ def read_split(root: str | Path, split: str) -> dict[str, Any]:
     Raises:
         DataError: the file is missing, cut short, empty or of other categories.
     """
+    coco = load_coco_split(root, split)
     path = Path(root) / "annotations" / f"{split}.json"
-    if not path.is_file():
-        raise DataError(f"{path} does not exist: the data set has no {split} split; {GET_DATA}")
-    coco = _read_json(path)
-    absent = [key for key in ("images", "annotations", "categories") if key not in coco]
-    if absent:
-        raise DataError(f"{path} has no {absent[0]!r}: it is not a COCO file")
     try:
         names = {int(c["id"]): str(c["name"]) for c in coco["categories"]}
     except (KeyError, TypeError, ValueError) as error:
@@ -83,18 +70,8 @@ def read_split(root: str | Path, split: str) -> dict[str, Any]:
         odd = sorted(set(names.items()) ^ set(expected.items()))[0]
         raise DataError(f"{path}: category {odd} is not one of ids 1..24 in the order 1..22, X, Y")
     if not coco["images"]:
-        raise DataError(f"{path} lists no image: {GET_DATA}")
+        raise DataError(f"{path} lists no image: {HOW_TO_GET_DATA}")
     return coco
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as JSON ({error}): convert it again") from error
-    if not isinstance(data, dict):
-        raise DataError(f"{path} is not a JSON object: convert the data set again")
-    return data
 
 
 def to_dicts(coco: dict[str, Any], root: str | Path) -> list[dict[str, Any]]:

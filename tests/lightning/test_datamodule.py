@@ -87,7 +87,7 @@ def test_missing_split_names_it(tiny_data: Path, tmp_path: Path) -> None:
     root = tmp_path / "copy"
     shutil.copytree(tiny_data, root)
     (root / "annotations" / "val.json").unlink()
-    with pytest.raises(DataError, match=r"val.json does not exist: the data set has no val split"):
+    with pytest.raises(DataError, match=r"val.json is missing: there is no val split"):
         make(root).setup("fit")
 
 
