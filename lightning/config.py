@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,10 @@ def config_dir() -> str:
     source = Path(__file__).resolve().parent.parent / "conf"
     if (source / "train.yaml").is_file():
         return str(source)
-    from importlib.resources import files
-
-    return str(files("deepacc_conf"))
+    spec = importlib.util.find_spec("deepacc_conf")
+    assert spec is not None, "the configs of deepacc-d2 are not installed"
+    assert spec.submodule_search_locations is not None
+    return str(Path(next(iter(spec.submodule_search_locations))).resolve())
 
 
 def _strides(features: list[str]) -> list[int]:
