@@ -40,6 +40,10 @@ class ChromosomeROIHeads(StandardROIHeads):
             image and ``{"top1": list[Instances]}``; Detectron2's own ``GeneralizedRCNN`` ignores
             the latter.
         """
+        # Detectron2 rounds boxes to the features' type before it pools: in bf16 a coordinate beyond
+        # 256 px would be off by up to one pixel, beyond 512 px by two. (RoIAlign computes in
+        # float32 under autocast anyway.)
+        features = {name: features[name].float() for name in self.box_in_features}
         if self.training:
             return super().forward(images, features, proposals, targets)
         pooled = self.box_pooler(

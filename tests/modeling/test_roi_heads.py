@@ -93,6 +93,30 @@ def test_training_without_proposals_or_objects(
         assert parameter.grad.isfinite().all(), name
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_regions_are_pooled_at_exact_boxes_under_autocast(
+    make_roi_heads: Build, training: bool
+) -> None:
+    heads = make_roi_heads().train(training)
+    generator = torch.Generator().manual_seed(3)
+    features = {
+        "p3": torch.randn(1, 32, 64, 64, generator=generator).bfloat16(),
+        "p4": torch.randn(1, 32, 32, 32, generator=generator),  # levels may differ in type
+    }
+    proposals = Instances((512, 512))
+    proposals.proposal_boxes = Boxes(torch.tensor([[300.9, 401.1, 330.3, 444.7]]))
+    proposals.objectness_logits = torch.zeros(1)
+    targets = Instances((512, 512))
+    targets.gt_boxes, targets.gt_classes = Boxes(torch.zeros(0, 4)), torch.zeros(0).long()
+    pooled: list[Tensor] = []
+    heads.box_head.register_forward_pre_hook(lambda _, inputs: pooled.append(inputs[0]))
+    images = ImageList(torch.zeros(1, 1, 512, 512), [(512, 512)])
+    with torch.autocast("cpu", dtype=torch.bfloat16), EventStorage():
+        heads(images, features, [proposals], [targets] if training else None)
+    exact = heads.box_pooler([x.float() for x in features.values()], [proposals.proposal_boxes])
+    torch.testing.assert_close(pooled[0], exact)
+
+
 def test_testing_without_proposals(make_roi_heads: Build, features: dict[str, Tensor]) -> None:
     heads = make_roi_heads().eval()
     for counts in ((0, 5), (0, 0)):
