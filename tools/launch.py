@@ -25,7 +25,12 @@ Variables = Mapping[str, str]
 
 # glibc gives a large tensor's pages back to the kernel when it is freed and takes new, zeroed ones
 # for the next. Kept instead, a CPU training step has half the page faults and is a tenth faster.
-MALLOC = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000"}
+DEFAULT_ENVIRONMENT = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "100000000000",
+    # Detectron2 calls what torch has deprecated: nothing that a user could do about.
+    "PYTHONWARNINGS": "ignore::FutureWarning:torch.jit._script",
+}
 
 
 class UsageError(Exception):
@@ -193,7 +198,7 @@ def main() -> None:
     except KeyboardInterrupt:
         setup_env.fail("interrupted; the next make installs what is missing", status=130)
     os.chdir(ROOT)
-    for name, value in MALLOC.items():
+    for name, value in DEFAULT_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     os.execv(python, [str(python), *arguments])
 
