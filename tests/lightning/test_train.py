@@ -176,6 +176,8 @@ def test_interrupt_keeps_a_checkpoint_and_exits_130(overrides: list[str], tmp_pa
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
+        # A shell's background job, as a CI runner may be, passes on an ignored SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
     try:
