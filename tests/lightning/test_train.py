@@ -170,15 +170,16 @@ def test_bad_environments(overrides: list[str], tmp_path: Path) -> None:
 
 def test_interrupt_keeps_a_checkpoint_and_exits_130(overrides: list[str], tmp_path: Path) -> None:
     arguments = [*overrides, "scale.max_epochs=10000", "test=false"]
+    # A shell's background job, as a CI runner may be, has SIGINT ignored and would pass that on.
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-m", "deepacc_lightning.train", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-        # A shell's background job, as a CI runner may be, passes on an ignored SIGINT.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
+    signal.signal(signal.SIGINT, previous)
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
     try:
         deadline = time.monotonic() + 180
