@@ -144,6 +144,13 @@ def run(cfg: DictConfig) -> dict[str, float]:
             f"training, {info.counts['val']} validation, {info.counts['test']} test -> {out}",
             flush=True,
         )
+    if trainer.max_epochs and trainer.max_epochs % trainer.check_val_every_n_epoch:
+        print(
+            "note: the last epoch will not be validated, so it cannot become the best: "
+            f"trainer.check_val_every_n_epoch={trainer.check_val_every_n_epoch} does not divide "
+            f"trainer.max_epochs={trainer.max_epochs}",
+            flush=True,
+        )
     began = time.monotonic()
     try:
         fit(trainer, module, datamodule, cfg.ckpt_path)
