@@ -15,7 +15,15 @@ import torch
 
 from deepacc_d2.errors import ConfigError
 
-PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "numpy", "opencv-python")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "sal-detectron2",
+    "pytorch-lightning",
+    "hydra-core",
+    "numpy",
+    "opencv-python-headless",
+)
 
 
 def git_revision() -> dict[str, Any]:
@@ -51,7 +59,17 @@ def device_name(device: torch.device) -> str:
     """Names the device that training ran on."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{platform.processor() or platform.machine()} CPU, {torch.get_num_threads()} threads"
+    return f"{cpu_name()}, {torch.get_num_threads()} threads"
+
+
+def cpu_name() -> str:
+    """Names the processor, as Linux does where it can be asked."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else f"{platform.processor() or platform.machine()} CPU"
 
 
 def make_run_dir(out: str | Path) -> Path:
