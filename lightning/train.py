@@ -30,6 +30,7 @@ from deepacc_lightning.cli import (
 )
 from deepacc_lightning.config import config_dir, instantiate_all, register_resolvers, to_plain
 from deepacc_lightning.datamodule import ChromosomeDataModule
+from deepacc_lightning.loggers import WandbLogger
 from deepacc_lightning.module import DetectionModule
 from deepacc_lightning.run_info import describe_run, device_name, make_run_dir, write_json
 
@@ -158,7 +159,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
         write_json(out / "run.json", facts)
         return finish(trainer, module, datamodule, out) if cfg.test else plain_metrics(trainer)
     finally:
-        if any(type(logger).__name__ == "WandbLogger" for logger in loggers):
+        if any(isinstance(logger, WandbLogger) for logger in loggers):
             import wandb
 
             # Without it a Hydra multirun would log its next job into this run.

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import wandb
 from detectron2.checkpoint import DetectionCheckpointer
 from hydra.utils import instantiate
 
@@ -152,6 +153,18 @@ def test_divergence_names_the_step_and_the_losses() -> None:
     with pytest.raises(NonFiniteLossError) as caught:
         module.training_step([{}], 0)
     assert "step 0: {'loss_cls': nan, 'loss_rpn_cls': nan}" in str(caught.value)
+
+
+def test_wandb_logs_offline_without_a_login(
+    overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    start([o for o in overrides if o != "logger=csv"], "test=false")
+    runs = list((tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb"))
+    assert len(runs) == 1
+    assert runs[0].stat().st_size > 1000
+    assert wandb.run is None, "a Hydra multirun would log its next job into this run"
 
 
 def test_bad_environments(overrides: list[str], tmp_path: Path) -> None:
