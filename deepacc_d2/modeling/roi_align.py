@@ -134,6 +134,8 @@ class CPUROIAlign(nn.Module):
 class FastROIPooler(ROIPooler):
     """Detectron2's ``ROIPooler`` with a RoIAlign that is quick on CPUs and the same on GPUs."""
 
+    level_poolers: nn.ModuleList
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.level_poolers = nn.ModuleList(
