@@ -80,9 +80,22 @@ def run_entry_point(config_name: str, main: Callable[[], None]) -> None:
     main()
 
 
+def message(error: BaseException) -> str:
+    """Returns an error's own line, without what a loader process wraps around it.
+
+    torch raises a worker's exception anew with its whole traceback as the text; the last line of
+    that is the exception as the worker saw it.
+    """
+    text = str(error)
+    if "Original Traceback" not in text:
+        return text
+    last = text.strip().splitlines()[-1]
+    return last.partition(": ")[2] or last
+
+
 def fail(error: UserError) -> None:
     """Prints an error as one line and exits 2."""
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {message(error)}", file=sys.stderr)
     sys.exit(2)
 
 

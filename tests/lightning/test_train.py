@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from hydra.utils import instantiate
 
 from deepacc_d2.errors import ConfigError, DataError
 from deepacc_lightning import evaluate, train
+from deepacc_lightning.cli import message
 from deepacc_lightning.config import compose_config
 from deepacc_lightning.module import DetectionModule, NonFiniteLossError
 
@@ -153,6 +155,23 @@ def test_divergence_names_the_step_and_the_losses() -> None:
     with pytest.raises(NonFiniteLossError) as caught:
         module.training_step([{}], 0)
     assert "step 0: {'loss_cls': nan, 'loss_rpn_cls': nan}" in str(caught.value)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_image_is_named_in_one_line(
+    workers: int, tiny_data: Path, overrides: list[str], tmp_path: Path
+) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(tiny_data, root)
+    names = json.loads((root / "annotations" / "train.json").read_text())["images"]
+    for image in names:
+        (root / "images" / image["file_name"]).write_bytes(b"")
+    with pytest.raises(DataError) as caught:
+        start(overrides, f"data.root={root}", f"scale.num_workers={workers}")
+    line = message(caught.value)
+    assert "\n" not in line
+    assert line.startswith(f"image {root / 'images'}")
+    assert "is empty (0 bytes): run `make data-check`" in line
 
 
 def test_wandb_logs_offline_without_a_login(
