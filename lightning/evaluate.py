@@ -12,7 +12,6 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from deepacc_d2.errors import ConfigError, UserError
-from deepacc_d2.evaluation.report import format_table, write_report
 from deepacc_lightning.callbacks import ProgressBar
 from deepacc_lightning.checkpoint import build_from_checkpoint, read_checkpoint
 from deepacc_lightning.cli import (
@@ -26,6 +25,7 @@ from deepacc_lightning.config import check_trusted, config_dir, register_resolve
 from deepacc_lightning.datamodule import ChromosomeDataModule
 from deepacc_lightning.module import DetectionModule
 from deepacc_lightning.run_info import describe_run, make_run_dir, write_json
+from deepacc_lightning.testing import run_test
 from deepacc_lightning.train import quiet
 
 register_resolvers()
@@ -88,17 +88,9 @@ def run(cfg: DictConfig) -> dict[str, float]:
         enable_model_summary=False,
     )
     module = DetectionModule(model)
-    trainer.test(module, datamodule=datamodule, verbose=False)
-    assert module.evaluator is not None
-    assert module.metrics is not None
+    title = f"{config['preset']} checkpoint {cfg.ckpt} on {cfg.split} of {info.name}"
+    metrics = run_test(trainer, module, datamodule, out, title=title)
     if trainer.is_global_zero:
-        paths = write_report(
-            out,
-            datamodule.coco("test"),
-            module.evaluator.predictions,
-            module.metrics,
-            datamodule.root / "images",
-        )
         facts = describe_run(
             checkpoint=str(cfg.ckpt),
             preset=config["preset"],
@@ -107,10 +99,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
             data={"name": info.name, "root": str(info.root), "fingerprint": info.fingerprint},
         )
         write_json(out / "evaluation.json", facts)
-        print(f"{config['preset']} checkpoint {cfg.ckpt} on {cfg.split} of {info.name}")
-        print(format_table(module.metrics))
-        print("\n".join(f"report  {path}" for path in paths), flush=True)
-    return {k: float(v) for k, v in module.metrics.summary().items()}
+    return {k: float(v) for k, v in metrics.summary().items()}
 
 
 @hydra.main(version_base="1.3", config_path=config_dir(), config_name="evaluate")

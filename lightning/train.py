@@ -18,7 +18,6 @@ from torch import nn
 
 from deepacc_d2.data.dataset import DatasetInfo
 from deepacc_d2.errors import DataError, UserError
-from deepacc_d2.evaluation.report import format_table, write_report
 from deepacc_lightning.callbacks import Throughput, format_duration
 from deepacc_lightning.checkpoint import load_initial_weights, read_checkpoint
 from deepacc_lightning.cli import (
@@ -33,6 +32,7 @@ from deepacc_lightning.datamodule import ChromosomeDataModule
 from deepacc_lightning.loggers import WandbLogger
 from deepacc_lightning.module import DetectionModule
 from deepacc_lightning.run_info import describe_run, device_name, make_run_dir, write_json
+from deepacc_lightning.testing import run_test
 
 register_resolvers()
 
@@ -231,21 +231,10 @@ def finish(
     best = Path(trainer.checkpoint_callback.best_model_path or "")  # type: ignore[union-attr]
     if best.is_file():
         module.model.load_state_dict(read_checkpoint(best)["model"])
-    trainer.test(module, datamodule=datamodule, verbose=False)
-    assert module.evaluator is not None
-    assert module.metrics is not None
+    metrics = run_test(trainer, module, datamodule, out / "test")
     if trainer.is_global_zero:
-        paths = write_report(
-            out / "test",
-            datamodule.coco("test"),
-            module.evaluator.predictions,
-            module.metrics,
-            datamodule.root / "images",
-        )
-        print(format_table(module.metrics))
-        print(f"best checkpoint  {best}\nrun directory    {out}")
-        print("\n".join(f"report           {path}" for path in paths), flush=True)
-    return {f"test/{k}": float(v) for k, v in module.metrics.summary().items()}
+        print(f"best checkpoint  {best}\nrun directory    {out}", flush=True)
+    return {f"test/{k}": float(v) for k, v in metrics.summary().items()}
 
 
 @hydra.main(version_base="1.3", config_path=config_dir(), config_name="train")

@@ -27,13 +27,12 @@ import pytorch_lightning as pl
 import torch
 from detectron2.solver.build import get_default_optimizer_params
 from detectron2.utils.events import EventStorage
-from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from measurement import Measurement, jpeg_dataset
 from omegaconf import DictConfig
 from torch import nn
 
-from deepacc_lightning.config import config_dir, instantiate_all, register_resolvers
+from deepacc_lightning.config import compose_config, instantiate_all
 from deepacc_lightning.schedule import make_schedule
 from deepacc_lightning.train import build_datamodule, build_model, build_module, fill_in_data, quiet
 
@@ -153,11 +152,9 @@ class InMemory(pl.LightningDataModule):
 
 
 def _compose(root: Path, out: Path) -> DictConfig:
-    register_resolvers()
     overrides = [
         "scale=quick",
         "experiment=baseline",
-        "preset=baseline",
         "logger=csv",
         "data=coco",
         f"data.root={root}",
@@ -165,8 +162,7 @@ def _compose(root: Path, out: Path) -> DictConfig:
         "trainer.max_epochs=1",
         "scale.num_workers=0",
     ]
-    with initialize_config_dir(config_dir(), version_base="1.3"):
-        return compose("train", overrides)
+    return compose_config("train", overrides)
 
 
 def _prepare(

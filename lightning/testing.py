@@ -1,0 +1,47 @@
+"""The test of a detector and its report, as training ends with it and ``make evaluate`` runs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytorch_lightning as pl
+
+from deepacc_d2.evaluation.report import format_table, write_report
+from deepacc_d2.evaluation.types import Metrics
+from deepacc_lightning.datamodule import ChromosomeDataModule
+from deepacc_lightning.module import DetectionModule
+
+
+def run_test(
+    trainer: pl.Trainer,
+    module: DetectionModule,
+    datamodule: ChromosomeDataModule,
+    out: Path,
+    *,
+    title: str = "",
+) -> Metrics:
+    """Detects on the test split, writes the report to ``out`` and prints the metrics.
+
+    Args:
+        trainer: the trainer.
+        module: the detector.
+        datamodule: its ``test_split`` is what is tested on.
+        out: directory of the report.
+        title: a line printed above the table.
+    """
+    trainer.test(module, datamodule=datamodule, verbose=False)
+    assert module.evaluator is not None
+    assert module.metrics is not None
+    if trainer.is_global_zero:
+        paths = write_report(
+            out,
+            datamodule.coco("test"),
+            module.evaluator.predictions,
+            module.metrics,
+            datamodule.root / "images",
+        )
+        if title:
+            print(title)
+        print(format_table(module.metrics))
+        print("\n".join(f"report           {path}" for path in paths), flush=True)
+    return module.metrics
