@@ -168,6 +168,9 @@ class ChromosomeDataModule(pl.LightningDataModule):
             drop_last=drop_last,
             worker_init_fn=init_worker,
             persistent_workers=self.num_workers > 0,
+            # Seeds the workers, so the augmentations: from the global generator, they would depend
+            # on how many random numbers the model's initialization took, so on the preset.
+            generator=torch.Generator().manual_seed(self.seed),
             pin_memory=torch.cuda.is_available(),
         )
 

@@ -121,6 +121,8 @@ def run(cfg: DictConfig) -> dict[str, float]:
     fill_in_data(cfg, info)
     config = to_plain(cfg)
     model = build_model(cfg)
+    # Presets have heads of different sizes, which took different amounts of random numbers.
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
     module = build_module(cfg, model, config)
     loggers = instantiate_all(cfg.logger)
     callbacks = instantiate_all(cfg.callbacks)
