@@ -2,19 +2,30 @@
 
 from deepacc_d2.modeling.backbone import build_resnet, build_resnet_fpn, pyramid_shapes
 from deepacc_d2.modeling.box_head import SeparatedBoxHead
+from deepacc_d2.modeling.branches import AngularMarginBranch, LinearBranch, SiameseInferenceBranch
+from deepacc_d2.modeling.deepacc_predictor import DeepACCOutput, DeepACCPredictor
+from deepacc_d2.modeling.local_centers import LocalCenters, local_centers
 from deepacc_d2.modeling.meta_arch import ChromosomeRCNN, ChromosomeRetinaNet
 from deepacc_d2.modeling.predictor import BoxPredictor
 from deepacc_d2.modeling.roi_align import FastROIPooler
-from deepacc_d2.modeling.roi_heads import ChromosomeROIHeads
+from deepacc_d2.modeling.roi_heads import ChromosomeROIHeads, DeepACCROIHeads
 
 __all__ = [
+    "AngularMarginBranch",
     "BoxPredictor",
     "ChromosomeRCNN",
     "ChromosomeROIHeads",
     "ChromosomeRetinaNet",
+    "DeepACCOutput",
+    "DeepACCPredictor",
+    "DeepACCROIHeads",
     "FastROIPooler",
+    "LinearBranch",
+    "LocalCenters",
     "SeparatedBoxHead",
+    "SiameseInferenceBranch",
     "build_resnet",
     "build_resnet_fpn",
+    "local_centers",
     "pyramid_shapes",
 ]

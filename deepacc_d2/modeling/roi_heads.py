@@ -9,7 +9,8 @@ from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY, StandardROIHeads
 from detectron2.structures import ImageList, Instances
 from torch import Tensor
 
-from deepacc_d2.modeling.predictor import BoxPredictor
+from deepacc_d2.modeling.deepacc_predictor import DeepACCOutput, DeepACCPredictor
+from deepacc_d2.modeling.predictor import BoxPredictor, Predictions
 
 
 @ROI_HEADS_REGISTRY.register()
@@ -20,10 +21,12 @@ class ChromosomeROIHeads(StandardROIHeads):
     row (b) of DeepACC's Table 1. Masks and keypoints are not predicted.
     """
 
+    predictor_type: type[BoxPredictor] = BoxPredictor
+
     @classmethod
     def _init_box_head(cls, cfg: Any, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
         options = super()._init_box_head(cfg, input_shape)
-        options["box_predictor"] = BoxPredictor(cfg, options["box_head"].output_shape)
+        options["box_predictor"] = cls.predictor_type(cfg, options["box_head"].output_shape)
         return options
 
     def forward(
@@ -40,16 +43,65 @@ class ChromosomeROIHeads(StandardROIHeads):
             image and ``{"top1": list[Instances]}``; Detectron2's own ``GeneralizedRCNN`` ignores
             the latter.
         """
+        if self.training:
+            return super().forward(images, features, proposals, targets)
+        predictions = self.predictions(self.predict(features, proposals))
+        instances, _ = self.box_predictor.inference(predictions, proposals)
+        return instances, {"top1": self.box_predictor.top1(predictions, proposals)}
+
+    def _forward_box(self, features: dict[str, Tensor], proposals: list[Instances]) -> Any:
+        # Reached in training, and through Detectron2's ``forward_with_given_boxes``.
+        output = self.predict(features, proposals)
+        if self.training:
+            return self.box_predictor.losses(output, proposals)
+        return self.box_predictor.inference(self.predictions(output), proposals)[0]
+
+    def predict(self, features: dict[str, Tensor], proposals: list[Instances]) -> Any:
+        """Returns what the predictor says of each proposal, before any NMS.
+
+        Args:
+            features: maps of the pyramid, (B, C, H, W) each.
+            proposals: of each image, with ``proposal_boxes``.
+        """
         # Detectron2 rounds boxes to the features' type before it pools: in bf16 a coordinate beyond
         # 256 px would be off by up to one pixel, beyond 512 px by two. (RoIAlign computes in
         # float32 under autocast anyway.)
-        features = {name: features[name].float() for name in self.box_in_features}
-        if self.training:
-            return super().forward(images, features, proposals, targets)
-        pooled = self.box_pooler(
-            [features[name] for name in self.box_in_features],
-            [p.proposal_boxes for p in proposals],
-        )
-        predictions = self.box_predictor(self.box_head(pooled))
-        instances, _ = self.box_predictor.inference(predictions, proposals)
-        return instances, {"top1": self.box_predictor.top1(predictions, proposals)}
+        maps = [features[name].float() for name in self.box_in_features]
+        pooled = self.box_pooler(maps, [p.proposal_boxes for p in proposals])
+        return self._predict_regions(self.box_head(pooled), proposals)
+
+    def _predict_regions(self, regions: Any, proposals: list[Instances]) -> Any:
+        return self.box_predictor(regions)
+
+    @staticmethod
+    def predictions(output: Any) -> Predictions:
+        """Returns the logits and deltas in an output of :meth:`predict`."""
+        logits, deltas = output
+        return logits, deltas
+
+
+@ROI_HEADS_REGISTRY.register()
+class DeepACCROIHeads(ChromosomeROIHeads):
+    """The heads of DeepACC (Luo et al. 2020, Fig. 2): two streams, margin and inference branch.
+
+    As ``MODEL.ROI_HEADS.NAME``, after :func:`deepacc_d2.config.add_deepacc_config`, it builds the
+    two streams whatever ``MODEL.ROI_BOX_HEAD.NAME`` says: without them it would not be DeepACC.
+    """
+
+    predictor_type = DeepACCPredictor
+
+    @classmethod
+    def _init_box_head(cls, cfg: Any, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.MODEL.ROI_BOX_HEAD.NAME = "SeparatedBoxHead"
+        return super()._init_box_head(cfg, input_shape)
+
+    def _predict_regions(self, regions: Any, proposals: list[Instances]) -> DeepACCOutput:
+        output: DeepACCOutput = self.box_predictor(regions, [len(p) for p in proposals])
+        return output
+
+    @staticmethod
+    def predictions(output: DeepACCOutput) -> Predictions:
+        """Returns the result's logits and deltas."""
+        return output.predictions

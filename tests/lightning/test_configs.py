@@ -15,10 +15,15 @@ from deepacc_lightning.config import compose_config, config_dir, to_plain
 
 EXPERIMENTS = sorted(p.stem for p in (Path(config_dir()) / "experiment").glob("*.yaml"))
 SCALES = sorted(p.stem for p in (Path(config_dir()) / "scale").glob("*.yaml"))
+RPN = {"loss_rpn_cls", "loss_rpn_loc"}
 LOSS_KEYS = {
-    "baseline": {"loss_cls", "loss_box_reg", "loss_rpn_cls", "loss_rpn_loc"},
-    "sep": {"loss_cls", "loss_box_reg", "loss_rpn_cls", "loss_rpn_loc"},
+    "baseline": RPN | {"loss_cls", "loss_box_reg"},
+    "sep": RPN | {"loss_cls", "loss_box_reg"},
     "retinanet": {"loss_cls", "loss_box_reg"},
+    "aam": RPN | {"loss_box_reg", "loss_margin"},
+    "siamese": RPN | {"loss_box_reg", "loss_margin", "loss_inference"},
+    "siamese_aam": RPN | {"loss_box_reg", "loss_margin", "loss_inference"},
+    "siamese_gia": RPN | {"loss_box_reg", "loss_margin", "loss_inference", "loss_gia"},
 }
 
 
@@ -51,7 +56,7 @@ def compose(experiment: str, scale: str):
 
 
 def test_every_listed_preset_exists() -> None:
-    assert {"baseline", "sep", "retinanet"} <= set(EXPERIMENTS)
+    assert set(LOSS_KEYS) == set(EXPERIMENTS)
     assert SCALES == ["paper", "quick"]
 
 
@@ -73,7 +78,7 @@ def test_one_step_gives_every_parameter_a_finite_gradient(experiment: str) -> No
     model.train()
     with EventStorage(), torch.autocast("cpu", dtype=torch.bfloat16):
         losses = model(batch())
-    assert set(losses) == LOSS_KEYS.get(experiment, set(losses))
+    assert set(losses) == LOSS_KEYS[experiment]
     torch.stack([v.float() for v in losses.values()]).sum().backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name

@@ -1,0 +1,186 @@
+"""DeepACC's box predictor: margin branch, siamese inference branch and GIA, each of which may be off.
+
+Shapes: N proposals of B images, K = 24 foreground classes, background = index K, d features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from detectron2.config import configurable
+from detectron2.layers import ShapeSpec
+from detectron2.structures import Instances
+from torch import Tensor
+
+from deepacc_d2.errors import ConfigError
+from deepacc_d2.losses import GroupInnerAdjacencyLoss
+from deepacc_d2.modeling.branches import AngularMarginBranch, LinearBranch, SiameseInferenceBranch
+from deepacc_d2.modeling.local_centers import LocalCenters
+from deepacc_d2.modeling.predictor import BoxPredictor, Predictions, RegionFeatures
+
+MarginBranch = AngularMarginBranch | LinearBranch
+
+
+class DeepACCOutput(NamedTuple):
+    """What the branches say of N proposals; Detectron2's code takes ``predictions``.
+
+    Attributes:
+        predictions: the result's logits (N, K+1) and box deltas (N, 4K).
+        margin_logits: (N, K+1) of the margin branch, without margin; None if it is off.
+        inference_logits: (N, K+1) of the inference branch; None if it is off.
+        centers: the class centers that the inference branch compared with; None if it is off.
+        features: (N, d) float32 classification features.
+        counts: proposals of each image.
+    """
+
+    predictions: Predictions
+    margin_logits: Tensor | None
+    inference_logits: Tensor | None
+    centers: LocalCenters | None
+    features: Tensor
+    counts: list[int]
+
+
+def check_branches(margin: bool, inference: bool, gia: bool) -> None:
+    """Checks which parts are on.
+
+    Raises:
+        ConfigError: a part that reads the margin branch's scores is on without it.
+    """
+    needing = [n for n, on in (("inference_branch", inference), ("gia", gia)) if on and not margin]
+    if needing:
+        raise ConfigError(
+            f"{' and '.join(needing)} without margin_branch: turn margin_branch on, or set "
+            f"{' and '.join(f'{name}=null' for name in needing)}"
+        )
+
+
+class DeepACCPredictor(BoxPredictor):
+    """Scores and box deltas of each proposal; its losses are DeepACC's (Eq. 4).
+
+    The result's scores are the inference branch's where it is on, else the margin branch's, else
+    those of a plain linear layer.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        input_shape: ShapeSpec,
+        *,
+        num_classes: int,
+        margin_branch: MarginBranch | None = None,
+        inference_branch: SiameseInferenceBranch | None = None,
+        gia: GroupInnerAdjacencyLoss | None = None,
+        alpha: float = 0.1,
+        beta: float = 1.0,
+        gamma: float = 0.1,
+        **options: Any,
+    ) -> None:
+        """Puts the branches together.
+
+        Args:
+            input_shape: its channels are d.
+            num_classes: K.
+            margin_branch: null for none.
+            inference_branch: null for none; needs a margin branch.
+            gia: null for none; needs a margin branch.
+            alpha: weight of the margin branch's loss.
+            beta: weight of the inference branch's cross entropy.
+            gamma: weight of GIA.
+            options: of Detectron2's ``FastRCNNOutputLayers``, such as ``box2box_transform``.
+
+        Raises:
+            ConfigError: a part is on that needs another one.
+        """
+        check_branches(margin_branch is not None, inference_branch is not None, gia is not None)
+        super().__init__(input_shape, num_classes=num_classes, **options)
+        self.margin_branch = margin_branch
+        self.inference_branch = inference_branch
+        self.gia = gia
+        self.alpha, self.beta, self.gamma = float(alpha), float(beta), float(gamma)
+        if margin_branch is not None:
+            # It would be a parameter without a gradient.
+            del self.cls_score
+
+    @classmethod
+    def from_config(cls, cfg: Any, input_shape: ShapeSpec) -> dict[str, Any]:
+        """Reads ``MODEL.DEEPACC`` (see :func:`deepacc_d2.config.add_deepacc_config`)."""
+        options = super().from_config(cfg, input_shape)
+        node, num_classes, d = cfg.MODEL.DEEPACC, options["num_classes"], input_shape.channels
+        margin: MarginBranch | None = None
+        if node.MARGIN_BRANCH == "angular":
+            margin = AngularMarginBranch(
+                d, num_classes, m=node.M, s=node.S, margin_on_background=node.MARGIN_ON_BACKGROUND
+            )
+        elif node.MARGIN_BRANCH == "linear":
+            margin = LinearBranch(d, num_classes)
+        elif node.MARGIN_BRANCH != "none":
+            raise ConfigError(
+                f"MODEL.DEEPACC.MARGIN_BRANCH={node.MARGIN_BRANCH!r}: choose angular, linear, none"
+            )
+        inference = SiameseInferenceBranch(
+            num_classes, delta=node.DELTA, detach_centers=node.DETACH_CENTERS
+        )
+        gia = GroupInnerAdjacencyLoss(anchor=node.GIA_ANCHOR) if node.GIA else None
+        return {
+            **options,
+            "margin_branch": margin,
+            "inference_branch": inference if node.INFERENCE_BRANCH else None,
+            "gia": gia,
+            "alpha": node.ALPHA,
+            "beta": node.BETA,
+            "gamma": node.GAMMA,
+        }
+
+    def forward(  # type: ignore[override]
+        self, x: RegionFeatures, counts: Sequence[int]
+    ) -> DeepACCOutput:
+        """Predicts scores and deltas, all in float32.
+
+        Args:
+            x: region features (N, d) of a shared head, or a pair (classification, regression).
+            counts: proposals of each image, summing to N: images have centers of their own.
+        """
+        classification, regression = x if isinstance(x, tuple) else (x, x)
+        features = classification.flatten(start_dim=1)
+        deltas = self.bbox_pred(regression.flatten(start_dim=1)).float()
+        margin = inference = centers = None
+        with torch.autocast(features.device.type, enabled=False):
+            features = features.float()
+            if self.margin_branch is None:
+                result = self.cls_score(features)
+            else:
+                result = margin = self.margin_branch(features)
+            if self.inference_branch is not None:
+                assert self.margin_branch is not None
+                result, centers = self.inference_branch(
+                    features, margin, self.margin_branch.weight, counts
+                )
+                inference = result
+        return DeepACCOutput(
+            (result, deltas), margin, inference, centers, features, [int(n) for n in counts]
+        )
+
+    def losses(self, output: DeepACCOutput, proposals: list[Instances]) -> dict[str, Tensor]:
+        """Returns the weighted losses; which keys there are depends only on which parts are on.
+
+        Args:
+            output: of :meth:`forward`, for these proposals.
+            proposals: with ``proposal_boxes``, ``gt_classes`` and, where there are any,
+                ``gt_boxes``.
+        """
+        losses: dict[str, Tensor] = super().losses(output.predictions, proposals)
+        result = losses.pop("loss_cls")
+        if self.margin_branch is None or output.margin_logits is None:
+            return {"loss_cls": result, **losses}
+        margin_logits = output.margin_logits
+        labels = [p.gt_classes for p in proposals]
+        targets = torch.cat([*labels, margin_logits.new_zeros(0, dtype=torch.long)])
+        losses["loss_margin"] = self.alpha * self.margin_branch.loss(margin_logits, targets)
+        if self.inference_branch is not None:
+            losses["loss_inference"] = self.beta * result
+        if self.gia is not None:
+            losses["loss_gia"] = self.gamma * self.gia(margin_logits, targets, output.counts)
+        return losses
