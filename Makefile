@@ -15,12 +15,14 @@ export VENV PYTHON
 LAUNCH = +@exec sh tools/run.sh tools/launch.py
 IN_VENV = '$(VENV)/bin/python' -m
 
-.PHONY: help setup train evaluate data data-check synthetic lint format test bench lock clean
+.PHONY: help setup train evaluate explain data data-check synthetic lint format test bench lock clean
 
 ##@ Model
 train: ## train a detector and evaluate it: make train EXP=baseline
 	$(LAUNCH) $@
 evaluate: ## evaluate a checkpoint on a test split: make evaluate CKPT=... DATA=...
+	$(LAUNCH) $@
+explain: ## draw why an image got its classes: make explain CKPT=... IMAGE=...
 	$(LAUNCH) $@
 
 ##@ Data
@@ -62,8 +64,9 @@ help: ## show this list
 	@echo '  DATA_DIR    where the data set lies, for a DATA given by name'
 	@echo '  SCALE       quick (minutes on two cores) or paper (full size, for a GPU)'
 	@echo '  SEED        random seed'
-	@echo '  CKPT        checkpoint: to evaluate, or to resume training from'
-	@echo '  OUT         output directory'
+	@echo '  CKPT        checkpoint: to evaluate or explain, or to resume training from'
+	@echo '  IMAGE       image file to explain'
+	@echo '  OUT         output directory; of explain also a .png or .pdf file'
 	@echo '  ARGS        further Hydra overrides: ARGS="trainer.max_steps=100 optim.lr=0.01"'
 	@echo 'Variables of the environment'
 	@echo '  PYTHON      the Python >= 3.11 that .venv is made from'

@@ -23,7 +23,9 @@ CONDA_NAMES = {
     "opencv-python-headless": "py-opencv",
     "matplotlib": "matplotlib-base",
 }
-VARIABLES = ("EXP", "DATA", "DATA_DIR", "SCALE", "SEED", "CKPT", "OUT", "ARGS", "FORMAT", "SRC")
+VARIABLES = (
+    *("EXP", "DATA", "DATA_DIR", "SCALE", "SEED", "CKPT", "IMAGE", "OUT", "ARGS", "FORMAT", "SRC"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -195,6 +197,24 @@ def test_evaluate_passes_the_checkpoint_first_and_relative_paths_as_absolute() -
     )
 
 
+def test_explain_passes_checkpoint_and_image_as_absolute_paths() -> None:
+    command = composed("explain", "CKPT=best.ckpt", "IMAGE=images/a b.png", "OUT=a.pdf")
+    assert command == (
+        f".venv/bin/python -m deepacc_lightning.explain ckpt={ROOT}/best.ckpt "
+        f"'image=\"{ROOT}/images/a b.png\"' out={ROOT}/a.pdf"
+    )
+
+
+def test_hydra_knows_what_the_variables_of_explain_become(tools: dict[str, ModuleType]) -> None:
+    variables = {"CKPT": "/c/epoch=1.ckpt", "IMAGE": "/a b/[1].png", "EXP": "sep", "OUT": "/o"}
+    for extra, root in (({}, None), ({"DATA": "/d"}, "/d"), ({"DATA_DIR": "/d"}, "/d")):
+        overrides = tools["launch"].compose("explain", variables | extra)[2:]
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            config = compose("explain", overrides)
+        assert (config.ckpt, config.image) == ("/c/epoch=1.ckpt", "/a b/[1].png")
+        assert (config.preset, config.out, config.data.root) == ("sep", "/o", root)
+
+
 @pytest.mark.parametrize("target", ["train", "evaluate"])
 def test_hydra_knows_what_the_variables_become(tools: dict[str, ModuleType], target: str) -> None:
     variables = {"EXP": "sep", "DATA": "coco", "DATA_DIR": "/a b", "SCALE": "paper", "SEED": "7"}
@@ -225,6 +245,7 @@ def test_data_targets() -> None:
     ("arguments", "message"),
     [
         (["evaluate"], "make evaluate needs CKPT= as in: make evaluate CKPT="),
+        (["explain", "CKPT=a.ckpt"], "make explain needs IMAGE= as in: make explain CKPT="),
         (["data", "FORMAT=voc"], "make data needs SRC= and OUT= as in: make data FORMAT="),
         (["data-check"], "make data-check needs DATA_DIR="),
         (["synthetic"], "make synthetic needs OUT="),

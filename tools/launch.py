@@ -113,6 +113,17 @@ def evaluate(variables: Variables, root: Path) -> list[str]:
     return ["-m", "deepacc_lightning.evaluate", checkpoint, *overrides]
 
 
+def explain(variables: Variables, root: Path) -> list[str]:
+    """Arguments of `make explain`."""
+    example = "CKPT=runs/siamese_gia/checkpoints/best.ckpt IMAGE=data/mine/images/a.png"
+    require(variables, "explain", example, "CKPT", "IMAGE")
+    paths = [
+        f"{name.lower()}={hydra_value(absolute(variables[name]))}" for name in ("CKPT", "IMAGE")
+    ]
+    overrides = model_overrides(variables, root, {"EXP": "preset", "SCALE": "scale_name"})
+    return ["-m", "deepacc_lightning.explain", *paths, *overrides]
+
+
 def data(variables: Variables, root: Path) -> list[str]:
     """Arguments of `make data`."""
     example = "FORMAT=tseng2023 SRC=downloads/tseng2023 OUT=data/tseng2023"
@@ -153,6 +164,7 @@ def bench(variables: Variables, root: Path) -> list[str]:
 TARGETS: dict[str, Callable[[Variables, Path], list[str]]] = {
     "train": train,
     "evaluate": evaluate,
+    "explain": explain,
     "data": data,
     "data-check": data_check,
     "synthetic": synthetic,
