@@ -14,6 +14,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from deepacc_d2.errors import ConfigError
+from deepacc_lightning.method_check import check_method
 
 TRUSTED_TARGETS = ("deepacc_d2.", "detectron2.layers.", "detectron2.modeling.")
 """What a model node read from a checkpoint may build: a checkpoint can come from a stranger, and
@@ -82,11 +83,17 @@ def compose_config(config_name: str, overrides: Iterable[str] = ()) -> DictConfi
     Args:
         config_name: ``train`` or ``evaluate``.
         overrides: as on the command line, such as ``experiment=sep``.
+
+    Raises:
+        ConfigError: the method's keys contradict each other, see
+            :func:`~deepacc_lightning.method_check.check_method`.
     """
     register_resolvers()
     GlobalHydra.instance().clear()
     with initialize_config_dir(config_dir(), version_base="1.3"):
-        return compose(config_name, overrides=list(overrides))
+        cfg = compose(config_name, overrides=list(overrides))
+    check_method(cfg)
+    return cfg
 
 
 def instantiate_all(nodes: DictConfig | None) -> list[Any]:

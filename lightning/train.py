@@ -30,6 +30,7 @@ from deepacc_lightning.cli import (
 from deepacc_lightning.config import config_dir, instantiate_all, register_resolvers, to_plain
 from deepacc_lightning.datamodule import ChromosomeDataModule
 from deepacc_lightning.loggers import WandbLogger
+from deepacc_lightning.method_check import check_method
 from deepacc_lightning.module import DetectionModule
 from deepacc_lightning.run_info import describe_run, device_name, make_run_dir, write_json
 from deepacc_lightning.testing import run_test
@@ -110,6 +111,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
         KeyboardInterrupt: after an interrupted training has been saved.
     """
     quiet()
+    check_method(cfg)  # a multirun's jobs were not composed by us
     check_data_root(cfg)
     check_accelerator(cfg.trainer.accelerator)
     out = make_run_dir(cfg.out)

@@ -18,6 +18,16 @@ Anchor = Literal["labelled", "predicted"]
 ANCHORS: tuple[Anchor, ...] = ("labelled", "predicted")
 
 
+def check_anchor(anchor: str) -> None:
+    """Checks the choice of anchors.
+
+    Raises:
+        ConfigError: there is no such choice.
+    """
+    if anchor not in ANCHORS:
+        raise ConfigError(f"gia.anchor={anchor!r}: choose {' or '.join(ANCHORS)}")
+
+
 def group_inner_adjacency_loss(
     logits: Tensor,
     targets: Tensor,
@@ -90,8 +100,7 @@ class GroupInnerAdjacencyLoss(nn.Module):
         anchor: Anchor = "labelled",
     ) -> None:
         super().__init__()
-        if anchor not in ANCHORS:
-            raise ConfigError(f"gia.anchor={anchor!r}: choose {' or '.join(ANCHORS)}")
+        check_anchor(anchor)
         self.anchor: Anchor = anchor
         matrix = torch.from_numpy(adjacency_matrix(groups or DENVER_GROUPS))
         self.register_buffer("adjacency", matrix, persistent=False)

@@ -1,4 +1,4 @@
-"""DeepACC's box predictor: margin branch, siamese inference branch and GIA, each of which may be off.
+"""DeepACC's box predictor: margin branch, siamese inference branch and GIA, each may be off.
 
 Shapes: N proposals of B images, K = 24 foreground classes, background = index K, d features.
 """
@@ -14,6 +14,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.structures import Instances
 from torch import Tensor
 
+from deepacc_d2.config import check_deepacc_config
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.losses import GroupInnerAdjacencyLoss
 from deepacc_d2.modeling.branches import AngularMarginBranch, LinearBranch, SiameseInferenceBranch
@@ -106,7 +107,12 @@ class DeepACCPredictor(BoxPredictor):
 
     @classmethod
     def from_config(cls, cfg: Any, input_shape: ShapeSpec) -> dict[str, Any]:
-        """Reads ``MODEL.DEEPACC`` (see :func:`deepacc_d2.config.add_deepacc_config`)."""
+        """Reads ``MODEL.DEEPACC`` (see :func:`deepacc_d2.config.add_deepacc_config`).
+
+        Raises:
+            ConfigError: the keys contradict each other, or one has an impossible value.
+        """
+        check_deepacc_config(cfg)
         options = super().from_config(cfg, input_shape)
         node, num_classes, d = cfg.MODEL.DEEPACC, options["num_classes"], input_shape.channels
         margin: MarginBranch | None = None
@@ -116,10 +122,6 @@ class DeepACCPredictor(BoxPredictor):
             )
         elif node.MARGIN_BRANCH == "linear":
             margin = LinearBranch(d, num_classes)
-        elif node.MARGIN_BRANCH != "none":
-            raise ConfigError(
-                f"MODEL.DEEPACC.MARGIN_BRANCH={node.MARGIN_BRANCH!r}: choose angular, linear, none"
-            )
         inference = SiameseInferenceBranch(
             num_classes, delta=node.DELTA, detach_centers=node.DETACH_CENTERS
         )

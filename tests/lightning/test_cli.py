@@ -13,7 +13,11 @@ from deepacc_lightning.config import compose_config
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("experiment=nope", r"unknown experiment 'nope': there is baseline, retinanet, sep"),
+        (
+            "experiment=nope",
+            r"unknown experiment 'nope': there is aam, baseline, retinanet, sep, siamese, "
+            r"siamese_aam, siamese_gia",
+        ),
         ("data=nope", r"unknown data 'nope': there is coco, synthetic"),
         ("scale=huge", r"unknown scale 'huge': there is paper, quick"),
         ("trainr.max_epochs=3", r"'trainr\.max_epochs'.*Key 'trainr' is not in struct"),
