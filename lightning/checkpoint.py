@@ -15,9 +15,12 @@ from torch import nn
 
 from deepacc_d2.chromosomes import NUM_CLASSES
 from deepacc_d2.errors import ConfigError, DataError
+from deepacc_d2.modeling.cached import trunk_weights
 from deepacc_lightning.config import check_trusted
 
 MULTIARRAY = ("_reconstruct", "scalar")
+# A deeper trunk's or a mask head's file has hundreds of weights that a model has no place for.
+MAX_UNUSED_LINES = 12
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -126,7 +129,9 @@ def load_initial_weights(model: nn.Module, path: str) -> list[str]:
     ``detectron2://`` addresses and skips what has another shape.
 
     Returns:
-        One line for each weight of the model that was not loaded, with the reason.
+        One line for each weight that was not loaded, with the reason: those of the model that the
+        file lacks or has in another shape, then those of the file that the model has no place for
+        (the first few, and how many more).
 
     Raises:
         DataError: the file cannot be had or read.
@@ -154,4 +159,35 @@ def load_initial_weights(model: nn.Module, path: str) -> list[str]:
     ]
     if len(missing) + len(shapes) >= len(total):
         raise ConfigError(f"init_weights {path} has no weight that fits this model")
-    return [f"{key}: not in the file" for key in missing] + shapes
+    lines = [f"{key}: not in the file" for key in missing] + shapes
+    return lines + _without_a_place(sorted(incompatible.unexpected_keys))
+
+
+def _without_a_place(keys: list[str]) -> list[str]:
+    shown = keys if len(keys) <= MAX_UNUSED_LINES else keys[: MAX_UNUSED_LINES - 1]
+    lines = [f"{key}: only in the file, no place for it here" for key in shown]
+    if len(keys) > len(shown):
+        lines.append(f"{len(keys) - len(shown)} more: only in the file, no place for them here")
+    return lines
+
+
+def load_trunk(model: nn.Module, path: str | Path) -> None:
+    """Gives a detector the backbone, FPN and RPN of a checkpoint of ours, whatever heads that has.
+
+    Raises:
+        DataError: the checkpoint cannot be read, or its trunk is another network.
+    """
+    weights = trunk_weights(read_checkpoint(path)["model"])
+    own = trunk_weights(model.state_dict())
+    differing = sorted(
+        key
+        for key in own.keys() | weights.keys()
+        if key not in own or key not in weights or own[key].shape != weights[key].shape
+    )
+    if differing or not own:
+        what = f"{differing[0]} and {len(differing) - 1} more differ" if differing else "no RPN"
+        raise DataError(
+            f"the trunk of checkpoint {path} is not this model's ({what}): pass the SCALE and ARGS "
+            "that it was trained with"
+        )
+    model.load_state_dict(weights, strict=False)

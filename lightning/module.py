@@ -158,6 +158,10 @@ class DetectionModule(pl.LightningModule):
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def load_weights(self, weights: dict[str, Tensor]) -> None:
+        """Loads the ``model`` entry of a checkpoint."""
+        self.model.load_state_dict(weights)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the bare model weights and the config.
 

@@ -19,7 +19,7 @@ from torch import nn
 from deepacc_d2.data.dataset import DatasetInfo
 from deepacc_d2.errors import DataError, UserError
 from deepacc_lightning.callbacks import Throughput, format_duration
-from deepacc_lightning.checkpoint import load_initial_weights, read_checkpoint
+from deepacc_lightning.checkpoint import load_initial_weights, load_trunk, read_checkpoint
 from deepacc_lightning.cli import (
     check_accelerator,
     check_data_root,
@@ -75,6 +75,8 @@ def build_model(cfg: DictConfig) -> nn.Module:
         print(f"weights from {cfg.init_weights}; {len(not_loaded)} not loaded", flush=True)
         for line in not_loaded:
             print(f"  {line}")
+    if cfg.init_trunk:
+        load_trunk(model, cfg.init_trunk)
     return model.to(memory_format=torch.channels_last)
 
 
@@ -117,15 +119,30 @@ def run(cfg: DictConfig) -> dict[str, float]:
     out = make_run_dir(cfg.out)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     datamodule = build_datamodule(cfg)
-    info = datamodule.info()
     if cfg.ckpt_path:
         check_resumable(cfg)
-    fill_in_data(cfg, info)
-    config = to_plain(cfg)
+    fill_in_data(cfg, datamodule.info())
     model = build_model(cfg)
     # Presets have heads of different sizes, which took different amounts of random numbers.
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    module = build_module(cfg, model, config)
+    return execute(cfg, build_module(cfg, model, to_plain(cfg)), datamodule, out)
+
+
+def execute(
+    cfg: DictConfig, module: DetectionModule, datamodule: ChromosomeDataModule, out: Path
+) -> dict[str, float]:
+    """Trains and tests what was built, and leaves a run directory.
+
+    Args:
+        cfg: trainer, callbacks, loggers and what is written down of the run.
+        module: what to train.
+        datamodule: on what.
+        out: the run directory.
+
+    Returns:
+        As :func:`run`.
+    """
+    info = datamodule.info()
     loggers = instantiate_all(cfg.logger)
     callbacks = instantiate_all(cfg.callbacks)
     trainer: pl.Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers)
@@ -136,13 +153,13 @@ def run(cfg: DictConfig) -> dict[str, float]:
         scale=cfg.scale.name,
         seed=cfg.seed,
         data={"name": info.name, "root": str(info.root), "fingerprint": info.fingerprint},
-        parameters=sum(p.numel() for p in model.parameters()),
+        parameters=sum(p.numel() for p in module.model.parameters()),
     )
     write_json(out / "run.json", facts)
     if trainer.is_global_zero:
         for logger in loggers:
             logger.log_hyperparams(
-                {**config, "git": facts["git"], "data_fingerprint": info.fingerprint}
+                {**(module.config or {}), "git": facts["git"], "data_fingerprint": info.fingerprint}
             )
         print(
             f"{cfg.preset} at scale {cfg.scale.name} on {info.name}: {info.counts['train']} "
@@ -234,7 +251,7 @@ def finish(
     """Tests the best checkpoint, writes the report and prints where everything lies."""
     best = Path(trainer.checkpoint_callback.best_model_path or "")  # type: ignore[union-attr]
     if best.is_file():
-        module.model.load_state_dict(read_checkpoint(best)["model"])
+        module.load_weights(read_checkpoint(best)["model"])
     metrics = run_test(trainer, module, datamodule, out / "test")
     if trainer.is_global_zero:
         print(f"best checkpoint  {best}\nrun directory    {out}", flush=True)

@@ -21,7 +21,7 @@ BatchedInputs = list[dict[str, Any]]
 BatchedOutputs = list[dict[str, Instances]]
 
 
-def _postprocess(
+def postprocess(
     results: dict[str, list[Instances]], inputs: BatchedInputs, sizes: list[tuple[int, int]]
 ) -> BatchedOutputs:
     """Scales each kind of result from the network's input to the original image."""
@@ -69,7 +69,7 @@ class ChromosomeRCNN(GeneralizedRCNN):
         instances, others = self.roi_heads(images, features, proposals, None)
         if not do_postprocess:
             return instances
-        return _postprocess({"instances": instances, **others}, batched_inputs, images.image_sizes)
+        return postprocess({"instances": instances, **others}, batched_inputs, images.image_sizes)
 
 
 @META_ARCH_REGISTRY.register()
@@ -95,7 +95,7 @@ class ChromosomeRetinaNet(RetinaNet):
             offsets = [x[index].float() for x in deltas]
             instances.append(self.inference_single_image(anchors, scores, offsets, size))
             top1.append(self._top1(anchors, scores, offsets, size))
-        return _postprocess(
+        return postprocess(
             {"instances": instances, "top1": top1}, batched_inputs, images.image_sizes
         )
 
