@@ -153,7 +153,9 @@ def load_initial_weights(model: nn.Module, path: str) -> list[str]:
     incompatible = checkpointer.incompatible
     # Old files lack this counter of batch norm; torch fills it in and does not call it missing.
     total = {key for key in model.state_dict() if not key.endswith("num_batches_tracked")}
-    missing = [key for key in incompatible.missing_keys if key in total]
+    # The checkpointer drops what has another shape, and then misses it as well.
+    differing = {key for key, _, _ in incompatible.incorrect_shapes}
+    missing = [key for key in incompatible.missing_keys if key in total - differing]
     shapes = [
         f"{key}: shape {a} in the file, {b} here" for key, a, b in incompatible.incorrect_shapes
     ]

@@ -20,6 +20,9 @@ class SeparatedBoxHead(nn.Module):
 
     DeepACC (Luo et al. 2020, Fig. 2 and Table 1 row b) splits Faster R-CNN's box head, so that
     what the classifier learns of banding does not pull on the features that place the box.
+
+    Weights of a shared head (Detectron2's model zoo, row a of Table 1) load into both stacks: the
+    two then compute what the one did.
     """
 
     @configurable
@@ -47,6 +50,7 @@ class SeparatedBoxHead(nn.Module):
         }
         self.classification = FastRCNNConvFCHead(input_shape, **options)
         self.regression = FastRCNNConvFCHead(input_shape, **options)
+        self.register_load_state_dict_pre_hook(_give_shared_weights_to_both)
 
     @classmethod
     def from_config(cls, cfg: Any, input_shape: ShapeSpec) -> dict[str, Any]:
@@ -61,6 +65,24 @@ class SeparatedBoxHead(nn.Module):
     def output_shape(self) -> ShapeSpec:
         """Shape of each of the two outputs: d channels."""
         return self.classification.output_shape
+
+
+def _give_shared_weights_to_both(
+    head: SeparatedBoxHead, state_dict: dict[str, Tensor], prefix: str, *_: Any
+) -> None:
+    """Renames a shared head's weights, such as ``fc1.weight``, to those of the two stacks.
+
+    A weight of another shape, or one beside the stacks' own, stays under its name, so that loading
+    reports it as one without a place.
+    """
+    for name, weight in head.classification.state_dict().items():
+        shared = state_dict.get(prefix + name)
+        own = [f"{prefix}{stack}.{name}" for stack in ("classification", "regression")]
+        if shared is None or shared.shape != weight.shape or any(k in state_dict for k in own):
+            continue
+        del state_dict[prefix + name]
+        # A copy: loading with assign=True would make the two stacks one parameter.
+        state_dict.update(zip(own, (shared, shared.clone()), strict=True))
 
 
 def _conv_fc_options(cfg: Any) -> dict[str, Any]:

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import get_cfg
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.roi_heads import FastRCNNConvFCHead, build_box_head
-from torch import Tensor
+from torch import Tensor, nn
 
 from deepacc_d2.modeling import SeparatedBoxHead
 
@@ -81,6 +84,74 @@ def test_from_a_detectron2_config_as_its_own_head() -> None:
     assert isinstance(head, SeparatedBoxHead)
     for stream in (head.classification, head.regression):
         assert {name: p.shape for name, p in stream.named_parameters()} == expected
+
+
+def test_a_shared_heads_weights_go_to_both_streams(head: SeparatedBoxHead) -> None:
+    shared = FastRCNNConvFCHead(POOLED, conv_dims=[], fc_dims=[10, 8])
+    weights = shared.state_dict()
+    head.load_state_dict(weights)
+    x = torch.randn(5, 6, 3, 3)
+    for found in head(x):
+        torch.testing.assert_close(found, shared(x))
+    assert set(weights) == {"fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"}
+
+
+@pytest.mark.parametrize("assign", [False, True])
+def test_streams_part_again_after_loading_shared_weights(
+    head: SeparatedBoxHead, assign: bool
+) -> None:
+    shared = FastRCNNConvFCHead(POOLED, conv_dims=[], fc_dims=[10, 8])
+    expected = shared.fc1.weight.detach().clone()
+    head.load_state_dict(shared.state_dict(), assign=assign)
+    with torch.no_grad():
+        head.classification.fc1.weight.zero_()
+    assert torch.equal(head.regression.fc1.weight, expected)
+
+
+def test_shared_weights_of_another_shape_are_reported(head: SeparatedBoxHead) -> None:
+    before = {name: value.clone() for name, value in head.state_dict().items()}
+    weights = FastRCNNConvFCHead(POOLED, conv_dims=[], fc_dims=[10, 9]).state_dict()
+    with pytest.raises(RuntimeError, match=r'Unexpected key.*"fc2\.weight", "fc2\.bias"'):
+        head.load_state_dict(weights)
+    incompatible = head.load_state_dict(weights, strict=False)
+    assert incompatible.unexpected_keys == ["fc2.weight", "fc2.bias"]
+    missing = {f"{s}.fc2.{n}" for s in ("classification", "regression") for n in ("weight", "bias")}
+    assert set(incompatible.missing_keys) == missing
+    for name, value in head.state_dict().items():
+        if ".fc1." in name:
+            assert torch.equal(value, weights[name.partition(".")[2]]), name
+        else:
+            assert torch.equal(value, before[name]), name
+
+
+def test_own_weights_come_before_shared_ones(head: SeparatedBoxHead) -> None:
+    own = {name: value + 1.0 for name, value in head.state_dict().items()}
+    head.load_state_dict(own)
+    mixed = {**own, "fc1.weight": torch.zeros(10, 54)}
+    with pytest.raises(RuntimeError, match=r'Unexpected key.*"fc1\.weight"'):
+        head.load_state_dict(mixed)
+    assert head.load_state_dict(mixed, strict=False).unexpected_keys == ["fc1.weight"]
+    for name, value in head.state_dict().items():
+        assert torch.equal(value, own[name]), name
+
+
+def test_a_missing_weight_of_its_own_is_still_missed(head: SeparatedBoxHead) -> None:
+    own = head.state_dict()
+    del own["regression.fc2.bias"]
+    with pytest.raises(RuntimeError, match=r'Missing key.*"regression\.fc2\.bias"'):
+        head.load_state_dict(own)
+
+
+def test_detectron2s_checkpointer_gives_shared_weights_to_both(
+    head: SeparatedBoxHead, tmp_path: Path
+) -> None:
+    shared = FastRCNNConvFCHead(POOLED, conv_dims=[], fc_dims=[10, 8])
+    weights = {f"roi_heads.box_head.{name}": v for name, v in shared.state_dict().items()}
+    torch.save({"model": weights}, tmp_path / "zoo.pth")
+    model = nn.ModuleDict({"roi_heads": nn.ModuleDict({"box_head": copy.deepcopy(head)})})
+    DetectionCheckpointer(model).load(str(tmp_path / "zoo.pth"))
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, shared.state_dict()[name.split(".", 3)[3]]), name
 
 
 @pytest.mark.parametrize("separated", [False, True])
