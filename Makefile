@@ -15,10 +15,12 @@ export VENV PYTHON
 LAUNCH = +@exec sh tools/run.sh tools/launch.py
 IN_VENV = '$(VENV)/bin/python' -m
 
-.PHONY: help setup train evaluate explain data data-check synthetic lint format test bench lock clean
+.PHONY: help setup train evaluate ablation explain data data-check synthetic lint format test bench lock clean
 
 ##@ Model
 train: ## train a detector and evaluate it: make train EXP=baseline
+	$(LAUNCH) $@
+ablation: ## train the presets of Table 1 and compare them: make ablation PROTOCOL=heads SEEDS=3
 	$(LAUNCH) $@
 evaluate: ## evaluate a checkpoint on a test split: make evaluate CKPT=... DATA=...
 	$(LAUNCH) $@
@@ -68,6 +70,12 @@ help: ## show this list
 	@echo '  IMAGE       image file to explain'
 	@echo '  OUT         output directory; of explain also a .png or .pdf file'
 	@echo '  ARGS        further Hydra overrides: ARGS="trainer.max_steps=100 optim.lr=0.01"'
+	@echo 'Variables of make ablation'
+	@echo '  PROTOCOL    heads (one frozen trunk, heads on its cached output) or end_to_end'
+	@echo '  SEEDS       how many seeds, or which: 3 or 0,1,2'
+	@echo '  EXPS        presets: EXPS="sep siamese_gia"; all six of Table 1 by default'
+	@echo '  JOBS        processes that share the work'
+	@echo '  RESULTS     a Markdown file to put the table into, such as docs/RESULTS.md'
 	@echo 'Variables of the environment'
 	@echo '  PYTHON      the Python >= 3.11 that .venv is made from'
 	@echo '  VENV        the folder of the environment, .venv by default'

@@ -1,4 +1,4 @@
-"""The ``heads`` protocol: a frozen trunk's output is cached once, and only heads are trained on it."""
+"""The ``heads`` protocol: a frozen trunk's output is cached once, heads are trained on that."""
 
 from __future__ import annotations
 
@@ -134,9 +134,10 @@ def heads_of(model: nn.Module) -> CachedRCNN:
     """
     if not isinstance(model, ChromosomeRCNN):
         raise ConfigError(
-            f"{type(model).__name__} has no ROI heads: PROTOCOL=heads is for presets of Faster R-CNN"
+            f"{type(model).__name__} has no ROI heads: PROTOCOL=heads is for presets of Faster "
+            "R-CNN, leave the others out of EXPS"
         )
-    return CachedRCNN(model.roi_heads)
+    return CachedRCNN(model.roi_heads.train())
 
 
 def build_caches(
@@ -170,7 +171,14 @@ def build_caches(
     for stage in STAGES:
         views = list(cfg.heads.views) if stage == "train" else ["none"]
         dicts = to_dicts(datamodule.coco(stage), datamodule.root)
-        layout = cache_layout(cfg, model, dicts, views, datamodule.augmentations["test"], origin)
+        layout = cache_layout(
+            cfg,
+            model,
+            dicts,
+            views=views,
+            augmentations=datamodule.augmentations["test"],
+            origin=origin,
+        )
         caches[stage] = FeatureCache(folder / stage, layout)
         fill_cache(
             caches[stage],
@@ -188,6 +196,7 @@ def cache_layout(
     cfg: DictConfig,
     model: ChromosomeRCNN,
     dicts: list[dict[str, Any]],
+    *,
     views: list[str],
     augmentations: Any,
     origin: dict[str, Any],

@@ -124,6 +124,29 @@ def explain(variables: Variables, root: Path) -> list[str]:
     return ["-m", "deepacc_lightning.explain", *paths, *overrides]
 
 
+def ablation(variables: Variables, root: Path) -> list[str]:
+    """Arguments of `make ablation`.
+
+    EXPS are names divided by blanks or commas; SEEDS is a count, or seeds divided by commas.
+    """
+    keys = {
+        "SCALE": "scale",
+        "PROTOCOL": "ablation.protocol",
+        "JOBS": "ablation.jobs",
+        "SEED": "seed",
+    }
+    overrides = model_overrides(variables, root, keys)
+    if variables.get("EXPS"):
+        overrides.append(f"ablation.presets=[{','.join(re.split('[ ,]+', variables['EXPS']))}]")
+    seeds = variables.get("SEEDS", "").strip("[] ")
+    if seeds:
+        overrides.append(f"ablation.seeds={f'[{seeds}]' if ',' in seeds else seeds}")
+    for name, key in (("CKPT", "ablation.trunk"), ("RESULTS", "ablation.results")):
+        if variables.get(name):
+            overrides.append(f"{key}={hydra_value(absolute(variables[name]))}")
+    return ["-m", "deepacc_lightning.ablation", *overrides]
+
+
 def data(variables: Variables, root: Path) -> list[str]:
     """Arguments of `make data`."""
     example = "FORMAT=tseng2023 SRC=downloads/tseng2023 OUT=data/tseng2023"
@@ -161,9 +184,13 @@ def bench(variables: Variables, root: Path) -> list[str]:
     return [str(Path("tests") / "benchmarks" / "run.py")]
 
 
+NAMED = ("PROTOCOL", "EXPS", "SEEDS", "SCALE", "DATA", "DATA_DIR", "CKPT", "OUT", "ARGS")
+"""Variables that decide a result, in the order in which reports name them."""
+
 TARGETS: dict[str, Callable[[Variables, Path], list[str]]] = {
     "train": train,
     "evaluate": evaluate,
+    "ablation": ablation,
     "explain": explain,
     "data": data,
     "data-check": data_check,
@@ -171,6 +198,13 @@ TARGETS: dict[str, Callable[[Variables, Path], list[str]]] = {
     "test": test,
     "bench": bench,
 }
+
+
+def make_command(target: str, variables: Variables) -> str:
+    """The make command line that was typed, for reports that name it."""
+    words = ["make", target]
+    words += [f"{n}={shlex.quote(variables[n])}" for n in NAMED if variables.get(n)]
+    return " ".join(words)
 
 
 def compose(target: str, variables: Variables, root: Path = ROOT) -> list[str]:
@@ -212,6 +246,7 @@ def main() -> None:
     os.chdir(ROOT)
     for name, value in DEFAULT_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    os.environ["DEEPACC_COMMAND"] = make_command(sys.argv[1], os.environ)
     os.execv(python, [str(python), *arguments])
 
 

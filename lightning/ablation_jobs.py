@@ -1,0 +1,189 @@
+"""The jobs of an ablation: one training each, done once, by whichever process takes it first."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import yaml
+from filelock import FileLock, Timeout
+from omegaconf import DictConfig
+
+from deepacc_d2.errors import ConfigError
+from deepacc_d2.evaluation.types import SUMMARY_KEYS
+from deepacc_d2.modeling import ChromosomeRCNN
+from deepacc_lightning import train
+from deepacc_lightning.checkpoint import load_trunk
+from deepacc_lightning.config import compose_config, to_plain
+from deepacc_lightning.heads import HeadsDataModule, build_caches, build_heads_module, heads_of
+from deepacc_lightning.run_info import make_run_dir
+
+SETTINGS = ("preset", "seed", "scale", "optim", "model", "init_weights", "init_trunk")
+"""Keys of a run's config that make its result; the rest says where it lies and what it logs."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training.
+
+    Attributes:
+        preset: name of the experiment.
+        seed: its seed.
+        out: its run directory.
+        overrides: of the ``ablation`` config.
+    """
+
+    preset: str
+    seed: int
+    out: Path
+    overrides: tuple[str, ...]
+
+    def compose(self) -> DictConfig:
+        """Returns the job's own config."""
+        return compose_config("ablation", self.overrides)
+
+    @property
+    def done(self) -> bool:
+        """Whether it was finished, by any process."""
+        return (self.out / "test" / "metrics.json").is_file()
+
+    @property
+    def failure(self) -> Path:
+        """Where it is written down why the job failed, if it did."""
+        return self.out.parent / f".{self.out.name}.failed"
+
+    def check_same(self) -> None:
+        """Checks that what was finished or begun here had the settings that are asked for.
+
+        Raises:
+            ConfigError: names the first setting that differs.
+        """
+        path = self.out / "config.yaml"
+        if not path.is_file():
+            return
+        found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        wanted = to_plain(self.compose())
+        keys = [*SETTINGS, *(["heads"] if wanted["ablation"]["protocol"] == "heads" else [])]
+        for key in keys:
+            difference = first_difference(found.get(key), wanted.get(key), key)
+            if difference:
+                raise ConfigError(
+                    f"{self.out} holds a run with other settings ({difference}): choose another "
+                    "OUT, or remove it"
+                )
+
+    @contextmanager
+    def claim(self) -> Iterator[bool]:
+        """Tries to take the job for this process; yields whether it is this one's to do.
+
+        A process that dies loses its claim.
+        """
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.out.parent / f".{self.out.name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield not self.done
+        finally:
+            lock.release()
+
+
+def first_difference(found: Any, wanted: Any, key: str) -> str:
+    """Describes where two plain configs first differ; empty if nowhere.
+
+    Gray statistics are filled in only when a run begins, and are the data's.
+    """
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for name in [*wanted, *(n for n in found if n not in wanted)]:
+            if name in ("pixel_mean", "pixel_std"):
+                continue
+            inner = first_difference(found.get(name), wanted.get(name), f"{key}.{name}")
+            if inner:
+                return inner
+        return ""
+    return "" if found == wanted else f"{key}: {found} there, {wanted} now"
+
+
+def run_end_to_end(cfg: DictConfig) -> dict[str, float]:
+    """Trains a preset whole, or goes on where its training was stopped."""
+    last = Path(cfg.out) / "checkpoints" / "last.ckpt"
+    if last.is_file():
+        cfg.ckpt_path = str(last)
+    return train.run(cfg)
+
+
+def run_heads(cfg: DictConfig, trunk: Path, caches: Path) -> dict[str, float]:
+    """Trains a preset's heads on a trunk's cached output.
+
+    Args:
+        cfg: the job's config.
+        trunk: checkpoint that the backbone, FPN and RPN come from.
+        caches: folder of the caches; what is missing there is made.
+
+    Returns:
+        The summary metrics of the test split.
+    """
+    train.quiet()
+    out = make_run_dir(cfg.out)
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    model, datamodule = prepare_heads(cfg, trunk, caches)
+    last = Path(cfg.out) / "checkpoints" / "last.ckpt"
+    if last.is_file():
+        cfg.ckpt_path = str(last)
+    # Presets have heads of different sizes, which took different amounts of random numbers.
+    pl.seed_everything(cfg.seed, workers=True, verbose=False)
+    module = build_heads_module(cfg, model, to_plain(cfg))
+    return train.execute(cfg, module, datamodule, out)
+
+
+def prepare_heads(
+    cfg: DictConfig, trunk: Path, caches: Path
+) -> tuple[ChromosomeRCNN, HeadsDataModule]:
+    """Builds a detector on a trunk, and the data module of the trunk's cached output.
+
+    Args:
+        cfg: a job's config; the gray statistics of the data are filled in.
+        trunk: checkpoint that the backbone, FPN and RPN come from.
+        caches: folder of the caches; what is missing there is made, by one process at a time.
+    """
+    images = train.build_datamodule(cfg)
+    train.fill_in_data(cfg, images.info())
+    model = train.build_model(cfg)
+    heads_of(model)
+    assert isinstance(model, ChromosomeRCNN)
+    load_trunk(model, trunk)
+    caches.mkdir(parents=True, exist_ok=True)
+    with FileLock(caches / ".lock"):
+        built = build_caches(cfg, model, images, caches)
+    datamodule = HeadsDataModule(
+        built,
+        root=images.root,
+        test_augmentations=images.augmentations["test"],
+        batch_size=cfg.heads.batch_size,
+        test_batch_size=cfg.scale.test_batch_size,
+        seed=cfg.seed,
+        max_val_images=cfg.data.max_val_images,
+    )
+    return model, datamodule
+
+
+def read_facts(job: Job) -> dict[str, Any]:
+    """Returns what ``run.json`` of a finished job says."""
+    path = job.out / "run.json"
+    facts: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return facts
+
+
+def read_metrics(job: Job) -> dict[str, float]:
+    """Returns the test metrics of a finished job, in percent; NaN where undefined."""
+    content = json.loads((job.out / "test" / "metrics.json").read_text(encoding="utf-8"))
+    return {k: math.nan if content[k] is None else float(content[k]) for k in SUMMARY_KEYS}

@@ -1,0 +1,186 @@
+"""The ablation end to end at tiny size: both protocols, going on, sharing work, bad input."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from deepacc_d2.errors import ConfigError, DataError
+from deepacc_lightning import ablation, evaluate
+from deepacc_lightning.ablation_jobs import first_difference
+from deepacc_lightning.config import compose_config
+
+PRESETS = ["sep", "siamese_gia"]
+SMALL = [
+    f"ablation.presets=[{','.join(PRESETS)}]",
+    "ablation.seeds=2",
+    "ablation.resamples=20",
+    "heads.max_epochs=1",
+    "heads.check_val_every_n_epoch=1",
+    "heads.batch_size=2",
+    "heads.views=[none,horizontal]",
+    # A model of one epoch is sure of nothing, and nothing tests nothing.
+    "model.roi_heads.box_predictor.test_score_thresh=0.0",
+]
+
+
+@pytest.fixture(scope="module")
+def heads_overrides(shared_overrides: list[str]) -> list[str]:
+    return [*shared_overrides, *SMALL]
+
+
+@pytest.fixture(scope="module")
+def finished(heads_overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("ablation") / "out"
+    ablation.run([*heads_overrides, f"out={out}"])
+    return out
+
+
+def test_heads_leaves_a_run_for_each_preset_and_seed_and_the_report(finished: Path) -> None:
+    for preset in PRESETS:
+        for seed in (0, 1):
+            facts = json.loads((finished / preset / f"seed{seed}" / "run.json").read_text())
+            assert (facts["preset"], facts["seed"], facts["steps"]) == (preset, seed, 3)
+    names = {path.name for path in (finished / "report").iterdir()}
+    assert {"table1.md", "table1.json", "table1.csv", "table1.png", "confusions.md"} <= names
+    table = json.loads((finished / "report" / "table1.json").read_text())
+    assert list(table["presets"]) == PRESETS
+
+
+def test_every_job_shares_the_trunk_and_has_heads_of_its_own(finished: Path) -> None:
+    trunk = torch.load(finished / "trunk" / "checkpoints" / "best.ckpt", weights_only=True)["model"]
+    heads = []
+    for preset, seed in (("sep", 0), ("sep", 1), ("siamese_gia", 0)):
+        path = finished / preset / f"seed{seed}" / "checkpoints" / "best.ckpt"
+        weights = torch.load(path, weights_only=True)["model"]
+        for name, value in trunk.items():
+            if not name.startswith("roi_heads."):
+                assert torch.equal(weights[name], value), name
+        heads.append(weights["roi_heads.box_head.classification.fc1.weight"])
+    assert not torch.equal(heads[0], heads[1])
+
+
+def test_evaluating_a_jobs_checkpoint_on_images_gives_what_the_cache_gave(
+    finished: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    run = finished / "siamese_gia" / "seed0"
+    overrides = [f"ckpt={run / 'checkpoints' / 'best.ckpt'}", "data=coco", "num_workers=0"]
+    overrides += [f"data.root={tiny_data}", f"out={tmp_path / 'evaluation'}", "batch_size=1"]
+    evaluate.run(compose_config("evaluate", overrides))
+    for name in ("predictions.json", "predictions_top1.json"):
+        ours = json.loads((tmp_path / "evaluation" / name).read_text())
+        theirs = json.loads((run / "test" / name).read_text())
+        assert len(ours) == len(theirs)
+        for a, b in zip(ours, theirs, strict=True):
+            assert (a["image_id"], a["category_id"]) == (b["image_id"], b["category_id"])
+            assert a["score"] == pytest.approx(b["score"], abs=1e-5)
+            assert a["bbox"] == pytest.approx(b["bbox"], abs=1e-2)
+
+
+def test_a_second_run_does_nothing_again_and_a_lost_job_is_made_up(
+    finished: Path, heads_overrides: list[str]
+) -> None:
+    def stamps() -> dict[str, float]:
+        return {
+            str(p): p.stat().st_mtime_ns
+            for p in finished.glob("**/*")
+            if p.name in ("run.json", "best.ckpt", "maps.npy")
+        }
+
+    before = stamps()
+    ablation.run([*heads_overrides, f"out={finished}"])
+    assert stamps() == before
+    lost = finished / "sep" / "seed1"
+    (lost / "test" / "metrics.json").unlink()
+    (lost / "checkpoints" / "last.ckpt").unlink()
+    ablation.run([*heads_overrides, f"out={finished}"])
+    changed = {path for path, stamp in stamps().items() if before.get(path) != stamp}
+    assert changed
+    assert all(path.startswith(str(lost)) for path in changed)
+
+
+def test_other_settings_are_refused_in_the_same_folder(
+    finished: Path, heads_overrides: list[str]
+) -> None:
+    with pytest.raises(ConfigError, match=r"heads\.batch_size: 2 there, 3 now"):
+        ablation.run([*heads_overrides, f"out={finished}", "heads.batch_size=3"])
+    with pytest.raises(ConfigError, match=r"delta: 0.5 there, 0.7 now"):
+        ablation.run([*heads_overrides, f"out={finished}", "delta=0.7"])
+
+
+def test_end_to_end_shares_the_work_between_two_processes_and_publishes(
+    shared_overrides: list[str], finished: Path, tmp_path: Path
+) -> None:
+    out, results = tmp_path / "out", tmp_path / "docs" / "RESULTS.md"
+    results.parent.mkdir()
+    results.write_text("# Results\n\nKept.\n")
+    overrides = [*shared_overrides, *SMALL, f"out={out}", "ablation.protocol=end_to_end"]
+    overrides += ["ablation.seeds=1", "ablation.jobs=2", f"ablation.results={results}"]
+    overrides.append(f"ablation.trunk={finished / 'trunk' / 'checkpoints' / 'best.ckpt'}")
+    done = subprocess.run(
+        [sys.executable, "-m", "deepacc_lightning.ablation", *overrides],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "[2/2]" in done.stdout
+    text = results.read_text()
+    assert text.startswith("# Results\n\nKept.\n")
+    assert "<!-- begin ablation_end_to_end -->" in text
+    assert "siamese_gia" in text
+    assert "images/ablation_end_to_end_table1.png" in text
+    assert (results.parent / "images" / "ablation_end_to_end_table1.png").is_file()
+    assert str(tmp_path) not in text
+
+
+def test_a_failing_job_does_not_stop_the_others(
+    heads_overrides: list[str], finished: Path, tmp_path: Path
+) -> None:
+    trunk = finished / "trunk" / "checkpoints" / "best.ckpt"
+    overrides = [*heads_overrides, f"out={tmp_path / 'out'}", "ablation.seeds=1"]
+    overrides += ["ablation.presets=[retinanet,sep]", f"ablation.trunk={trunk}"]
+    with pytest.raises(ablation.JobsFailedError, match=r"1 of 2.*retinanet.*no ROI heads"):
+        ablation.run(overrides)
+    assert (tmp_path / "out" / "sep" / "seed0" / "test" / "metrics.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("ablation.protocol=both", "heads or end_to_end"),
+        ("ablation.presets=[seb]", "unknown preset seb"),
+        ("ablation.presets=[]", "none given"),
+        ("ablation.seeds=0", "expected a count"),
+        ("ablation.seeds=[]", "expected a count"),
+        ("ablation.jobs=0", "number of processes"),
+        ("seed=3", "use EXPS, SEEDS or CKPT"),
+        ("experiment=sep", "use EXPS, SEEDS or CKPT"),
+    ],
+)
+def test_bad_arguments(heads_overrides: list[str], override: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        ablation.run([*heads_overrides, override])
+
+
+def test_a_trunk_of_another_network_is_refused(
+    heads_overrides: list[str], finished: Path, tmp_path: Path
+) -> None:
+    trunk = finished / "trunk" / "checkpoints" / "best.ckpt"
+    overrides = [*heads_overrides, f"out={tmp_path / 'out'}", f"ablation.trunk={trunk}"]
+    with pytest.raises(ablation.JobsFailedError, match="is not this model's"):
+        ablation.run([*overrides, "scale.fpn.out_channels=64"])
+    with pytest.raises((DataError, ablation.JobsFailedError), match="does not exist"):
+        ablation.run([*heads_overrides, f"out={tmp_path / 'o2'}", "ablation.trunk=/no/such.ckpt"])
+
+
+def test_first_difference_names_the_key() -> None:
+    assert first_difference({"a": {"b": 1}}, {"a": {"b": 1}}, "x") == ""
+    assert first_difference({"a": {"b": 1}}, {"a": {"b": 2}}, "x") == "x.a.b: 1 there, 2 now"
+    assert first_difference({"pixel_mean": 3}, {"pixel_mean": None}, "x") == ""
+    assert first_difference({"a": 1, "c": 2}, {"a": 1}, "x") == "x.c: 2 there, None now"
