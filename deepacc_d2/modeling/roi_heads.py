@@ -9,6 +9,7 @@ from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY, StandardROIHeads
 from detectron2.structures import ImageList, Instances
 from torch import Tensor
 
+from deepacc_d2.config import check_deepacc_config
 from deepacc_d2.modeling.deepacc_predictor import DeepACCOutput, DeepACCPredictor
 from deepacc_d2.modeling.predictor import BoxPredictor, Predictions
 
@@ -92,6 +93,7 @@ class DeepACCROIHeads(ChromosomeROIHeads):
 
     @classmethod
     def _init_box_head(cls, cfg: Any, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
+        check_deepacc_config(cfg)  # first: without the keys' defaults, the box head fails obscurely
         cfg = cfg.clone()
         cfg.defrost()
         cfg.MODEL.ROI_BOX_HEAD.NAME = "SeparatedBoxHead"
