@@ -1,0 +1,145 @@
+"""The result of an ablation, and its files for machines: JSON content and CSV."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deepacc_d2.evaluation.bootstrap import METRICS, Estimate, PresetStatistics
+from deepacc_d2.evaluation.tally import ERRORS, GROUPS
+
+ROWS: dict[str, tuple[str, str]] = {
+    "baseline": ("a", "Faster R-CNN"),
+    "sep": ("b", "sep"),
+    "aam": ("c", "sep + AAM"),
+    "siamese": ("d", "sep + siamese"),
+    "siamese_aam": ("e", "sep + siamese + AAM"),
+    "siamese_gia": ("f", "sep + siamese + AAM + GIA"),
+}
+"""Row of Table 1 of Luo et al. 2020 and what the model consists of, by preset."""
+
+
+@dataclass(frozen=True, eq=False)
+class AblationResult:
+    """An ablation, compared.
+
+    Attributes:
+        title: of the report, one line.
+        presets: by preset, in the order of the rows.
+        runs: directories of the runs of each preset, one per seed.
+        reference: the preset that the others are compared with.
+        resamples: number of bootstrap resamples.
+        seed: of the resamples.
+        num_images: images in the test split.
+        num_gt: chromosomes in the test split.
+        settings: options of ``compute_metrics``, the same for all runs.
+        facts: what else the reader must know: device, steps, trunk.
+        commands: shell lines that give this result.
+        files: what was written.
+    """
+
+    title: str
+    presets: Mapping[str, PresetStatistics]
+    runs: Mapping[str, Sequence[Path]]
+    reference: str
+    resamples: int
+    seed: int
+    num_images: int
+    num_gt: int
+    settings: Mapping[str, float | int]
+    facts: Mapping[str, Any]
+    commands: Sequence[str]
+    files: Sequence[Path] = ()
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether there are differences."""
+        return self.reference in self.presets
+
+
+def row_of(preset: str) -> tuple[str, str]:
+    """Returns the row letter ("(a)", or "" outside Table 1) and what the model consists of."""
+    letter, parts = ROWS.get(preset, ("", preset))
+    return f"({letter})" if letter else "", parts
+
+
+def to_dict(result: AblationResult) -> dict[str, Any]:
+    """Returns the content of ``table1.json``: plain values, ``None`` where undefined."""
+    return {
+        "title": result.title,
+        "reference": result.reference if result.has_reference else None,
+        "bootstrap": {"resamples": result.resamples, "seed": result.seed, "interval_percent": 95},
+        "num_images": result.num_images,
+        "num_gt": result.num_gt,
+        "settings": dict(result.settings),
+        "facts": {key: _plain(value) for key, value in result.facts.items()},
+        "commands": list(result.commands),
+        "presets": {
+            preset: {
+                "row": ROWS.get(preset, (None,))[0],
+                "model": row_of(preset)[1],
+                "seeds": len(statistics.metrics.values),
+                "runs": [str(run) for run in result.runs[preset]],
+                "metrics": {
+                    name: _estimate(statistics.metrics, (column,))
+                    for column, name in enumerate(METRICS)
+                },
+                "errors": {
+                    name: {
+                        group: _estimate(statistics.errors, (row, column))
+                        for column, group in enumerate(GROUPS)
+                    }
+                    for row, name in enumerate(ERRORS)
+                },
+            }
+            for preset, statistics in result.presets.items()
+        },
+    }
+
+
+def write_csv(path: Path, result: AblationResult) -> None:
+    """Writes one row per preset; an undefined value is an empty field."""
+    parts = ("mean", "sd", "difference", "low", "high")
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        columns = [f"{name}_{part}" for name in METRICS for part in parts]
+        writer.writerow(["row", "preset", "model", "seeds", *columns])
+        for preset, entry in to_dict(result)["presets"].items():
+            cells = []
+            for name in METRICS:
+                estimate = entry["metrics"][name]
+                flat = {**estimate, **(estimate["difference"] or {})}
+                flat["difference"] = flat.pop("value", None)
+                cells += [flat.get(part) for part in parts]
+            writer.writerow([entry["row"], preset, entry["model"], entry["seeds"], *cells])
+
+
+def _estimate(found: Estimate, cell: tuple[int, ...]) -> dict[str, Any]:
+    difference = None
+    if found.difference is not None and found.low is not None and found.high is not None:
+        difference = {
+            "value": _plain(found.difference[cell]),
+            "low": _plain(found.low[cell]),
+            "high": _plain(found.high[cell]),
+        }
+    return {
+        "values": [_plain(values[cell]) for values in found.values],
+        "mean": _plain(found.mean[cell]),
+        "sd": _plain(found.sd[cell]),
+        "difference": difference,
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Returns a JSON value: a number that is not finite is null, an unknown object its text."""
+    if isinstance(value, (float, np.floating)):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, np.integer):
+        return int(value)
+    return value if isinstance(value, (str, int, type(None))) else str(value)
