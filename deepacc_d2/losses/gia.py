@@ -102,7 +102,10 @@ class GroupInnerAdjacencyLoss(nn.Module):
         super().__init__()
         check_anchor(anchor)
         self.anchor: Anchor = anchor
-        matrix = torch.from_numpy(adjacency_matrix(groups or DENVER_GROUPS))
+        groups = DENVER_GROUPS if groups is None else groups
+        # YAML reads an unquoted 21 as a number, and X as a string.
+        named = {group: [str(name) for name in names] for group, names in groups.items()}
+        matrix = torch.from_numpy(adjacency_matrix(named))
         self.register_buffer("adjacency", matrix, persistent=False)
 
     def forward(self, logits: Tensor, targets: Tensor, counts: Sequence[int]) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deepacc_d2.losses.aam import NORM_EPS, AdditiveAngularMarginLoss, cosine_similarity
-from deepacc_d2.modeling.local_centers import LocalCenters, check_delta, local_centers
+from deepacc_d2.modeling.local_centers import LocalCenters, check_delta, local_centers, log_odds
 
 
 class AngularMarginBranch(nn.Module):
@@ -99,7 +99,7 @@ class SiameseInferenceBranch(nn.Module):
     def forward(
         self, x: Tensor, margin_logits: Tensor, global_weights: Tensor, counts: Sequence[int]
     ) -> tuple[Tensor, LocalCenters]:
-        """Scores proposals.
+        """Scores proposals, in float32 with autocast off.
 
         Args:
             x: (N, d) float32 features.
@@ -110,18 +110,21 @@ class SiameseInferenceBranch(nn.Module):
         Returns:
             Logits (N, C) and the centers that they were computed from.
         """
-        centers = local_centers(
-            margin_logits.softmax(dim=1),
-            F.normalize(x, dim=1, eps=NORM_EPS),
-            F.normalize(global_weights.float(), dim=1, eps=NORM_EPS),
-            counts,
-            self.delta,
-        )
-        weights = centers.weights.detach() if self.detach_centers else centers.weights
-        images = zip(x.split(list(counts)), weights, strict=True)
-        logits = [F.linear(features, w, self.bias) for features, w in images]
-        empty = x.new_zeros(0, len(self.bias))
-        return torch.cat([*logits, empty]), centers
+        with torch.autocast(x.device.type, enabled=False):
+            x, margin_logits = x.float(), margin_logits.float()
+            centers = local_centers(
+                margin_logits.softmax(dim=1),
+                F.normalize(x, dim=1, eps=NORM_EPS),
+                F.normalize(global_weights.float(), dim=1, eps=NORM_EPS),
+                counts,
+                self.delta,
+                confidence=log_odds(margin_logits.detach()),
+            )
+            weights = centers.weights.detach() if self.detach_centers else centers.weights
+            images = zip(x.split(list(counts)), weights, strict=True)
+            logits = [F.linear(features, w, self.bias) for features, w in images]
+            empty = x.new_zeros(0, len(self.bias))
+            return torch.cat([*logits, empty]), centers
 
     def extra_repr(self) -> str:
         """Shows the settings when the module is printed."""

@@ -58,6 +58,26 @@ def check_branches(margin: bool, inference: bool, gia: bool) -> None:
         )
 
 
+def _check_classes(
+    num_classes: int,
+    margin_branch: MarginBranch | None,
+    inference_branch: SiameseInferenceBranch | None,
+    gia: GroupInnerAdjacencyLoss | None,
+) -> None:
+    built_for: dict[str, int] = {}
+    if margin_branch is not None:
+        built_for["margin_branch"] = len(margin_branch.weight) - 1
+    if inference_branch is not None:
+        built_for["inference_branch"] = len(inference_branch.bias) - 1
+    if gia is not None:
+        built_for["gia"] = len(gia.adjacency)
+    for name, found in built_for.items():
+        if found != num_classes:
+            raise ConfigError(
+                f"num_classes={num_classes}, but {name} is of {found} classes: make them the same"
+            )
+
+
 class DeepACCPredictor(BoxPredictor):
     """Scores and box deltas of each proposal; its losses are DeepACC's (Eq. 4).
 
@@ -93,9 +113,10 @@ class DeepACCPredictor(BoxPredictor):
             options: of Detectron2's ``FastRCNNOutputLayers``, such as ``box2box_transform``.
 
         Raises:
-            ConfigError: a part is on that needs another one.
+            ConfigError: a part is on that needs another one, or is of another number of classes.
         """
         check_branches(margin_branch is not None, inference_branch is not None, gia is not None)
+        _check_classes(num_classes, margin_branch, inference_branch, gia)
         super().__init__(input_shape, num_classes=num_classes, **options)
         self.margin_branch = margin_branch
         self.inference_branch = inference_branch

@@ -37,8 +37,27 @@ def check_delta(delta: float) -> None:
         raise ConfigError(f"delta={delta}: the least score of a local center must be in [0, 1]")
 
 
+def log_odds(logits: Tensor) -> Tensor:
+    """Returns log(p / (1 - p)) of the softmax probabilities p of logits (N, C).
+
+    It orders proposals as p does, and still does where float32 rounds p to 1: with cosines scaled
+    by 64 those are all proposals that a trained branch is sure of.
+    """
+    top, winner = logits.max(dim=1, keepdim=True)
+    others = logits.scatter(1, winner, -torch.inf).logsumexp(dim=1, keepdim=True)
+    log_p = logits.log_softmax(dim=1)
+    # Only the winner's p can be above 1/2, and 1 - p lose its digits.
+    return (log_p - torch.log1p(-log_p.exp())).scatter(1, winner, top - others)
+
+
 def local_centers(
-    scores: Tensor, features: Tensor, global_centers: Tensor, counts: Sequence[int], delta: float
+    scores: Tensor,
+    features: Tensor,
+    global_centers: Tensor,
+    counts: Sequence[int],
+    delta: float,
+    *,
+    confidence: Tensor | None = None,
 ) -> LocalCenters:
     """Takes the most confident proposal of each class in an image as that image's class center.
 
@@ -51,12 +70,17 @@ def local_centers(
         global_centers: (C, d) unit vectors.
         counts: proposals of each of the B images, summing to N, in the order of the rows.
         delta: least score, exclusive.
+        confidence: (N, C), what to choose by, in the order of the scores: their
+            :func:`log_odds`, so that the order of the rows does not decide between scores that
+            are rounded to 1. Default: the scores.
     """
+    ranks = scores if confidence is None else confidence
+    images = (t.split(list(counts)) for t in (scores.detach(), ranks.detach(), features))
     weights, sources = [], []
-    for s, x in zip(scores.split(list(counts)), features.split(list(counts)), strict=True):
+    for s, rank, x in zip(*images, strict=True):
         if len(s):
-            best, rows = s.detach().max(dim=0)
-            local = best > delta
+            rows = rank.argmax(dim=0)
+            local = s.gather(0, rows[None])[0] > delta
             local[-1] = False
             weights.append(torch.where(local[:, None], x[rows], global_centers))
             sources.append(torch.where(local, rows, -1))

@@ -19,12 +19,18 @@ from detectron2.structures import Boxes, Instances
 from torch import nn
 
 from deepacc_d2.chromosomes import NUM_CLASSES
+from deepacc_d2.losses import GroupInnerAdjacencyLoss
 from deepacc_d2.modeling import (
+    AngularMarginBranch,
     BoxPredictor,
     ChromosomeRCNN,
     ChromosomeRetinaNet,
     ChromosomeROIHeads,
+    DeepACCPredictor,
+    DeepACCROIHeads,
+    LinearBranch,
     SeparatedBoxHead,
+    SiameseInferenceBranch,
     build_resnet,
     build_resnet_fpn,
 )
@@ -63,10 +69,43 @@ def _predictor(**options: Any) -> BoxPredictor:
     )
 
 
-def _roi_heads(*, separated: bool = False, **options: Any) -> ChromosomeROIHeads:
+def _deepacc_predictor(
+    margin: str | None = "angular",
+    inference: bool = True,
+    gia: bool = True,
+    *,
+    s: float = 16.0,
+    delta: float = 0.5,
+    detach_centers: bool = True,
+    **options: Any,
+) -> DeepACCPredictor:
+    branch: Any = None
+    if margin == "angular":
+        branch = AngularMarginBranch(24, NUM_CLASSES, m=0.25, s=s)
+    elif margin == "linear":
+        branch = LinearBranch(24, NUM_CLASSES)
+    siamese = SiameseInferenceBranch(NUM_CLASSES, delta=delta, detach_centers=detach_centers)
+    return DeepACCPredictor(
+        **{
+            "input_shape": ShapeSpec(channels=24),
+            "box2box_transform": Box2BoxTransform(weights=(10.0, 10.0, 5.0, 5.0)),
+            "num_classes": NUM_CLASSES,
+            "smooth_l1_beta": 1.0,
+            "margin_branch": branch,
+            "inference_branch": siamese if inference else None,
+            "gia": GroupInnerAdjacencyLoss() if gia else None,
+            **options,
+        }
+    )
+
+
+def _roi_heads(
+    *, separated: bool = False, predictor: BoxPredictor | None = None, **options: Any
+) -> ChromosomeROIHeads:
+    deepacc = isinstance(predictor, DeepACCPredictor)
     head = SeparatedBoxHead if separated else FastRCNNConvFCHead
     pooled = ShapeSpec(channels=CHANNELS, height=5, width=5)
-    return ChromosomeROIHeads(
+    return (DeepACCROIHeads if deepacc else ChromosomeROIHeads)(
         num_classes=NUM_CLASSES,
         batch_size_per_image=32,
         positive_fraction=0.5,
@@ -74,7 +113,7 @@ def _roi_heads(*, separated: bool = False, **options: Any) -> ChromosomeROIHeads
         box_in_features=LEVELS,
         box_pooler=ROIPooler(5, [1 / s for s in STRIDES], 2, "ROIAlignV2"),
         box_head=head(pooled, conv_dims=[], fc_dims=[24, 24]),
-        box_predictor=_predictor(**options),
+        box_predictor=predictor or _predictor(**options),
     )
 
 
@@ -146,6 +185,12 @@ def make_roi_heads() -> Build:
 def make_predictor() -> Build:
     torch.manual_seed(0)
     return _predictor
+
+
+@pytest.fixture
+def make_deepacc_predictor() -> Build:
+    torch.manual_seed(0)
+    return _deepacc_predictor
 
 
 def _item(

@@ -5,10 +5,20 @@ from typing import Any
 
 import pytest
 import torch
-from detectron2.modeling.roi_heads import StandardROIHeads
+from detectron2.layers import ShapeSpec
+from detectron2.modeling.matcher import Matcher
+from detectron2.modeling.poolers import ROIPooler
+from detectron2.modeling.roi_heads import (
+    FastRCNNConvFCHead,
+    FastRCNNOutputLayers,
+    StandardROIHeads,
+)
 from detectron2.structures import Boxes, ImageList, Instances
 from detectron2.utils.events import EventStorage
 from torch import Tensor
+
+from deepacc_d2.chromosomes import NUM_CLASSES
+from deepacc_d2.modeling import DeepACCROIHeads
 
 Build = Callable[..., Any]
 SIZES = [(64, 96), (64, 96)]
@@ -124,3 +134,132 @@ def test_testing_without_proposals(make_roi_heads: Build, features: dict[str, Te
             found, others = heads(_images(), features, _proposals(*counts))
         assert len(found[0]) == 0
         assert [len(x) for x in others["top1"]] == list(counts)
+
+
+def test_baseline_is_detectron2s_own_heads(
+    make_roi_heads: Build, make_item: Build, features: dict[str, Tensor]
+) -> None:
+    """Nothing of ours in the reference: the same weights give the same losses and detections."""
+    heads = make_roi_heads()
+    reference = StandardROIHeads(
+        num_classes=NUM_CLASSES,
+        batch_size_per_image=32,
+        positive_fraction=0.5,
+        proposal_matcher=Matcher([0.5], [0, 1]),
+        box_in_features=["p3", "p4"],
+        box_pooler=ROIPooler(5, [1 / 8, 1 / 16], 2, "ROIAlignV2"),
+        box_head=FastRCNNConvFCHead(
+            ShapeSpec(channels=32, height=5, width=5), conv_dims=[], fc_dims=[24, 24]
+        ),
+        box_predictor=FastRCNNOutputLayers(
+            24,
+            box2box_transform=heads.box_predictor.box2box_transform,
+            num_classes=NUM_CLASSES,
+            smooth_l1_beta=1.0,
+        ),
+    )
+    reference.load_state_dict(heads.state_dict())
+    targets = [make_item(seed=s)["instances"] for s in (0, 1)]
+    losses, gradients = [], []
+    for model in (heads, reference):
+        torch.manual_seed(5)  # proposals are sampled at random
+        with EventStorage():
+            losses.append(model.train()(_images(), features, _proposals(9, 4), targets)[1])
+        sum(losses[-1].values()).backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters()})
+    torch.testing.assert_close(losses[0], losses[1], rtol=0, atol=0)
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=0, atol=0)
+    with torch.no_grad():
+        found, expected = (
+            model.eval()(_images(), features, _proposals(9, 4))[0] for model in (heads, reference)
+        )
+    for a, b in zip(found, expected, strict=True):
+        assert torch.equal(a.pred_boxes.tensor, b.pred_boxes.tensor)
+        assert torch.equal(a.scores, b.scores)
+        assert torch.equal(a.pred_classes, b.pred_classes)
+
+
+@pytest.fixture
+def deepacc_heads(make_roi_heads: Build, make_deepacc_predictor: Build) -> DeepACCROIHeads:
+    # delta is low enough for an untrained branch to have local centers.
+    predictor = make_deepacc_predictor(delta=0.06, test_score_thresh=0.0)
+    heads = make_roi_heads(separated=True, predictor=predictor)
+    assert isinstance(heads, DeepACCROIHeads)
+    return heads
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("case", [((9, 4), 3), ((0, 5), 3), ((0, 3), 0), ((0, 0), 0), ((0, 0), 2)])
+def test_deepacc_training(
+    deepacc_heads: DeepACCROIHeads,
+    make_item: Build,
+    features: dict[str, Tensor],
+    case: tuple[tuple[int, int], int],
+    dtype: torch.dtype,
+) -> None:
+    proposals, objects = case
+    heads = deepacc_heads.train()
+    targets = [make_item(boxes=objects, seed=s)["instances"] for s in (0, 1)]
+    with EventStorage(), torch.autocast("cpu", dtype=dtype, enabled=dtype != torch.float32):
+        _, losses = heads(_images(), features, _proposals(*proposals), targets)
+    assert set(losses) == {"loss_margin", "loss_inference", "loss_gia", "loss_box_reg"}
+    total = torch.stack(list(losses.values())).sum()
+    assert total.dtype == torch.float32
+    total.backward()
+    for name, parameter in heads.named_parameters():
+        assert parameter.grad is not None, name  # DDP waits for every parameter
+        assert parameter.grad.isfinite().all(), name
+    assert (losses["loss_margin"].item() > 0) == (sum(proposals) + objects > 0)
+
+
+def test_regions_that_no_unit_answers_to(
+    deepacc_heads: DeepACCROIHeads, make_item: Build, features: dict[str, Tensor]
+) -> None:
+    """Behind the last rectifier such features are all zero, and have no direction."""
+    heads = deepacc_heads.train()
+    last = heads.box_head.classification.fc2
+    with torch.no_grad():
+        last.weight.zero_()
+        last.bias.fill_(-1.0)
+    targets = [make_item(seed=s)["instances"] for s in (0, 1)]
+    with EventStorage(), torch.autocast("cpu", dtype=torch.float16):
+        _, losses = heads(_images(), features, _proposals(9, 4), targets)
+    torch.stack(list(losses.values())).sum().backward()
+    for name, parameter in heads.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+
+
+def test_deepacc_finds_in_a_batch_what_it_finds_in_each_image(
+    deepacc_heads: DeepACCROIHeads, features: dict[str, Tensor]
+) -> None:
+    heads = deepacc_heads.eval()
+    proposals = _proposals(9, 4)
+    with torch.no_grad():
+        output = heads.predict(features, proposals)
+        found, others = heads(_images(), features, proposals)
+        assert output.counts == [9, 4]
+        assert (output.centers.source >= 0).any(dim=1).all()
+        for i in (0, 1):
+            part = {name: maps[i : i + 1] for name, maps in features.items()}
+            images = ImageList(torch.zeros(1, 1, 64, 96), [SIZES[i]])
+            (alone,), top1 = heads(images, part, [proposals[i]])
+            torch.testing.assert_close(alone.scores, found[i].scores)
+            assert torch.equal(alone.pred_classes, found[i].pred_classes)
+            torch.testing.assert_close(alone.pred_boxes.tensor, found[i].pred_boxes.tensor)
+            torch.testing.assert_close(top1["top1"][0].scores, others["top1"][i].scores)
+        # The scores are the inference branch's.
+        scores = output.inference_logits.softmax(dim=1)[:9, :NUM_CLASSES]
+    torch.testing.assert_close(others["top1"][0].scores, scores.amax(dim=1))
+    assert not torch.equal(output.margin_logits, output.inference_logits)
+
+
+def test_deepacc_testing_without_proposals(
+    deepacc_heads: DeepACCROIHeads, features: dict[str, Tensor]
+) -> None:
+    heads = deepacc_heads.eval()
+    for counts in ((0, 5), (5, 0), (0, 0)):
+        with torch.no_grad():
+            found, others = heads(_images(), features, _proposals(*counts))
+        assert [len(x) for x in others["top1"]] == list(counts)
+        assert all(len(x) == 0 for x, n in zip(found, counts, strict=True) if not n)
