@@ -89,7 +89,7 @@ def _draw_row(axes: Axes, y: int, found: Estimate, column: int, *, base: float, 
     if found.low is not None and found.high is not None:
         axes.plot([found.low[column], found.high[column]], [y, y], color=color, lw=2.4)
     face = color if color == _COLOR else "white"
-    axes.plot(mean - base, y, "o", color=color, mfc=face, mew=1.8, ms=7)
+    axes.plot(mean - base, y, "o", color=color, mfc=face, mew=1.8, ms=7, zorder=4)
     text = f"{mean - base:+.2f}".replace("-", "−") if found.difference is not None else ""
     axes.annotate(
         text or f"{mean:.2f} %",
