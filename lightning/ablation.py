@@ -18,7 +18,9 @@ from omegaconf import DictConfig, ListConfig
 from deepacc_d2.errors import ConfigError, UserError
 from deepacc_d2.evaluation.ablation_report import (
     AblationResult,
+    confusions_markdown,
     format_table1,
+    table1_markdown,
     update_section,
     write_ablation_report,
 )
@@ -41,7 +43,7 @@ from deepacc_lightning.cli import (
     interrupted,
     message,
 )
-from deepacc_lightning.config import compose_config, config_dir
+from deepacc_lightning.config import compose_config, config_dir, quoted
 from deepacc_lightning.run_info import git_revision, make_run_dir
 
 PROTOCOLS = ("heads", "end_to_end")
@@ -110,12 +112,12 @@ def plan(cfg: DictConfig, overrides: list[str]) -> list[Job]:
     if settings.protocol == "heads":
         common += HEADS_OVERRIDES
     elif settings.trunk:
-        common += [f"init_trunk='{Path(settings.trunk).resolve()}'"]
+        common += [f"init_trunk={quoted(Path(settings.trunk).resolve())}"]
     jobs = []
     for seed in seeds_of(settings.seeds):
         for preset in dict.fromkeys(settings.presets):
             folder = out / preset / f"seed{seed}"
-            own = [f"experiment={preset}", f"seed={seed}", f"out='{folder}'"]
+            own = [f"experiment={preset}", f"seed={seed}", f"out={quoted(folder)}"]
             jobs.append(Job(preset, seed, folder, (*common, *own)))
     return jobs
 
@@ -125,7 +127,7 @@ def make_trunk(cfg: DictConfig, overrides: list[str]) -> Path:
     if cfg.ablation.trunk:
         return Path(cfg.ablation.trunk).resolve()
     folder = Path(cfg.out).resolve() / "trunk"
-    own = [f"experiment={cfg.ablation.trunk_preset}", f"out='{folder}'", "test=false"]
+    own = [f"experiment={cfg.ablation.trunk_preset}", f"out={quoted(folder)}", "test=false"]
     job = Job(cfg.ablation.trunk_preset, cfg.seed, folder, (*overrides, *own))
     with FileLock(folder.parent / ".trunk.lock"):
         job.check_same()
@@ -187,7 +189,7 @@ def run_workers(cfg: DictConfig, jobs: list[Job], overrides: list[str], trunk: P
     command = [sys.executable, "-m", "deepacc_lightning.ablation", *overrides]
     command += ["ablation.worker=true", "callbacks.progress=null"]
     if trunk is not None:
-        command.append(f"ablation.trunk='{trunk}'")
+        command.append(f"ablation.trunk={quoted(trunk)}")
     threads = max(1, torch.get_num_threads() // cfg.ablation.jobs)
     environment = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), **os.environ}
     workers = []
@@ -279,9 +281,9 @@ def report(cfg: DictConfig, jobs: list[Job], trunk: Path | None) -> AblationResu
         resamples=cfg.ablation.resamples,
         seed=cfg.seed,
     )
-    print(f"\n{title}\n{format_table1(result)}\nreport           {out / 'report'}", flush=True)
+    print(f"\n{format_table1(result)}\nreport           {out / 'report'}", flush=True)
     if cfg.ablation.results:
-        publish(out / "report", Path(cfg.ablation.results), protocol)
+        publish(result, out / "report", Path(cfg.ablation.results), protocol)
     return result
 
 
@@ -306,16 +308,23 @@ def trunk_facts(trunk: Path) -> str:
     )
 
 
-def publish(folder: Path, path: Path, protocol: str) -> None:
-    """Puts the tables into a Markdown file, and the figures into ``images`` beside it."""
+def publish(result: AblationResult, folder: Path, path: Path, protocol: str) -> None:
+    """Puts the tables into a Markdown file, and the figures into ``images`` beside it.
+
+    Args:
+        result: the comparison.
+        folder: where its report was written.
+        path: the Markdown file; its section of this protocol is replaced.
+        protocol: name of the protocol.
+    """
     images = path.parent / "images"
     images.mkdir(parents=True, exist_ok=True)
-    text = "\n".join(
-        (folder / name).read_text(encoding="utf-8") for name in ("table1.md", "confusions.md")
-    )
-    for name in ("table1.png", "confusions.png"):
-        shutil.copyfile(folder / name, images / f"ablation_{protocol}_{name}")
-        text = text.replace(f"({name})", f"(images/ablation_{protocol}_{name})")
+    links = {}
+    for name in ("table1", "confusions"):
+        links[name] = f"images/ablation_{protocol}_{name}.png"
+        shutil.copyfile(folder / f"{name}.png", path.parent / links[name])
+    text = table1_markdown(result, heading="##", figure=links["table1"])
+    text += "\n" + confusions_markdown(result, heading="###", figure=links["confusions"])
     update_section(path, f"ablation_{protocol}", text)
     print(f"results          {path}", flush=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,13 @@ def compose_config(config_name: str, overrides: Iterable[str] = ()) -> DictConfi
         cfg = compose(config_name, overrides=list(overrides))
     check_method(cfg)
     return cfg
+
+
+def quoted(text: object) -> str:
+    """Returns a text as one value of Hydra's override grammar, whatever signs it has."""
+    # Backslashes are special only in front of a quote, the closing one included.
+    escaped = re.sub(r'(\\*)"', r'\1\1\\"', str(text))
+    return '"' + re.sub(r"(\\+)$", r"\1\1", escaped) + '"'
 
 
 def instantiate_all(nodes: DictConfig | None) -> list[Any]:

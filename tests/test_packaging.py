@@ -226,6 +226,42 @@ def test_hydra_knows_what_the_variables_become(tools: dict[str, ModuleType], tar
     assert config["ckpt_path" if target == "train" else "ckpt"] == "/c/epoch=1.ckpt"
 
 
+def test_ablation_passes_presets_and_seeds_as_lists() -> None:
+    assert composed("ablation", "PROTOCOL=heads", "SEEDS=2") == (
+        ".venv/bin/python -m deepacc_lightning.ablation ablation.protocol=heads ablation.seeds=2"
+    )
+    variables = {"EXPS": "sep, aam  siamese", "SEEDS": "[0,3]", "CKPT": "t.ckpt", "RESULTS": "R.md"}
+    command = composed("ablation", *(f"{k}={v}" for k, v in variables.items()))
+    for part in (
+        "'ablation.presets=[sep,aam,siamese]'",
+        "'ablation.seeds=[0,3]'",
+        f"ablation.trunk={ROOT}/t.ckpt",
+        f"ablation.results={ROOT}/R.md",
+    ):
+        assert part in command
+
+
+def test_hydra_knows_what_the_variables_of_ablation_become(tools: dict[str, ModuleType]) -> None:
+    variables = {"EXPS": "sep aam", "SEEDS": "0,3", "CKPT": "/c/epoch=1.ckpt", "OUT": "/a 'b'"}
+    variables |= {"PROTOCOL": "end_to_end", "JOBS": "2", "RESULTS": "/r.md", "DATA_DIR": "/d"}
+    overrides = tools["launch"].compose("ablation", variables | {"DATA": "coco"})[2:]
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = compose("ablation", overrides)
+    settings = config.ablation
+    assert list(settings.presets) == ["sep", "aam"]
+    assert list(settings.seeds) == [0, 3]
+    assert (settings.protocol, settings.jobs) == ("end_to_end", 2)
+    assert (settings.trunk, settings.results) == ("/c/epoch=1.ckpt", "/r.md")
+    assert (config.out, config.data.root) == ("/a 'b'", "/d")
+
+
+def test_reports_name_the_command_as_it_was_typed(tools: dict[str, ModuleType]) -> None:
+    variables = {"SEEDS": "3", "PROTOCOL": "heads", "ARGS": "m=0.5 s=32", "HOME": "/h"}
+    assert tools["launch"].make_command("ablation", variables) == (
+        "make ablation PROTOCOL=heads SEEDS=3 ARGS='m=0.5 s=32'"
+    )
+
+
 def test_data_targets() -> None:
     assert composed("data", "FORMAT=voc", "SRC=/a b", "OUT=/c", "SPLIT=official", "SEED=1") == (
         ".venv/bin/python -m deepacc_d2.data.convert --format voc --src '/a b' --out /c "

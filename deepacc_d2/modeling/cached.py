@@ -110,5 +110,10 @@ class CachedRCNN(nn.Module):
         height, width = (max(m.shape[i] for m in maps) for i in (1, 2))
         batch = maps[0].new_zeros(len(maps), height, width, len(maps[0]))
         for target, m in zip(batch, maps, strict=True):
-            target[: m.shape[1], : m.shape[2]] = m.permute(1, 2, 0)
+            h, w = m.shape[1:]
+            target[:h, :w] = m.permute(1, 2, 0)
+            # RoIAlign interpolates with the next cell where a box ends at the border. One line more
+            # of the same keeps a record's result the same whatever it is batched with.
+            target[h : h + 1, :w] = target[h - 1 : h, :w]
+            target[: h + 1, w : w + 1] = target[: h + 1, w - 1 : w]
         return batch.permute(0, 3, 1, 2).to(self.device, non_blocking=True)
