@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import filecmp
 from pathlib import Path
 from typing import Any
 
@@ -42,30 +42,35 @@ def find_data_root(image: Path) -> Path | None:
 
 
 def find_record(image: Path, root: Path) -> dict[str, Any] | None:
-    """Returns the dataset dict of an image: by its path, else by its bytes (a file of the source).
+    """Returns the dataset dict of an image: by its path, else by its bytes (a copy, or the source).
 
     Raises:
         DataError: there is no data set at ``root``, or it is broken.
     """
     read_info(root)
-    cocos = [
-        read_split(root, split)
-        for split in SPLITS
-        if (root / "annotations" / f"{split}.json").is_file()
+    splits = [s for s in SPLITS if (root / "annotations" / f"{s}.json").is_file()]
+    records = [
+        (coco, record)
+        for coco in (read_split(root, s) for s in splits)
+        for record in coco["images"]
     ]
-    digest = hashlib.sha256(image.read_bytes()).hexdigest()
-    by_bytes = None
-    for coco in cocos:
-        for record in coco["images"]:
-            same_path = (root / "images" / record["file_name"]).resolve() == image.resolve()
-            if same_path or record.get("sha256") == digest:
+
+    def path_of(record: dict[str, Any]) -> Path:
+        return root / "images" / record["file_name"]
+
+    def is_copy(record: dict[str, Any]) -> bool:
+        # Sizes are compared first, so that few files are read.
+        return path_of(record).is_file() and filecmp.cmp(path_of(record), image, shallow=False)
+
+    def is_it(record: dict[str, Any]) -> bool:
+        return path_of(record).resolve() == image.resolve()
+
+    for matches in (is_it, is_copy):
+        for coco, record in records:
+            if matches(record):
                 objects = [a for a in coco["annotations"] if a["image_id"] == record["id"]]
-                part = {**coco, "images": [record], "annotations": objects}
-                found = to_dicts(part, root)[0] | {"file_name": str(image)}
-                if same_path:
-                    return found
-                by_bytes = by_bytes or found
-    return by_bytes
+                return to_dicts({**coco, "images": [record], "annotations": objects}, root)[0]
+    return None
 
 
 def describe_image(image: Path, root: str | None) -> dict[str, Any]:
@@ -137,7 +142,6 @@ def run(cfg: DictConfig) -> Explanation:
     model, mapper, config = load(checkpoint)
     check_expected(config, cfg)
     item = describe_image(image, cfg.data.root)
-    path = output_path(cfg.out, checkpoint, image)
     if cfg.accelerator != "cpu" and torch.cuda.is_available():
         model.cuda()
     known = item["classes"] is not None
@@ -148,6 +152,7 @@ def run(cfg: DictConfig) -> Explanation:
         gt_classes=item["classes"],
         score_threshold=cfg.score_threshold,
     )
+    path = output_path(cfg.out, checkpoint, image)
     title = f"{image.name}: {config['preset']} ({config['scale']['name']}), {checkpoint.name}"
     facts = {
         "image": str(image.absolute()),
