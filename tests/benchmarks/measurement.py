@@ -25,7 +25,7 @@ class Measurement:
     Attributes:
         name: what was compared.
         value: the number, in ``unit``.
-        goal: ``<=`` or ``>=`` and a number.
+        goal: ``<=`` or ``>=`` and a number; ``-`` if it is only for the record.
         unit: of the value; ``x`` for a ratio.
         how: one sentence on how it was measured.
         details: further numbers, kept in the JSON file.
@@ -39,8 +39,10 @@ class Measurement:
     details: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def met(self) -> bool:
-        """Whether the value reaches the goal."""
+    def met(self) -> bool | None:
+        """Whether the value reaches the goal; None without one."""
+        if self.goal == "-":
+            return None
         comparison, bound = self.goal.split()
         return bool(_COMPARE[comparison](self.value, float(bound)))
 

@@ -32,7 +32,7 @@ def _table(results: list[Measurement]) -> str:
             r.name,
             f"{r.value:.3g}" + ("" if r.unit == "x" else f" {r.unit}"),
             r.goal,
-            "yes" if r.met else "**MISSED**",
+            {True: "yes", False: "**MISSED**", None: "-"}[r.met],
             r.how,
         ]
         for r in results
