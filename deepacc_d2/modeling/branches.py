@@ -88,7 +88,7 @@ class SiameseInferenceBranch(nn.Module):
     """
 
     def __init__(
-        self, num_classes: int, *, delta: float = 0.5, detach_centers: bool = True
+        self, num_classes: int, *, delta: float = 0.5, detach_centers: bool = False
     ) -> None:
         super().__init__()
         check_delta(delta)
