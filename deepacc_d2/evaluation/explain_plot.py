@@ -29,7 +29,7 @@ from deepacc_d2.evaluation.explanation import (
 )
 from deepacc_d2.evaluation.plots import GROUP_COLORS
 
-_WIDTH, _IMAGE_SHARE, _MARGIN = 17.0, 0.575, 0.012
+_IMAGE, _PLANE, _EDGE = 9.6, 6.4, 0.2  # inch: widths of the panels at most, and of the margin
 _ROWS_SHOWN = 16
 _ROW = 0.2  # inch, of the table
 
@@ -43,34 +43,39 @@ def plot_explanation(explanation: Explanation, image: np.ndarray, *, title: str 
         title: a line on top.
     """
     zoom = zoom_on(explanation, image)
-    width = _WIDTH * _IMAGE_SHARE
-    height = float(np.clip(width * (zoom[3] - zoom[2]) / (zoom[1] - zoom[0]), 7.2, 12.0))
+    ratio = (zoom[3] - zoom[2]) / (zoom[1] - zoom[0])
+    height = float(np.clip(_IMAGE * ratio, 7.2, 12.0))
+    wide = float(np.clip(height / ratio, 5.5, _IMAGE))
     notes = summarize(explanation)
-    top, foot = 0.42 + 0.2 * len(notes), 0.42
-    total = top + height + foot
-    figure = Figure(figsize=(_WIDTH, total))
-    figure.text(_MARGIN, 1 - 0.09 / total, title, va="top", fontsize=13, fontweight="bold")
-    figure.text(
-        *(_MARGIN, 1 - 0.36 / total), "\n".join(notes), va="top", fontsize=10, linespacing=1.35
-    )
-    metaphase = figure.add_axes(
-        (_MARGIN, foot / total, _IMAGE_SHARE - _MARGIN, height / total), anchor="NW"
-    )
+    columns = 12 if wide > 8 else 9
+    handles = _handles(explanation)
+    top, foot = 0.42 + 0.2 * len(notes), 0.22 + 0.2 * -(-len(handles) // columns)
     lines = disagreements(explanation)
     table = 0.35 + _ROW * (min(len(lines), _ROWS_SHOWN) + 2)
-    left, right = _IMAGE_SHARE + 0.035, 1 - _MARGIN
-    plane = figure.add_axes(
-        (left, (foot + table + 0.35) / total, right - left, (height - table - 0.35) / total)
+    left = _EDGE + wide + 0.6
+    size = (left + _PLANE + _EDGE, top + height + foot)
+    figure = Figure(figsize=size)
+
+    def add_axes(x: float, y: float, width: float, height: float, **options: Any) -> Axes:
+        place = (x / size[0], y / size[1], width / size[0], height / size[1])
+        return figure.add_axes(place, **options)
+
+    margin, line = _EDGE / size[0], 1 / size[1]
+    figure.text(margin, 1 - 0.09 * line, title, va="top", fontsize=13, fontweight="bold")
+    figure.text(
+        *(margin, 1 - 0.36 * line), "\n".join(notes), va="top", fontsize=10, linespacing=1.35
     )
-    below = figure.add_axes((left, foot / total, right - left, (table - 0.1) / total))
+    metaphase = add_axes(_EDGE, foot, wide, height, anchor="NW")
+    plane = add_axes(left, foot + table + 0.35, _PLANE, height - table - 0.35)
+    below = add_axes(left, foot, _PLANE, table - 0.1)
     draw_metaphase(metaphase, explanation, image, zoom)
     draw_plane(plane, explanation)
     _draw_table(below, explanation, lines, table - 0.1)
     figure.legend(
-        handles=_handles(explanation),
+        handles=handles,
         loc="lower left",
-        bbox_to_anchor=(_MARGIN, 0.0),
-        ncols=12,
+        bbox_to_anchor=(margin, 0.0),
+        ncols=columns,
         fontsize=9.5,
         frameon=False,
         borderaxespad=0.3,
