@@ -61,7 +61,7 @@ def add_deepacc_config(cfg: CfgNode) -> None:
             "S": 64.0,
             "MARGIN_ON_BACKGROUND": True,
             "DELTA": 0.5,
-            "DETACH_CENTERS": False,
+            "DETACH_CENTERS": True,
         }
     )
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = NUM_CLASSES

@@ -261,7 +261,7 @@ def test_both_faces_have_the_papers_settings(tmp_path: Path) -> None:
         f"{predictor}.margin_branch.criterion.s": 64.0,
         f"{predictor}.margin_branch.criterion.margin_on_background": True,
         f"{predictor}.inference_branch.delta": 0.5,
-        f"{predictor}.inference_branch.detach_centers": False,
+        f"{predictor}.inference_branch.detach_centers": True,
         f"{predictor}.gia.anchor": "labelled",
         f"{predictor}.num_classes": 24,
         f"{predictor}.smooth_l1_beta": 1.0,

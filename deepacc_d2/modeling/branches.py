@@ -81,14 +81,16 @@ class SiameseInferenceBranch(nn.Module):
     Args:
         num_classes: K.
         delta: a proposal becomes a class's local center if its score is above it.
-        detach_centers: whether the centers, local and global, are constants to this branch's loss.
+        detach_centers: whether the local centers are constants to this branch's loss. The global
+            ones that stand in for missing ones, and background's, always learn from it: else
+            nothing would bring them to the scale of the local ones that they compete with.
 
     Raises:
         ConfigError: delta is outside [0, 1].
     """
 
     def __init__(
-        self, num_classes: int, *, delta: float = 0.5, detach_centers: bool = False
+        self, num_classes: int, *, delta: float = 0.5, detach_centers: bool = True
     ) -> None:
         super().__init__()
         check_delta(delta)
@@ -120,7 +122,10 @@ class SiameseInferenceBranch(nn.Module):
                 self.delta,
                 confidence=log_odds(margin_logits.detach()),
             )
-            weights = centers.weights.detach() if self.detach_centers else centers.weights
+            weights = centers.weights
+            if self.detach_centers:
+                local = (centers.source >= 0)[..., None]
+                weights = torch.where(local, weights.detach(), weights)
             images = zip(x.split(list(counts)), weights, strict=True)
             logits = [F.linear(features, w, self.bias) for features, w in images]
             empty = x.new_zeros(0, len(self.bias))
