@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,14 +15,7 @@ from filelock import FileLock
 from omegaconf import DictConfig, ListConfig
 
 from deepacc_d2.errors import ConfigError, UserError
-from deepacc_d2.evaluation.ablation_report import (
-    AblationResult,
-    confusions_markdown,
-    format_table1,
-    table1_markdown,
-    update_section,
-    write_ablation_report,
-)
+from deepacc_d2.evaluation.ablation_report import AblationResult
 from deepacc_lightning import train
 from deepacc_lightning.ablation_jobs import (
     Job,
@@ -33,8 +25,8 @@ from deepacc_lightning.ablation_jobs import (
     run_end_to_end,
     run_heads,
 )
+from deepacc_lightning.ablation_report import report
 from deepacc_lightning.callbacks import format_duration
-from deepacc_lightning.checkpoint import read_checkpoint
 from deepacc_lightning.cli import (
     check_accelerator,
     check_data_root,
@@ -44,7 +36,7 @@ from deepacc_lightning.cli import (
     message,
 )
 from deepacc_lightning.config import compose_config, config_dir, quoted
-from deepacc_lightning.run_info import git_revision, make_run_dir
+from deepacc_lightning.run_info import make_run_dir
 
 PROTOCOLS = ("heads", "end_to_end")
 OWN = ("experiment", "preset", "seed", "ckpt_path", "init_trunk", "test")
@@ -245,88 +237,6 @@ class Progress:
                 f"  {format_duration(left)} left",
                 flush=True,
             )
-
-
-def report(cfg: DictConfig, jobs: list[Job], trunk: Path | None) -> AblationResult:
-    """Writes and prints the table of all finished jobs."""
-    runs: dict[str, list[Path]] = {}
-    for job in jobs:
-        if job.done:
-            runs.setdefault(job.preset, []).append(job.out)
-    datamodule = train.build_datamodule(cfg)
-    info = datamodule.info()
-    protocol = cfg.ablation.protocol
-    title = f"Ablation, {protocol.replace('_', ' ')}: {info.name}"
-    out = Path(cfg.out).resolve()
-    one = read_facts(jobs[0])
-    facts = {
-        "Data": f"{info.name}, fingerprint {info.fingerprint[:16]}, {info.counts['train']} "
-        f"training, {info.counts['val']} validation, {info.counts['test']} test images",
-        "Scale": f"{cfg.scale.name}, longest side {cfg.scale.image_size} px",
-        "Trained": trained(cfg, one),
-        "Chosen": "the checkpoint with the best map50 on validation; test images were seen once",
-        "Device": one.get("device"),
-        "Revision": git_revision()["revision"],
-    }
-    if trunk is not None:
-        facts["Trunk"] = trunk_facts(trunk)
-    result = write_ablation_report(
-        out / "report",
-        runs,
-        datamodule.coco("test"),
-        title=title,
-        facts={k: v for k, v in facts.items() if v},
-        commands=[os.environ.get("DEEPACC_COMMAND", "make ablation")],
-        reference="sep",
-        resamples=cfg.ablation.resamples,
-        seed=cfg.seed,
-    )
-    print(f"\n{format_table1(result)}\nreport           {out / 'report'}", flush=True)
-    if cfg.ablation.results:
-        publish(result, out / "report", Path(cfg.ablation.results), protocol)
-    return result
-
-
-def trained(cfg: DictConfig, facts: dict[str, Any]) -> str:
-    """Says in a line what one training was."""
-    node = cfg.heads if cfg.ablation.protocol == "heads" else cfg.scale
-    optimizer = (node if "optim" in node else cfg).optim.optimizer
-    name = optimizer._target_.rpartition(".")[2]
-    return (
-        f"{facts.get('steps')} steps of {node.batch_size} images ({node.max_epochs} epochs), "
-        f"{name}, lr {optimizer.lr:g}, {cfg.trainer.precision}, "
-        f"{facts.get('train_seconds')} s in the first run"
-    )
-
-
-def trunk_facts(trunk: Path) -> str:
-    """Says in a line what the trunk is."""
-    config = read_checkpoint(trunk)["deepacc_config"]
-    return (
-        f"frozen backbone, FPN and RPN of a {config['preset']} trained end to end for "
-        f"{config['scale']['max_epochs']} epochs, seed {config['seed']}; heads start at random"
-    )
-
-
-def publish(result: AblationResult, folder: Path, path: Path, protocol: str) -> None:
-    """Puts the tables into a Markdown file, and the figures into ``images`` beside it.
-
-    Args:
-        result: the comparison.
-        folder: where its report was written.
-        path: the Markdown file; its section of this protocol is replaced.
-        protocol: name of the protocol.
-    """
-    images = path.parent / "images"
-    images.mkdir(parents=True, exist_ok=True)
-    links = {}
-    for name in ("table1", "confusions"):
-        links[name] = f"images/ablation_{protocol}_{name}.png"
-        shutil.copyfile(folder / f"{name}.png", path.parent / links[name])
-    text = table1_markdown(result, heading="##", figure=links["table1"])
-    text += "\n" + confusions_markdown(result, heading="###", figure=links["confusions"])
-    update_section(path, f"ablation_{protocol}", text)
-    print(f"results          {path}", flush=True)
 
 
 def run(overrides: list[str]) -> AblationResult | None:

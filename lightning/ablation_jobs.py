@@ -20,6 +20,7 @@ from deepacc_d2.evaluation.types import SUMMARY_KEYS
 from deepacc_d2.modeling import ChromosomeRCNN
 from deepacc_lightning import train
 from deepacc_lightning.checkpoint import load_trunk
+from deepacc_lightning.cli import check_overrides
 from deepacc_lightning.config import compose_config, to_plain
 from deepacc_lightning.heads import HeadsDataModule, build_caches, build_heads_module, heads_of
 from deepacc_lightning.run_info import make_run_dir
@@ -45,7 +46,12 @@ class Job:
     overrides: tuple[str, ...]
 
     def compose(self) -> DictConfig:
-        """Returns the job's own config."""
+        """Returns the job's own config.
+
+        Raises:
+            ConfigError: an override does not fit this preset.
+        """
+        check_overrides("ablation", list(self.overrides))
         return compose_config("ablation", self.overrides)
 
     @property

@@ -48,6 +48,9 @@ def test_heads_leaves_a_run_for_each_preset_and_seed_and_the_report(finished: Pa
             assert (facts["preset"], facts["seed"], facts["steps"]) == (preset, seed, 3)
     names = {path.name for path in (finished / "report").iterdir()}
     assert {"table1.md", "table1.json", "table1.csv", "table1.png", "confusions.md"} <= names
+    centers = (finished / "report" / "centers.md").read_text()
+    assert "`siamese_gia` | 0.5" in centers
+    assert "`sep`" not in centers  # it has no margin branch
     table = json.loads((finished / "report" / "table1.json").read_text())
     assert list(table["presets"]) == PRESETS
 
@@ -143,7 +146,9 @@ def test_a_failing_job_does_not_stop_the_others(
     heads_overrides: list[str], finished: Path, tmp_path: Path
 ) -> None:
     trunk = finished / "trunk" / "checkpoints" / "best.ckpt"
-    overrides = [*heads_overrides, f"out={tmp_path / 'out'}", "ablation.seeds=1"]
+    threshold = "model.roi_heads.box_predictor.test_score_thresh=0.0"  # RetinaNet has it elsewhere
+    overrides = [o for o in heads_overrides if o != threshold]
+    overrides += [f"out={tmp_path / 'out'}", "ablation.seeds=1"]
     overrides += ["ablation.presets=[retinanet,sep]", f"ablation.trunk={trunk}"]
     with pytest.raises(ablation.JobsFailedError, match=r"1 of 2.*retinanet.*no ROI heads"):
         ablation.run(overrides)
