@@ -21,7 +21,6 @@ from deepacc_d2.evaluation.center_quality import CenterQuality
 from deepacc_lightning.ablation_centers import centers_markdown, measure_centers
 from deepacc_lightning.ablation_jobs import Job, read_facts
 from deepacc_lightning.checkpoint import read_checkpoint
-from deepacc_lightning.run_info import git_revision
 from deepacc_lightning.train import build_datamodule
 
 
@@ -33,8 +32,8 @@ def report(cfg: DictConfig, jobs: list[Job], trunk: Path | None) -> AblationResu
             runs.setdefault(job.preset, []).append(job.out)
     datamodule = build_datamodule(cfg)
     info = datamodule.info()
-    protocol = cfg.ablation.protocol
-    title = f"Ablation, {protocol.replace('_', ' ')}: {info.name}"
+    name = cfg.ablation.name
+    title = f"Ablation, {name.replace('_', ' ')}: {info.name}"
     out = Path(cfg.out).resolve()
     one = read_facts(jobs[0])
     facts = {
@@ -42,9 +41,9 @@ def report(cfg: DictConfig, jobs: list[Job], trunk: Path | None) -> AblationResu
         f"training, {info.counts['val']} validation, {info.counts['test']} test images",
         "Scale": f"{cfg.scale.name}, longest side {cfg.scale.image_size} px",
         "Trained": trained(cfg, one),
-        "Chosen": "the checkpoint with the best map50 on validation; test images were seen once",
+        "Chosen": "the checkpoint with the best map50 on validation",
         "Device": one.get("device"),
-        "Revision": git_revision()["revision"],
+        "Revision": (one.get("git") or {}).get("revision"),
     }
     if trunk is not None:
         facts["Trunk"] = trunk_facts(trunk)
@@ -62,7 +61,7 @@ def report(cfg: DictConfig, jobs: list[Job], trunk: Path | None) -> AblationResu
     print(f"\n{format_table1(result)}\nreport           {out / 'report'}", flush=True)
     centers = centers_of(cfg, jobs, out / "report")
     if cfg.ablation.results:
-        publish(result, out / "report", Path(cfg.ablation.results), protocol, centers)
+        publish(result, out / "report", Path(cfg.ablation.results), name, centers)
     return result
 
 
@@ -108,7 +107,7 @@ def publish(
     result: AblationResult,
     folder: Path,
     path: Path,
-    protocol: str,
+    name: str,
     centers: dict[str, CenterQuality],
 ) -> None:
     """Puts the tables into a Markdown file, and the figures into ``images`` beside it.
@@ -116,19 +115,19 @@ def publish(
     Args:
         result: the comparison.
         folder: where its report was written.
-        path: the Markdown file; its section of this protocol is replaced.
-        protocol: name of the protocol.
+        path: the Markdown file; its section of this name is replaced.
+        name: of the section and the figures.
         centers: how often local centers are right, by preset.
     """
     images = path.parent / "images"
     images.mkdir(parents=True, exist_ok=True)
     links = {}
-    for name in ("table1", "confusions"):
-        links[name] = f"images/ablation_{protocol}_{name}.png"
-        shutil.copyfile(folder / f"{name}.png", path.parent / links[name])
+    for figure in ("table1", "confusions"):
+        links[figure] = f"images/ablation_{name}_{figure}.png"
+        shutil.copyfile(folder / f"{figure}.png", path.parent / links[figure])
     text = table1_markdown(result, heading="##", figure=links["table1"])
     text += "\n" + confusions_markdown(result, heading="###", figure=links["confusions"])
     if centers:
         text += "\n" + centers_markdown(centers, heading="###")
-    update_section(path, f"ablation_{protocol}", text)
+    update_section(path, f"ablation_{name}", text)
     print(f"results          {path}", flush=True)
