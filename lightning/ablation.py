@@ -7,15 +7,19 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
 import torch
 from filelock import FileLock
+from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig
+from omegaconf.errors import OmegaConfBaseException
 
 from deepacc_d2.errors import ConfigError, UserError
 from deepacc_d2.evaluation.ablation_report import AblationResult
+from deepacc_d2.modeling.cached import fingerprint, trunk_weights
 from deepacc_lightning import train
 from deepacc_lightning.ablation_jobs import (
     Job,
@@ -27,13 +31,14 @@ from deepacc_lightning.ablation_jobs import (
 )
 from deepacc_lightning.ablation_report import report
 from deepacc_lightning.callbacks import format_duration
+from deepacc_lightning.checkpoint import read_checkpoint
 from deepacc_lightning.cli import (
     check_accelerator,
     check_data_root,
-    check_overrides,
     fail,
     interrupted,
     message,
+    one_line,
 )
 from deepacc_lightning.config import compose_config, config_dir, quoted
 from deepacc_lightning.run_info import make_run_dir
@@ -41,6 +46,7 @@ from deepacc_lightning.run_info import make_run_dir
 PROTOCOLS = ("heads", "end_to_end")
 OWN = ("experiment", "preset", "seed", "ckpt_path", "init_trunk", "test")
 """Keys that differ from job to job, or that every job needs as they are."""
+HEADS_KEYS = ("max_epochs", "check_val_every_n_epoch", "gradient_clip_val")
 HEADS_OVERRIDES = (
     "trainer.max_epochs=${heads.max_epochs}",
     "trainer.check_val_every_n_epoch=${heads.check_val_every_n_epoch}",
@@ -59,12 +65,20 @@ def check_arguments(overrides: list[str]) -> None:
     Raises:
         ConfigError: names the key and what to use instead.
     """
+    heads = not any(o.endswith("ablation.protocol=end_to_end") for o in overrides)
     for override in overrides:
         key = override.partition("=")[0].lstrip("+~")
         if key in OWN:
             raise ConfigError(
                 f"{key} is set by the ablation for each of its jobs: use EXPS, SEEDS or CKPT of "
                 "make ablation (ablation.presets, ablation.seeds, ablation.trunk)"
+            )
+        group, _, name = key.partition(".")
+        if heads and group == "trainer" and name in HEADS_KEYS:
+            where = "heads.optim" if name == "gradient_clip_val" else "heads"
+            raise ConfigError(
+                f"{key} is of the trunk and the heads alike: use {where}.{name} for the heads and "
+                f"{'optim' if name == 'gradient_clip_val' else 'scale'}.{name} for the trunk"
             )
 
 
@@ -81,11 +95,11 @@ def seeds_of(value: Any) -> list[int]:
     raise ConfigError(f"ablation.seeds={value}: expected a count, or a list such as [0,1,2]")
 
 
-def plan(cfg: DictConfig, overrides: list[str]) -> list[Job]:
-    """Lists the jobs: all presets with the first seed, then with the next.
+def check_settings(cfg: DictConfig) -> None:
+    """Checks the ablation's own settings.
 
     Raises:
-        ConfigError: an unknown protocol or preset, no seeds, no processes.
+        ConfigError: an unknown protocol or preset, no processes, several devices.
     """
     settings = cfg.ablation
     if settings.protocol not in PROTOCOLS:
@@ -99,9 +113,25 @@ def plan(cfg: DictConfig, overrides: list[str]) -> list[Job]:
             f"ablation.presets: unknown preset {', '.join(unknown) or '(none given)'}: there is "
             f"{', '.join(exist)}"
         )
+    if str(cfg.trainer.devices) not in ("1", "[0]") or cfg.trainer.get("num_nodes", 1) != 1:
+        raise ConfigError(
+            f"trainer.devices={cfg.trainer.devices}: a job of an ablation trains on one device; "
+            "use JOBS to spread the jobs"
+        )
+
+
+def plan(cfg: DictConfig, overrides: list[str]) -> list[Job]:
+    """Lists the jobs: all presets with the first seed, then with the next.
+
+    Raises:
+        ConfigError: no seeds; an override that does not fit a preset; a preset without ROI heads
+            under ``heads``.
+    """
+    settings = cfg.ablation
+    heads = settings.protocol == "heads"
     out = Path(cfg.out).resolve()
     common = list(overrides)
-    if settings.protocol == "heads":
+    if heads:
         common += HEADS_OVERRIDES
     elif settings.trunk:
         common += [f"init_trunk={quoted(Path(settings.trunk).resolve())}"]
@@ -111,6 +141,16 @@ def plan(cfg: DictConfig, overrides: list[str]) -> list[Job]:
             folder = out / preset / f"seed{seed}"
             own = [f"experiment={preset}", f"seed={seed}", f"out={quoted(folder)}"]
             jobs.append(Job(preset, seed, folder, (*common, *own)))
+    for job in jobs[: len(set(settings.presets))]:
+        try:
+            composed = job.compose()
+        except ConfigError as error:
+            raise ConfigError(f"{job.preset}: {error}") from error
+        if heads and "roi_heads" not in composed.model:
+            raise ConfigError(
+                f"{job.preset} has no ROI heads: PROTOCOL=heads is for presets of Faster R-CNN, "
+                "leave the others out of EXPS"
+            )
     return jobs
 
 
@@ -119,8 +159,11 @@ def make_trunk(cfg: DictConfig, overrides: list[str]) -> Path:
     if cfg.ablation.trunk:
         return Path(cfg.ablation.trunk).resolve()
     folder = Path(cfg.out).resolve() / "trunk"
+    # What is said of the heads may not fit those that the trunk is trained with.
+    common = [o for o in overrides if not o.lstrip("+~").startswith("model.roi_heads.")]
+    common.append("ablation.protocol=end_to_end")
     own = [f"experiment={cfg.ablation.trunk_preset}", f"out={quoted(folder)}", "test=false"]
-    job = Job(cfg.ablation.trunk_preset, cfg.seed, folder, (*overrides, *own))
+    job = Job(cfg.ablation.trunk_preset, cfg.seed, folder, (*common, *own))
     with FileLock(folder.parent / ".trunk.lock"):
         job.check_same()
         if "steps" not in read_facts(job):
@@ -143,6 +186,7 @@ class Worker:
         self.trunk = trunk
         self.caches = Path(cfg.out).resolve() / "cache"
         self.failed: set[Path] = set()
+        self.began = cfg.ablation.worker or time.time()
         self.progress = Progress(jobs)
 
     def run(self) -> None:
@@ -158,7 +202,9 @@ class Worker:
 
     def _try(self, job: Job) -> bool:
         with job.claim() as mine:
-            if mine:
+            if mine and job.failure.is_file() and job.failure.stat().st_mtime > self.began:
+                self.failed.add(job.out)  # by another process of the same command
+            elif mine:
                 print(f"\n{job.preset} seed {job.seed}", flush=True)
                 job.failure.unlink(missing_ok=True)
                 try:
@@ -166,10 +212,14 @@ class Worker:
                         run_end_to_end(job.compose())
                     else:
                         run_heads(job.compose(), self.trunk, self.caches)
-                except UserError as error:
+                except (UserError, OSError, RuntimeError) as error:
+                    # Out of memory or of disk: the next job may be smaller, or find more.
+                    if not isinstance(error, UserError):
+                        traceback.print_exc()
                     self.failed.add(job.out)
-                    job.failure.write_text(message(error) + "\n", encoding="utf-8")
-                    print(f"failed: {message(error)}", flush=True)
+                    text = message(error) if isinstance(error, UserError) else one_line(error)
+                    job.failure.write_text(text + "\n", encoding="utf-8")
+                    print(f"failed: {text}", flush=True)
                 self.progress.tell()
             return mine
 
@@ -179,7 +229,7 @@ def run_workers(cfg: DictConfig, jobs: list[Job], overrides: list[str], trunk: P
     logs = Path(cfg.out).resolve() / "logs"
     logs.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "deepacc_lightning.ablation", *overrides]
-    command += ["ablation.worker=true", "callbacks.progress=null"]
+    command += [f"ablation.worker={time.time()}", "callbacks.progress=null"]
     if trunk is not None:
         command.append(f"ablation.trunk={quoted(trunk)}")
     threads = max(1, torch.get_num_threads() // cfg.ablation.jobs)
@@ -201,12 +251,10 @@ def run_workers(cfg: DictConfig, jobs: list[Job], overrides: list[str], trunk: P
             worker.wait()
         raise
     progress.tell()
-    broken = [n for n, worker in enumerate(workers) if worker.returncode not in (0, 2)]
-    if broken:
-        raise JobsFailedError(
-            f"worker {broken[0]} ended with status {workers[broken[0]].returncode}: see "
-            f"{logs / f'worker{broken[0]}.log'}; the same command goes on with what is left"
-        )
+    for number, worker in enumerate(workers):
+        if worker.returncode:
+            log = logs / f"worker{number}.log"
+            print(f"worker {number} ended with status {worker.returncode}: see {log}", flush=True)
 
 
 class Progress:
@@ -243,21 +291,30 @@ def run(overrides: list[str]) -> AblationResult | None:
     """Runs the ablation that the overrides describe, or goes on with it.
 
     Returns:
-        The comparison; none in a process that was started by another one.
+        The comparison; none in a process that was started by another one, or while other
+        processes still have jobs.
 
     Raises:
         UserError: bad input, or a job failed.
     """
     check_arguments(overrides)
     train.quiet()
-    cfg = compose_config("ablation", overrides)
+    cfg = compose_first(overrides)
     check_data_root(cfg)
     check_accelerator(cfg.trainer.accelerator)
+    check_settings(cfg)
     jobs = plan(cfg, overrides)
+    data = train.build_datamodule(cfg).info().fingerprint
+    if cfg.ablation.trunk:
+        read_checkpoint(cfg.ablation.trunk)
     out = make_run_dir(Path(cfg.out).resolve())
     for job in jobs:
         job.check_same()
-    trunk = make_trunk(cfg, overrides) if cfg.ablation.protocol == "heads" else None
+    heads = cfg.ablation.protocol == "heads"
+    trunk = make_trunk(cfg, overrides) if heads else None
+    print_of_trunk = fingerprint(trunk_weights(read_checkpoint(trunk)["model"])) if trunk else None
+    for job in jobs:
+        job.check_origin(data, print_of_trunk)
     worker = Worker(cfg, jobs, trunk)
     if cfg.ablation.worker:
         worker.run()
@@ -265,21 +322,49 @@ def run(overrides: list[str]) -> AblationResult | None:
     done = sum(job.done for job in jobs)
     print(f"{cfg.ablation.protocol}: {len(jobs)} jobs, {done} done -> {out}", flush=True)
     if cfg.ablation.jobs > 1 and done < len(jobs):
-        # Once, before there are many: the data set that is drawn, the trunk's features.
-        if trunk is None:
-            train.build_datamodule(cfg)
-        else:
+        if trunk is not None:
             prepare_heads(jobs[0].compose(), trunk, worker.caches)
         run_workers(cfg, jobs, overrides, trunk)
     else:
         worker.run()
-    failed = [job for job in jobs if not job.done]
-    result = report(cfg, jobs, trunk) if len(failed) < len(jobs) else None
-    if failed:
-        first = failed[0]
-        why = first.failure.read_text("utf-8").strip() if first.failure.is_file() else "unknown"
+    return conclude(cfg, jobs, trunk)
+
+
+def compose_first(overrides: list[str]) -> DictConfig:
+    """Composes the ablation's config with its first preset, whose keys overrides may name."""
+    try:
+        cfg = compose_config("ablation", overrides)
+    except (HydraException, OmegaConfBaseException):
+        # An override of a part that the default preset lacks: which presets there are is needed.
+        own = [o for o in overrides if not o.lstrip("+~").startswith("model.")]
+        cfg = compose_config("ablation", own)
+    return cfg
+
+
+def conclude(cfg: DictConfig, jobs: list[Job], trunk: Path | None) -> AblationResult | None:
+    """Reports, unless other processes are still at it.
+
+    Raises:
+        JobsFailedError: some jobs failed; the report is of the others.
+    """
+    undone = [job for job in jobs if not job.done]
+    elsewhere = [job for job in undone if job.claimed]
+    if elsewhere:
+        print(
+            f"{len(elsewhere)} jobs are with other processes; the last one to end reports, or run "
+            "the same command again",
+            flush=True,
+        )
+        return None
+    result = None
+    if len(undone) < len(jobs):
+        with FileLock(Path(cfg.out).resolve() / ".report.lock"):
+            result = report(cfg, jobs, trunk)
+    if undone:
+        first = undone[0]
+        why = first.failure.read_text("utf-8").strip() if first.failure.is_file() else "see above"
         raise JobsFailedError(
-            f"{len(failed)} of {len(jobs)} jobs are not done, first {first.preset} seed "
+            f"{len(undone)} of {len(jobs)} jobs are not done, first {first.preset} seed "
             f"{first.seed}: {why}; the same command tries them again"
         )
     return result
@@ -290,10 +375,13 @@ def main() -> None:
     began = time.monotonic()
     overrides = sys.argv[1:]
     try:
-        check_overrides("ablation", overrides)
         run(overrides)
     except UserError as error:
         fail(error)
+    except (HydraException, OmegaConfBaseException) as error:
+        fail(ConfigError(one_line(error)))
+    except OSError as error:
+        fail(UserError(f"{error.filename or 'disk'}: {error.strerror or error}"))
     except KeyboardInterrupt:
         interrupted()
     print(f"done in {format_duration(time.monotonic() - began)}", flush=True)

@@ -16,6 +16,7 @@ from deepacc_d2.evaluation.center_quality import (
     measure_center_quality,
 )
 from deepacc_lightning.checkpoint import build_from_checkpoint, read_checkpoint
+from deepacc_lightning.heads import device_of
 from deepacc_lightning.train import build_datamodule
 
 DELTAS = (0.0, 0.5, 0.9, 0.99, 0.999)
@@ -49,8 +50,7 @@ def measure_centers(
         model = build_from_checkpoint(read_checkpoint(path), path)
         if not has_margin_branch(model):
             continue
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        model = model.to(device, memory_format=torch.channels_last).eval()
+        model = model.to(device_of(cfg), memory_format=torch.channels_last).eval()
         with torch.no_grad():
             found[preset] = measure_center_quality(
                 model, datamodule.val_dataloader(), datamodule.coco("val"), DELTAS

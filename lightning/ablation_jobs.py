@@ -15,7 +15,7 @@ import yaml
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
-from deepacc_d2.errors import ConfigError
+from deepacc_d2.errors import ConfigError, DataError
 from deepacc_d2.evaluation.types import SUMMARY_KEYS
 from deepacc_d2.modeling import ChromosomeRCNN
 from deepacc_lightning import train
@@ -25,8 +25,21 @@ from deepacc_lightning.config import compose_config, to_plain
 from deepacc_lightning.heads import HeadsDataModule, build_caches, build_heads_module, heads_of
 from deepacc_lightning.run_info import make_run_dir
 
-SETTINGS = ("preset", "seed", "scale", "optim", "model", "init_weights", "init_trunk")
+SETTINGS = (
+    "preset",
+    "seed",
+    "scale",
+    "optim",
+    "model",
+    "init_weights",
+    "init_trunk",
+    "trainer",
+)
 """Keys of a run's config that make its result; the rest says where it lies and what it logs."""
+HARDWARE = ("_target_", "accelerator", "devices", "num_nodes", "strategy", "enable_progress_bar")
+"""Keys of ``trainer`` that do not."""
+REPORT = ("metrics.json", "predictions.json", "predictions_top1.json")
+"""What a finished run has under ``test``."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +70,13 @@ class Job:
     @property
     def done(self) -> bool:
         """Whether it was finished, by any process."""
-        return (self.out / "test" / "metrics.json").is_file()
+        return all((self.out / "test" / name).is_file() for name in REPORT)
+
+    @property
+    def claimed(self) -> bool:
+        """Whether some process has it at the moment."""
+        with self.claim() as mine:
+            return not mine and not self.done
 
     @property
     def failure(self) -> Path:
@@ -73,15 +92,39 @@ class Job:
         path = self.out / "config.yaml"
         if not path.is_file():
             return
-        found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        wanted = to_plain(self.compose())
-        keys = [*SETTINGS, *(["heads"] if wanted["ablation"]["protocol"] == "heads" else [])]
-        for key in keys:
-            difference = first_difference(found.get(key), wanted.get(key), key)
+        try:
+            found = yaml.safe_load(path.read_text(encoding="utf-8"))
+            begun_with = settings_of(found)
+        except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{path} is damaged: remove {self.out}") from error
+        wanted = settings_of(to_plain(self.compose()))
+        for key, value in wanted.items():
+            difference = first_difference(begun_with.get(key), value, key)
             if difference:
                 raise ConfigError(
                     f"{self.out} holds a run with other settings ({difference}): choose another "
                     "OUT, or remove it"
+                )
+
+    def check_origin(self, data: str, trunk: str | None) -> None:
+        """Checks that what was begun here was of the same data set and trunk.
+
+        Args:
+            data: fingerprint of the data set.
+            trunk: fingerprint of the frozen trunk; null for ``end_to_end``.
+
+        Raises:
+            ConfigError: it was not.
+        """
+        facts = read_facts(self)
+        found = {
+            "data set": (facts.get("data") or {}).get("fingerprint"),
+            "trunk": facts.get("trunk"),
+        }
+        for what, wanted in (("data set", data), ("trunk", trunk)):
+            if wanted and found[what] and found[what] != wanted:
+                raise ConfigError(
+                    f"{self.out} holds a run on another {what}: choose another OUT, or remove it"
                 )
 
     @contextmanager
@@ -101,6 +144,18 @@ class Job:
             yield not self.done
         finally:
             lock.release()
+
+
+def settings_of(config: dict[str, Any]) -> dict[str, Any]:
+    """Returns what of a plain config decides a run's result."""
+    settings = {key: config.get(key) for key in SETTINGS}
+    trainer = {k: v for k, v in config["trainer"].items() if k not in HARDWARE}
+    settings["trainer"] = trainer
+    # A run of `make train` in its place is as good as one of `make ablation PROTOCOL=end_to_end`.
+    settings["protocol"] = config.get("ablation", {}).get("protocol", "end_to_end")
+    if settings["protocol"] == "heads":
+        settings["heads"] = config.get("heads")
+    return settings
 
 
 def first_difference(found: Any, wanted: Any, key: str) -> str:
@@ -145,6 +200,7 @@ def run_heads(cfg: DictConfig, trunk: Path, caches: Path) -> dict[str, float]:
     last = Path(cfg.out) / "checkpoints" / "last.ckpt"
     if last.is_file():
         cfg.ckpt_path = str(last)
+        train.check_resumable(cfg)
     # Presets have heads of different sizes, which took different amounts of random numbers.
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     module = build_heads_module(cfg, model, to_plain(cfg))

@@ -35,7 +35,7 @@ def report(cfg: DictConfig, jobs: list[Job], trunk: Path | None) -> AblationResu
     name = cfg.ablation.name
     title = f"Ablation, {name.replace('_', ' ')}: {info.name}"
     out = Path(cfg.out).resolve()
-    one = read_facts(jobs[0])
+    one = read_facts(next(job for job in jobs if job.done))
     facts = {
         "Data": f"{info.name}, fingerprint {info.fingerprint[:16]}, {info.counts['train']} "
         f"training, {info.counts['val']} validation, {info.counts['test']} test images",

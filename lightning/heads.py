@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,10 @@ class HeadsModule(DetectionModule):
         super().__init__(model, **options)
         self.trunk = trunk
 
+    def facts(self) -> dict[str, Any]:
+        """Returns the trunk's fingerprint."""
+        return {"trunk": fingerprint(self.trunk)}
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Puts trunk and heads together, so that ``make evaluate`` takes the file."""
         super().on_save_checkpoint(checkpoint)
@@ -158,8 +163,7 @@ def build_caches(
         ConfigError: the folder caches something else.
         DataError: an image cannot be read.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = model.to(device).eval()
+    model = model.to(device_of(cfg)).eval()
     origin = {
         "trunk": fingerprint(trunk_weights(model.state_dict())),
         "data": datamodule.info().fingerprint,
@@ -190,6 +194,12 @@ def build_caches(
             title=f"features of {stage}",
         )
     return caches
+
+
+def device_of(cfg: DictConfig) -> str:
+    """Returns where the trainer of a config would compute."""
+    use_gpu = torch.cuda.is_available() and cfg.trainer.accelerator != "cpu"
+    return "cuda" if use_gpu else "cpu"
 
 
 def cache_layout(
@@ -248,7 +258,16 @@ def fill_cache(
     dtype = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision)
     device = next(model.parameters()).device.type
     total = len(dicts)
-    bar = tqdm(missing, desc=title, initial=total - len(missing), total=total, disable=not missing)
+    if missing:
+        print(f"{title}: {cache.nbytes / 1e9:.1f} GB in {cache.folder}", flush=True)
+    bar = tqdm(
+        missing,
+        desc=title,
+        initial=total - len(missing),
+        total=total,
+        disable=not missing,
+        mininterval=0.2 if sys.stderr.isatty() else 30,
+    )
     for index in bar:
         inputs = [mapper(dicts[index]) for mapper in mappers]
         with torch.autocast(device, dtype=dtype, enabled=dtype is not None):

@@ -158,6 +158,10 @@ class DetectionModule(pl.LightningModule):
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def facts(self) -> dict[str, Any]:
+        """Returns what ``run.json`` is to say of a kind of module beyond what holds for all."""
+        return {}
+
     def load_weights(self, weights: dict[str, Tensor]) -> None:
         """Loads the ``model`` entry of a checkpoint."""
         self.model.load_state_dict(weights)

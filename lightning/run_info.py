@@ -91,11 +91,16 @@ def make_run_dir(out: str | Path) -> Path:
     return path
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Writes JSON by way of a temporary file, so that a reader never sees half of it."""
-    temporary = path.with_suffix(path.suffix + ".tmp")
-    temporary.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+def write_text(path: Path, text: str) -> None:
+    """Writes a file by way of a temporary one, so that a reader never sees half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON as :func:`write_text` does."""
+    write_text(path, json.dumps(content, indent=2, default=str) + "\n")
 
 
 def describe_run(**extra: Any) -> dict[str, Any]:

@@ -32,7 +32,13 @@ from deepacc_lightning.datamodule import ChromosomeDataModule
 from deepacc_lightning.loggers import WandbLogger
 from deepacc_lightning.method_check import check_method
 from deepacc_lightning.module import DetectionModule
-from deepacc_lightning.run_info import describe_run, device_name, make_run_dir, write_json
+from deepacc_lightning.run_info import (
+    describe_run,
+    device_name,
+    make_run_dir,
+    write_json,
+    write_text,
+)
 from deepacc_lightning.testing import run_test
 
 register_resolvers()
@@ -147,13 +153,14 @@ def execute(
     callbacks = instantiate_all(cfg.callbacks)
     trainer: pl.Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers)
 
-    (out / "config.yaml").write_text(OmegaConf.to_yaml(cfg, resolve=True), encoding="utf-8")
+    write_text(out / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
     facts = describe_run(
         preset=cfg.preset,
         scale=cfg.scale.name,
         seed=cfg.seed,
         data={"name": info.name, "root": str(info.root), "fingerprint": info.fingerprint},
         parameters=sum(p.numel() for p in module.model.parameters()),
+        **module.facts(),
     )
     write_json(out / "run.json", facts)
     if trainer.is_global_zero:
@@ -231,7 +238,8 @@ def training_facts(trainer: pl.Trainer, module: DetectionModule, seconds: float)
     """Returns what a finished training cost."""
     throughput = next((c for c in trainer.callbacks if isinstance(c, Throughput)), None)
     return {
-        "device": device_name(module.device),
+        # Lightning has moved the module back to the CPU by now.
+        "device": device_name(trainer.strategy.root_device),
         "steps": trainer.global_step,
         "epochs": trainer.current_epoch,
         "fit_seconds": round(seconds, 1),

@@ -133,14 +133,14 @@ def ablation(variables: Variables, root: Path) -> list[str]:
         "SCALE": "scale",
         "PROTOCOL": "ablation.protocol",
         "JOBS": "ablation.jobs",
-        "SEED": "seed",
     }
     overrides = model_overrides(variables, root, keys)
     if variables.get("EXPS"):
         overrides.append(f"ablation.presets=[{','.join(re.split('[ ,]+', variables['EXPS']))}]")
-    seeds = variables.get("SEEDS", "").strip("[] ")
+    seeds = variables.get("SEEDS", "").replace(" ", "")
     if seeds:
-        overrides.append(f"ablation.seeds={f'[{seeds}]' if ',' in seeds else seeds}")
+        listed = "," in seeds and not seeds.startswith("[")
+        overrides.append(f"ablation.seeds={f'[{seeds}]' if listed else seeds}")
     for name, key in (("CKPT", "ablation.trunk"), ("RESULTS", "ablation.results")):
         if variables.get(name):
             overrides.append(f"{key}={hydra_value(absolute(variables[name]))}")

@@ -9,6 +9,7 @@ Shapes: R records, C channels, H x W cells of a level, P proposals at most, G bo
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -78,6 +79,17 @@ class CacheLayout:
         """Returns how many numbers an image's maps have in one view."""
         return self.channels * sum(int(np.prod(self.cells(image, k))) for k in self.strides)
 
+    def numbers_of_all(self) -> int:
+        """Returns how many numbers the maps of all records have."""
+        return len(self.views) * sum(self.numbers(image) for image in self.images)
+
+
+def _reserve(path: Path) -> None:
+    """Takes a sparse file's space now: a full disk would kill a process that writes to its map."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
 
 class FeatureCache:
     """The cache of one split.
@@ -142,12 +154,20 @@ class FeatureCache:
             try:
                 if create:
                     array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+                    _reserve(path)
                 else:
                     array = np.lib.format.open_memmap(path, mode="r+")
             except (OSError, ValueError) as error:
+                if create:
+                    for made in arrays:
+                        (self.folder / f"{made}.npy").unlink(missing_ok=True)
+                    needed = self.layout.numbers_of_all() * np.dtype(kind).itemsize / 1e9
+                    raise DataError(
+                        f"{path} cannot be made ({error.args[-1]}): {needed:.1f} GB are needed; "
+                        "free space, choose another OUT or fewer heads.views"
+                    ) from error
                 raise DataError(
-                    f"{path} cannot be {'made' if create else 'read'} ({error}): check the disk's "
-                    f"free space, or remove {self.folder}"
+                    f"{path} cannot be read ({error}): remove {self.folder}, it will be made again"
                 ) from error
             if array.shape != shape or array.dtype != dtype:
                 raise DataError(f"{path} does not fit its layout: remove {self.folder}")

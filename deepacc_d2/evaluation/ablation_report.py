@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -196,7 +197,7 @@ def _write(folder: Path, result: AblationResult) -> list[Path]:
 
 def _write_whole(path: Path, write: Callable[[Path], object]) -> Path:
     """Writes a file by way of a temporary one beside it."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
