@@ -89,8 +89,7 @@ def trained(cfg: DictConfig, facts: dict[str, Any]) -> str:
     name = optimizer._target_.rpartition(".")[2]
     return (
         f"{facts.get('steps')} steps of {node.batch_size} images ({node.max_epochs} epochs), "
-        f"{name}, lr {optimizer.lr:g}, {cfg.trainer.precision}, "
-        f"{facts.get('train_seconds')} s in the first run"
+        f"{name}, lr {optimizer.lr:g}, {cfg.trainer.precision}"
     )
 
 
