@@ -349,10 +349,12 @@ def plain_losses(
             with_margin.append(logits)
         centers = []
         for j, center in enumerate(global_centers):
-            best = int(scores[:, j].argmax())
+            # Scores round to 1; the log-odds, against all other classes, do not.
+            others = torch.cat([s * cosines[:, :j], s * cosines[:, j + 1 :]], dim=1)
+            best = int((s * cosines[:, j] - others.logsumexp(dim=1)).argmax())
             local = j < NUM_CLASSES and scores[best, j] > inference.delta
-            centers.append(unit[best] if local else center)
-        inferred.append(x @ torch.stack(centers).detach().t() + inference.bias)
+            centers.append(unit[best].detach() if local else center)
+        inferred.append(x @ torch.stack(centers).t() + inference.bias)
         foreground = (s * cosines[:, :NUM_CLASSES]).softmax(dim=1)
         anchors: dict[int, Tensor] = {}
         for j in range(NUM_CLASSES):
