@@ -299,7 +299,7 @@ def run(overrides: list[str]) -> AblationResult | None:
     """
     check_arguments(overrides)
     train.quiet()
-    cfg = compose_first(overrides)
+    cfg = compose_own(overrides)
     check_data_root(cfg)
     check_accelerator(cfg.trainer.accelerator)
     check_settings(cfg)
@@ -330,15 +330,14 @@ def run(overrides: list[str]) -> AblationResult | None:
     return conclude(cfg, jobs, trunk)
 
 
-def compose_first(overrides: list[str]) -> DictConfig:
-    """Composes the ablation's config with its first preset, whose keys overrides may name."""
+def compose_own(overrides: list[str]) -> DictConfig:
+    """Composes the config of the ablation itself, whatever presets the overrides are for."""
     try:
-        cfg = compose_config("ablation", overrides)
+        return compose_config("ablation", overrides)
     except (HydraException, OmegaConfBaseException):
         # An override of a part that the default preset lacks: which presets there are is needed.
         own = [o for o in overrides if not o.lstrip("+~").startswith("model.")]
-        cfg = compose_config("ablation", own)
-    return cfg
+        return compose_config("ablation", own)
 
 
 def conclude(cfg: DictConfig, jobs: list[Job], trunk: Path | None) -> AblationResult | None:

@@ -174,11 +174,16 @@ def first_difference(found: Any, wanted: Any, key: str) -> str:
     return "" if found == wanted else f"{key}: {found} there, {wanted} now"
 
 
-def run_end_to_end(cfg: DictConfig) -> dict[str, float]:
-    """Trains a preset whole, or goes on where its training was stopped."""
+def go_on_from_last(cfg: DictConfig) -> None:
+    """Points a config at the last checkpoint of its own run directory, if there is one."""
     last = Path(cfg.out) / "checkpoints" / "last.ckpt"
     if last.is_file():
         cfg.ckpt_path = str(last)
+
+
+def run_end_to_end(cfg: DictConfig) -> dict[str, float]:
+    """Trains a preset whole, or goes on where its training was stopped."""
+    go_on_from_last(cfg)
     return train.run(cfg)
 
 
@@ -197,9 +202,8 @@ def run_heads(cfg: DictConfig, trunk: Path, caches: Path) -> dict[str, float]:
     out = make_run_dir(cfg.out)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     model, datamodule = prepare_heads(cfg, trunk, caches)
-    last = Path(cfg.out) / "checkpoints" / "last.ckpt"
-    if last.is_file():
-        cfg.ckpt_path = str(last)
+    go_on_from_last(cfg)
+    if cfg.ckpt_path:
         train.check_resumable(cfg)
     # Presets have heads of different sizes, which took different amounts of random numbers.
     pl.seed_everything(cfg.seed, workers=True, verbose=False)

@@ -104,3 +104,13 @@ def interrupted(checkpoint: Path | None = None) -> None:
     kept = f"; checkpoint kept in {checkpoint}" if checkpoint and checkpoint.is_file() else ""
     print(f"interrupted{kept}", file=sys.stderr)
     sys.exit(130)
+
+
+def run_guarded(run: Callable[[DictConfig], object], cfg: DictConfig) -> None:
+    """Runs a program; exits 2 on bad input and 130 on Ctrl-C, with one line each."""
+    try:
+        run(cfg)
+    except UserError as error:
+        fail(error)
+    except KeyboardInterrupt:
+        interrupted()

@@ -11,15 +11,14 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from deepacc_d2.errors import ConfigError, UserError
+from deepacc_d2.errors import ConfigError
 from deepacc_lightning.callbacks import ProgressBar
 from deepacc_lightning.checkpoint import build_from_checkpoint, read_checkpoint
 from deepacc_lightning.cli import (
     check_accelerator,
     check_data_root,
-    fail,
-    interrupted,
     run_entry_point,
+    run_guarded,
 )
 from deepacc_lightning.config import check_trusted, config_dir, register_resolvers
 from deepacc_lightning.datamodule import ChromosomeDataModule
@@ -105,12 +104,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
 @hydra.main(version_base="1.3", config_path=config_dir(), config_name="evaluate")
 def main(cfg: DictConfig) -> None:
     """Entry point; exits 2 on bad input and 130 on Ctrl-C, with one line each."""
-    try:
-        run(cfg)
-    except UserError as error:
-        fail(error)
-    except KeyboardInterrupt:
-        interrupted()
+    run_guarded(run, cfg)
 
 
 if __name__ == "__main__":

@@ -15,13 +15,13 @@ from omegaconf import DictConfig
 from deepacc_d2.data.dataset import read_info, read_split, to_dicts
 from deepacc_d2.data.mapper import MetaphaseMapper, read_gray
 from deepacc_d2.data.splits import SPLITS
-from deepacc_d2.errors import ConfigError, DataError, UserError
+from deepacc_d2.errors import ConfigError, DataError
 from deepacc_d2.evaluation.explain import explain_image
 from deepacc_d2.evaluation.explain_plot import plot_explanation
 from deepacc_d2.evaluation.explanation import Explanation, format_explanation
 from deepacc_d2.evaluation.head_outputs import check_has_heads
 from deepacc_lightning.checkpoint import build_from_checkpoint, read_checkpoint
-from deepacc_lightning.cli import check_accelerator, fail, interrupted, run_entry_point
+from deepacc_lightning.cli import check_accelerator, run_entry_point, run_guarded
 from deepacc_lightning.config import check_trusted, config_dir, register_resolvers
 from deepacc_lightning.evaluate import AUGMENTATIONS, check_expected
 from deepacc_lightning.run_info import make_run_dir, write_json
@@ -192,12 +192,7 @@ def write(path: Path, facts: dict[str, Any], figure: Any) -> None:
 @hydra.main(version_base="1.3", config_path=config_dir(), config_name="explain")
 def main(cfg: DictConfig) -> None:
     """Entry point; exits 2 on bad input and 130 on Ctrl-C, with one line each."""
-    try:
-        run(cfg)
-    except UserError as error:
-        fail(error)
-    except KeyboardInterrupt:
-        interrupted()
+    run_guarded(run, cfg)
 
 
 if __name__ == "__main__":

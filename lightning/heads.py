@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.data import transforms as T
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
@@ -25,6 +24,7 @@ from deepacc_d2.modeling.cached import CachedRCNN, encode, fingerprint, trunk_we
 from deepacc_lightning.config import to_plain
 from deepacc_lightning.datamodule import ChromosomeDataModule, identity
 from deepacc_lightning.module import DetectionModule
+from deepacc_lightning.train import optimization
 
 STAGES = ("train", "val", "test")
 
@@ -297,15 +297,4 @@ def build_heads_module(
         config: plain config that goes into checkpoints.
     """
     trunk = {k: v.clone() for k, v in trunk_weights(model.state_dict()).items()}
-    optim = cfg.heads.optim
-    return HeadsModule(
-        heads_of(model),
-        trunk=trunk,
-        optimizer=instantiate(optim.optimizer),
-        course=instantiate(optim.course),
-        warmup_steps=optim.warmup_steps,
-        warmup_start=optim.warmup_start,
-        reference_batch_size=optim.reference_batch_size,
-        weight_decay_norm=optim.weight_decay_norm,
-        config=config,
-    )
+    return HeadsModule(heads_of(model), trunk=trunk, config=config, **optimization(cfg.heads.optim))

@@ -86,18 +86,21 @@ def build_model(cfg: DictConfig) -> nn.Module:
     return model.to(memory_format=torch.channels_last)
 
 
+def optimization(optim: DictConfig) -> dict[str, Any]:
+    """Builds the options of :class:`DetectionModule` that an ``optim`` node describes."""
+    return {
+        "optimizer": instantiate(optim.optimizer),
+        "course": instantiate(optim.course),
+        "warmup_steps": optim.warmup_steps,
+        "warmup_start": optim.warmup_start,
+        "reference_batch_size": optim.reference_batch_size,
+        "weight_decay_norm": optim.weight_decay_norm,
+    }
+
+
 def build_module(cfg: DictConfig, model: nn.Module, config: dict[str, Any]) -> DetectionModule:
     """Wraps a detector for training as ``cfg.optim`` says."""
-    return DetectionModule(
-        model,
-        optimizer=instantiate(cfg.optim.optimizer),
-        course=instantiate(cfg.optim.course),
-        warmup_steps=cfg.optim.warmup_steps,
-        warmup_start=cfg.optim.warmup_start,
-        reference_batch_size=cfg.optim.reference_batch_size,
-        weight_decay_norm=cfg.optim.weight_decay_norm,
-        config=config,
-    )
+    return DetectionModule(model, config=config, **optimization(cfg.optim))
 
 
 def fill_in_data(cfg: DictConfig, info: DatasetInfo) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from deepacc_d2.chromosomes import CLASSES, DENVER_GROUPS, NUM_CLASSES, adjacency_matrix
 from deepacc_d2.errors import ConfigError
@@ -276,24 +275,14 @@ def test_buffer_follows_the_module_but_not_the_checkpoint() -> None:
     assert loss.to("meta").adjacency.device.type == "meta"
 
 
-class _Operators(TorchDispatchMode):
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += 1
-        return func(*args, **(kwargs or {}))
-
-
-def test_operators_grow_with_images_only() -> None:
+def test_operators_grow_with_images_only(operators: Any) -> None:
     seen = []
     for n, k, images in ((4, 3, 2), (300, 60, 2), (300, 60, 3), (300, 60, 4)):
         adjacency = ~torch.eye(k, dtype=torch.bool)
         logits = torch.randn(n, k + 1, requires_grad=True)
         counts = [n // images] * images
         logits, targets = logits[: sum(counts)], torch.randint(0, k + 1, (sum(counts),))
-        with _Operators() as mode:
+        with operators() as mode:
             group_inner_adjacency_loss(logits, targets, counts, adjacency)
         seen.append(mode.count)
     assert seen[0] == seen[1]

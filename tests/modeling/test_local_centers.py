@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.modeling import SiameseInferenceBranch, local_centers
@@ -166,23 +165,13 @@ def test_impossible_delta(delta: float) -> None:
         SiameseInferenceBranch(5, delta=delta)
 
 
-class _Operators(TorchDispatchMode):
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count += 1
-        return func(*args, **(kwargs or {}))
-
-
-def test_operators_grow_with_images_only() -> None:
+def test_operators_grow_with_images_only(operators: Any) -> None:
     seen = []
     for n, c, images in ((4, 3, 2), (300, 60, 2), (300, 60, 3), (300, 60, 4)):
         counts = [n // images] * images
         scores = torch.rand(sum(counts), c)
         features, glob = torch.randn(sum(counts), 5), torch.randn(c, 5)
-        with _Operators() as mode:
+        with operators() as mode:
             local_centers(scores, features, glob, counts, 0.5)
         seen.append(mode.count)
     assert seen[0] == seen[1]
