@@ -17,6 +17,7 @@ from torch.utils.data.distributed import DistributedSampler
 from deepacc_d2.data.dataset import ChromosomeDataset, DatasetInfo, read_info, read_split, to_dicts
 from deepacc_d2.data.mapper import MetaphaseMapper
 from deepacc_d2.errors import ConfigError
+from deepacc_lightning.loading import DrawnDataset, DrawSampler, ResumableLoader
 
 
 def identity(batch: list[Any]) -> list[Any]:
@@ -135,10 +136,16 @@ class ChromosomeDataModule(pl.LightningDataModule):
                 f"{len(dataset)} training images do not fill one batch of "
                 f"{self.batch_size} on {world_size} device(s): lower batch_size"
             )
-        sampler = DistributedSampler(
+        order = DistributedSampler(
             dataset, num_replicas=world_size, rank=rank, seed=self.seed, drop_last=True
         )
-        return self._loader(dataset, sampler, self.batch_size, drop_last=True)
+        return ResumableLoader(
+            DrawnDataset(dataset, self.seed),
+            sampler=DrawSampler(order),
+            batch_size=self.batch_size,
+            drop_last=True,
+            **self._loader_options(),
+        )
 
     def val_dataloader(self) -> DataLoader:
         """Returns the loader of validation images."""
@@ -152,27 +159,23 @@ class ChromosomeDataModule(pl.LightningDataModule):
         dataset = self._dataset(stage)
         rank, world_size = self._ranks()
         sampler = ContiguousSampler(len(dataset), rank=rank, world_size=world_size)
-        return self._loader(dataset, sampler, self.test_batch_size, drop_last=False)
+        return DataLoader(
+            dataset, sampler=sampler, batch_size=self.test_batch_size, **self._loader_options()
+        )
 
-    def _loader(
-        self, dataset: ChromosomeDataset, sampler: Sampler[int], batch_size: int, *, drop_last: bool
-    ) -> DataLoader:
+    def _loader_options(self) -> dict[str, Any]:
         # A forked worker inherits locks of OpenCV's threads, but not the threads: keep none.
         cv2.setNumThreads(0)
-        return DataLoader(
-            dataset,
-            batch_size=batch_size,
-            sampler=sampler,
-            num_workers=self.num_workers,
-            collate_fn=identity,
-            drop_last=drop_last,
-            worker_init_fn=init_worker,
-            persistent_workers=self.num_workers > 0,
-            # Seeds the workers, so the augmentations: from the global generator, they would depend
-            # on how many random numbers the model's initialization took, so on the preset.
-            generator=torch.Generator().manual_seed(self.seed),
-            pin_memory=torch.cuda.is_available(),
-        )
+        return {
+            "num_workers": self.num_workers,
+            "collate_fn": identity,
+            "worker_init_fn": init_worker,
+            "persistent_workers": self.num_workers > 0,
+            # A loader draws its workers' seeds from this; from the global generator, it would take
+            # numbers that the model then lacks.
+            "generator": torch.Generator().manual_seed(self.seed),
+            "pin_memory": torch.cuda.is_available(),
+        }
 
 
 def thin(coco: dict[str, Any], count: int) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from deepacc_d2.modeling import ChromosomeRCNN
 from deepacc_d2.modeling.cached import CachedRCNN, encode, fingerprint, trunk_weights
 from deepacc_lightning.config import to_plain
 from deepacc_lightning.datamodule import ChromosomeDataModule, identity
+from deepacc_lightning.loading import DrawnDataset, DrawSampler, ResumableLoader
 from deepacc_lightning.module import DetectionModule
 from deepacc_lightning.train import optimization
 
@@ -78,8 +79,15 @@ class HeadsDataModule(ChromosomeDataModule):
                 f"{len(layout.images)} training images do not fill one batch of "
                 f"{self.batch_size}: lower heads.batch_size"
             )
-        sampler = ViewSampler(len(layout.images), len(layout.views), self.seed)
-        return self._cached_loader(CachedDataset(cache), self.batch_size, sampler, drop_last=True)
+        order = ViewSampler(len(layout.images), len(layout.views), self.seed)
+        # Reading is a copy out of mapped memory: passing maps between processes would cost more.
+        return ResumableLoader(
+            DrawnDataset(CachedDataset(cache), self.seed),
+            sampler=DrawSampler(order),
+            batch_size=self.batch_size,
+            drop_last=True,
+            collate_fn=identity,
+        )
 
     def _evaluation_loader(self, stage: str) -> DataLoader:
         cache = self.caches[stage]
@@ -87,21 +95,7 @@ class HeadsDataModule(ChromosomeDataModule):
         views = len(cache.layout.views)
         records = [i * views for i, x in enumerate(cache.layout.images) if x["image_id"] in wanted]
         dataset = CachedDataset(cache, records)
-        return self._cached_loader(dataset, self.test_batch_size, None, drop_last=False)
-
-    @staticmethod
-    def _cached_loader(
-        dataset: CachedDataset, batch_size: int, sampler: Sampler[int] | None, *, drop_last: bool
-    ) -> DataLoader:
-        # Reading is a copy out of mapped memory: passing maps between processes would cost more.
-        return DataLoader(
-            dataset,
-            batch_size=batch_size,
-            sampler=sampler,
-            collate_fn=identity,
-            drop_last=drop_last,
-            num_workers=0,
-        )
+        return DataLoader(dataset, batch_size=self.test_batch_size, collate_fn=identity)
 
 
 class HeadsModule(DetectionModule):

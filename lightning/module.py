@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from deepacc_d2.errors import UserError
 from deepacc_d2.evaluation.evaluator import ChromosomeEvaluator
 from deepacc_d2.evaluation.types import Metrics
+from deepacc_d2.modeling import image_seeds
 from deepacc_lightning.schedule import make_schedule, scaled_lr
 
 Batch = list[dict[str, Any]]
@@ -78,7 +79,7 @@ class DetectionModule(pl.LightningModule):
         Raises:
             NonFiniteLossError: names the step and the losses that are not finite.
         """
-        with EventStorage(self.global_step) as storage:
+        with EventStorage(self.global_step) as storage, image_seeds(batch):
             try:
                 losses: dict[str, Tensor] = self.model(batch)
             except FloatingPointError as error:  # Detectron2's RPN, before there is a loss

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from deepacc_d2.chromosomes import DENVER_GROUPS, adjacency_matrix
+from deepacc_d2.distributed import count_per_process
 from deepacc_d2.errors import ConfigError
 
 Anchor = Literal["labelled", "predicted"]
@@ -35,6 +36,7 @@ def group_inner_adjacency_loss(
     adjacency: Tensor,
     *,
     anchor: Anchor = "labelled",
+    normalizer: Tensor | None = None,
 ) -> Tensor:
     """Overlap of each chromosome's class probabilities with those of its group's other classes.
 
@@ -51,6 +53,7 @@ def group_inner_adjacency_loss(
         anchor: which proposals may stand for class j. ``labelled``: those whose label is j.
             ``predicted``: those, of any label, whose highest of the K+1 logits is j; that may be
             i itself, which is then pushed away from its own prediction.
+        normalizer: scalar that the sum over positives is divided by; null for their number.
 
     Returns:
         The mean over the positive proposals of all images; zero, with a gradient of zero, if there
@@ -77,7 +80,7 @@ def group_inner_adjacency_loss(
             group = adjacency[targets[rows].clamp(max=num_classes - 1)]
             wanted = group & (best >= 0)[None, :] & own[:, None]
             total = total + (probabilities[rows] @ anchors.t() * wanted).sum()
-        return total / positive.sum().clamp(min=1)
+        return total / (positive.sum().clamp(min=1) if normalizer is None else normalizer)
 
 
 class GroupInnerAdjacencyLoss(nn.Module):
@@ -109,9 +112,13 @@ class GroupInnerAdjacencyLoss(nn.Module):
         self.register_buffer("adjacency", matrix, persistent=False)
 
     def forward(self, logits: Tensor, targets: Tensor, counts: Sequence[int]) -> Tensor:
-        """Returns the loss of ``logits`` (N, K+1) for ``targets`` (N,), a scalar."""
+        """Returns the loss of ``logits`` (N, K+1) for ``targets`` (N,), a scalar.
+
+        Where several processes share a step, its mean over them is the mean over all positives.
+        """
+        positives = count_per_process((targets < logits.shape[1] - 1).sum())
         return group_inner_adjacency_loss(
-            logits, targets, counts, self.adjacency, anchor=self.anchor
+            logits, targets, counts, self.adjacency, anchor=self.anchor, normalizer=positives
         )
 
     def extra_repr(self) -> str:

@@ -9,12 +9,14 @@ from deepacc_d2.modeling.meta_arch import ChromosomeRCNN, ChromosomeRetinaNet
 from deepacc_d2.modeling.predictor import BoxPredictor
 from deepacc_d2.modeling.roi_align import FastROIPooler
 from deepacc_d2.modeling.roi_heads import ChromosomeROIHeads, DeepACCROIHeads
+from deepacc_d2.modeling.sampling import ChromosomeRPN, image_seeds
 
 __all__ = [
     "AngularMarginBranch",
     "BoxPredictor",
     "ChromosomeRCNN",
     "ChromosomeROIHeads",
+    "ChromosomeRPN",
     "ChromosomeRetinaNet",
     "DeepACCOutput",
     "DeepACCPredictor",
@@ -26,6 +28,7 @@ __all__ = [
     "SiameseInferenceBranch",
     "build_resnet",
     "build_resnet_fpn",
+    "image_seeds",
     "local_centers",
     "pyramid_shapes",
 ]

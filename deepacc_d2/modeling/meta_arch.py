@@ -9,16 +9,27 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from detectron2.config import configurable
 from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
 from detectron2.modeling.meta_arch.retinanet import RetinaNet
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor
 
+from deepacc_d2.distributed import count_per_process
 from deepacc_d2.modeling.predictor import top1_instances
 
 BatchedInputs = list[dict[str, Any]]
 BatchedOutputs = list[dict[str, Instances]]
+
+
+INITIAL_NORMALIZER = 100.0
+"""Detectron2's and Detectron1's first guess of the positive anchors of a step."""
+
+
+def _add_normalizer(module: torch.nn.Module, weights: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Lets weights without a ``loss_normalizer``, as of any other RetinaNet, be loaded."""
+    weights.setdefault(f"{prefix}loss_normalizer", torch.tensor(INITIAL_NORMALIZER))
 
 
 def postprocess(
@@ -74,7 +85,28 @@ class ChromosomeRCNN(GeneralizedRCNN):
 
 @META_ARCH_REGISTRY.register()
 class ChromosomeRetinaNet(RetinaNet):
-    """RetinaNet (Lin et al. 2017) over uint8 images, with top-1 detections per anchor."""
+    """RetinaNet (Lin et al. 2017) over uint8 images, with top-1 detections per anchor.
+
+    Detectron2 divides the losses by a running mean of the positive anchors of a step, which it
+    keeps as a plain number. Here it is a buffer ``loss_normalizer``, so that a training that goes
+    on from a checkpoint goes on with it, and the mean over the processes of a step.
+    """
+
+    loss_normalizer: Tensor
+
+    @configurable
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.register_buffer("loss_normalizer", torch.tensor(INITIAL_NORMALIZER))
+        self.register_load_state_dict_pre_hook(_add_normalizer)
+
+    def _ema_update(
+        self, name: str, value: float, initial_value: float, momentum: float = 0.9
+    ) -> float:
+        running: Tensor = getattr(self, name)
+        mean = count_per_process(running.new_tensor(value))
+        running.mul_(momentum).add_(mean * (1 - momentum))
+        return float(running)
 
     def preprocess_image(self, batched_inputs: BatchedInputs) -> ImageList:
         """Normalizes, pads and batches the images, laid out channels-last."""

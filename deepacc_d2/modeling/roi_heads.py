@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+import torch
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY, StandardROIHeads
 from detectron2.structures import ImageList, Instances
@@ -12,6 +14,7 @@ from torch import Tensor
 from deepacc_d2.config import check_deepacc_config
 from deepacc_d2.modeling.deepacc_predictor import DeepACCOutput, DeepACCPredictor
 from deepacc_d2.modeling.predictor import BoxPredictor, Predictions
+from deepacc_d2.modeling.sampling import PROPOSALS, generators, subsample_labels
 
 
 @ROI_HEADS_REGISTRY.register()
@@ -23,6 +26,7 @@ class ChromosomeROIHeads(StandardROIHeads):
     """
 
     predictor_type: type[BoxPredictor] = BoxPredictor
+    _generators: Iterator[torch.Generator | None]
 
     @classmethod
     def _init_box_head(cls, cfg: Any, input_shape: dict[str, ShapeSpec]) -> dict[str, Any]:
@@ -49,6 +53,39 @@ class ChromosomeROIHeads(StandardROIHeads):
         predictions = self.predictions(self.predict(features, proposals))
         instances, _ = self.box_predictor.inference(predictions, proposals)
         return instances, {"top1": self.box_predictor.top1(predictions, proposals)}
+
+    def label_and_sample_proposals(
+        self, proposals: list[Instances], targets: list[Instances]
+    ) -> list[Instances]:
+        """Labels and samples proposals; see Detectron2's ``ROIHeads``.
+
+        What is drawn of an image depends on its seed alone, where it has one (see
+        :mod:`deepacc_d2.modeling.sampling`).
+        """
+        device = proposals[0].proposal_boxes.device
+        self._generators = generators(len(proposals), PROPOSALS, device)
+        sampled: list[Instances] = super().label_and_sample_proposals(proposals, targets)
+        return sampled
+
+    def _sample_proposals(
+        self, matched_idxs: Tensor, matched_labels: Tensor, gt_classes: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        # Called once for each image, in the order of the batch.
+        if len(gt_classes):
+            classes = gt_classes[matched_idxs]
+            classes[matched_labels == 0] = self.num_classes
+            classes[matched_labels == -1] = -1
+        else:
+            classes = torch.full_like(matched_idxs, self.num_classes)
+        drawn = subsample_labels(
+            classes,
+            self.batch_size_per_image,
+            self.positive_fraction,
+            self.num_classes,
+            generator=next(self._generators),
+        )
+        indices = torch.cat(drawn)
+        return indices, classes[indices]
 
     def _forward_box(self, features: dict[str, Tensor], proposals: list[Instances]) -> Any:
         # Reached in training, and through Detectron2's ``forward_with_given_boxes``.
