@@ -24,20 +24,8 @@ from deepacc_lightning.cli import check_overrides
 from deepacc_lightning.config import compose_config, to_plain
 from deepacc_lightning.heads import HeadsDataModule, build_caches, build_heads_module, heads_of
 from deepacc_lightning.run_info import make_run_dir
+from deepacc_lightning.settings import first_difference, settings_of
 
-SETTINGS = (
-    "preset",
-    "seed",
-    "scale",
-    "optim",
-    "model",
-    "init_weights",
-    "init_trunk",
-    "trainer",
-)
-"""Keys of a run's config that make its result; the rest says where it lies and what it logs."""
-HARDWARE = ("_target_", "accelerator", "devices", "num_nodes", "strategy", "enable_progress_bar")
-"""Keys of ``trainer`` that do not."""
 REPORT = ("metrics.json", "predictions.json", "predictions_top1.json")
 """What a finished run has under ``test``."""
 
@@ -144,34 +132,6 @@ class Job:
             yield not self.done
         finally:
             lock.release()
-
-
-def settings_of(config: dict[str, Any]) -> dict[str, Any]:
-    """Returns what of a plain config decides a run's result."""
-    settings = {key: config.get(key) for key in SETTINGS}
-    trainer = {k: v for k, v in config["trainer"].items() if k not in HARDWARE}
-    settings["trainer"] = trainer
-    # A run of `make train` in its place is as good as one of `make ablation PROTOCOL=end_to_end`.
-    settings["protocol"] = config.get("ablation", {}).get("protocol", "end_to_end")
-    if settings["protocol"] == "heads":
-        settings["heads"] = config.get("heads")
-    return settings
-
-
-def first_difference(found: Any, wanted: Any, key: str) -> str:
-    """Describes where two plain configs first differ; empty if nowhere.
-
-    Gray statistics are filled in only when a run begins, and are the data's.
-    """
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        for name in [*wanted, *(n for n in found if n not in wanted)]:
-            if name in ("pixel_mean", "pixel_std"):
-                continue
-            inner = first_difference(found.get(name), wanted.get(name), f"{key}.{name}")
-            if inner:
-                return inner
-        return ""
-    return "" if found == wanted else f"{key}: {found} there, {wanted} now"
 
 
 def go_on_from_last(cfg: DictConfig) -> None:
