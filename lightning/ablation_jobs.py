@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytorch_lightning as pl
 import yaml
@@ -38,8 +38,10 @@ class Job:
         preset: name of the experiment.
         seed: its seed.
         out: its run directory.
-        overrides: of the ``ablation`` config.
+        overrides: of the config that ``config_name`` names.
     """
+
+    config_name: ClassVar[str] = "ablation"
 
     preset: str
     seed: int
@@ -52,8 +54,8 @@ class Job:
         Raises:
             ConfigError: an override does not fit this preset.
         """
-        check_overrides("ablation", list(self.overrides))
-        return compose_config("ablation", self.overrides)
+        check_overrides(self.config_name, list(self.overrides))
+        return compose_config(self.config_name, self.overrides)
 
     @property
     def done(self) -> bool:
@@ -71,8 +73,11 @@ class Job:
         """Where it is written down why the job failed, if it did."""
         return self.out.parent / f".{self.out.name}.failed"
 
-    def check_same(self) -> None:
+    def check_same(self, composed: DictConfig | None = None) -> None:
         """Checks that what was finished or begun here had the settings that are asked for.
+
+        Args:
+            composed: the job's config, where it is at hand already.
 
         Raises:
             ConfigError: names the first setting that differs.
@@ -85,7 +90,7 @@ class Job:
             begun_with = settings_of(found)
         except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{path} is damaged: remove {self.out}") from error
-        wanted = settings_of(to_plain(self.compose()))
+        wanted = settings_of(to_plain(composed or self.compose()))
         for key, value in wanted.items():
             difference = first_difference(begun_with.get(key), value, key)
             if difference:
