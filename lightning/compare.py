@@ -1,0 +1,81 @@
+"""``make compare``: runs side by side, as a table, files for machines and a page with plots."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from deepacc_d2.errors import DataError, run_cli
+from deepacc_d2.evaluation.comparison.result import Comparison, build_comparison, to_dict
+from deepacc_d2.evaluation.comparison.runs import find_runs, read_runs
+from deepacc_d2.evaluation.comparison.text import format_comparison
+from deepacc_lightning.run_info import make_run_dir, write_json, write_text
+
+
+def compare(
+    runs: Sequence[Path],
+    out: Path,
+    *,
+    title: str = "",
+    by: Sequence[str] = (),
+    reference: str | None = None,
+) -> list[Path]:
+    """Compares runs, prints the table and writes all files of the comparison.
+
+    Args:
+        runs: directories of runs, or above runs, or shell patterns of such.
+        out: directory of the comparison; files of an earlier one are replaced.
+        title: of the page.
+        by: keys to group by; by default all that vary but the seed.
+        reference: group to compare the others with; by default that of ``sep``, else the first.
+
+    Returns:
+        The files: ``compare.csv``, ``compare.json``.
+
+    Raises:
+        DataError: a path does not exist, no run lies there, or none of them can be compared.
+        ConfigError: an unknown key or reference, or ``out`` cannot be written to.
+    """
+    found, left_out = read_runs(find_runs(runs))
+    if not found:
+        first = left_out[0]
+        raise DataError(
+            f"none of {len(left_out)} runs can be compared, first {first.path}: {first.state}, "
+            f"{first.reason}"
+        )
+    comparison = build_comparison(found, left_out, title=title, by=by, reference=reference)
+    folder = make_run_dir(out)
+    print(format_comparison(comparison), flush=True)
+    files = write(comparison, folder)
+    print("\n" + "\n".join(f"comparison       {path}" for path in files), flush=True)
+    return files
+
+
+def write(comparison: Comparison, folder: Path) -> list[Path]:
+    """Writes the files of a comparison, each whole or not at all; numbers come first."""
+    table = folder / "compare.csv"
+    write_text(table, comparison.table.to_csv(index=False))
+    content = folder / "compare.json"
+    write_json(content, to_dict(comparison))
+    return [table, content]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parses the command line and compares."""
+    parser = argparse.ArgumentParser(
+        prog="python -m deepacc_lightning.compare", description=__doc__
+    )
+    parser.add_argument("runs", nargs="+", help="directories of runs or above runs, or patterns")
+    parser.add_argument("--out", type=Path, default=Path("runs/compare"))
+    parser.add_argument("--by", default="", help="keys to group by, divided by commas")
+    parser.add_argument("--ref", default=None, help="group to compare with: a preset, or key=value")
+    parser.add_argument("--title", default="")
+    args = parser.parse_args(argv)
+    by = [name for name in args.by.replace(",", " ").split() if name]
+    compare(args.runs, args.out, title=args.title, by=by, reference=args.ref or None)
+    return 0
+
+
+if __name__ == "__main__":
+    run_cli(main)
