@@ -13,16 +13,20 @@ from omegaconf.errors import OmegaConfBaseException
 
 from deepacc_d2.errors import ConfigError, UserError
 from deepacc_lightning.config import compose_config
+from deepacc_lightning.processes import is_main_process, rank
 
 
-def check_overrides(config_name: str, overrides: list[str]) -> None:
+def check_overrides(config_name: str, overrides: list[str]) -> DictConfig:
     """Composes the config once, so that a misspelt choice or key is told in one line.
+
+    Returns:
+        The config.
 
     Raises:
         ConfigError: names the choice and what exists, or the key.
     """
     try:
-        compose_config(config_name, overrides)
+        return compose_config(config_name, overrides)
     except MissingConfigException as error:
         choice = error.missing_cfg_file or ""
         if isinstance(choice, str) and error.options:
@@ -61,8 +65,8 @@ def check_accelerator(accelerator: str, key: str = "trainer.accelerator") -> Non
     """
     if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
         raise ConfigError(
-            f"{key}={accelerator} asks for a GPU but torch finds none: use {key}=auto, or install "
-            "a driver and a CUDA build of torch"
+            f"{key}={accelerator} asks for a GPU but torch finds none: use {key}=auto "
+            "(trainer=ddp_sim for several processes), or install a driver and a CUDA build of torch"
         )
 
 
@@ -94,16 +98,26 @@ def message(error: BaseException) -> str:
 
 
 def fail(error: UserError) -> None:
-    """Prints an error as one line and exits 2."""
-    print(f"error: {message(error)}", file=sys.stderr)
+    """Prints an error as one line and exits 2; of several processes each says who it is."""
+    who = f" (process {rank()})" if rank() else ""
+    print(f"error{who}: {message(error)}", file=sys.stderr)
     sys.exit(2)
 
 
-def interrupted(checkpoint: Path | None = None) -> None:
-    """Says that Ctrl-C ended the run, and where its checkpoint is; exits 130."""
-    kept = f"; checkpoint kept in {checkpoint}" if checkpoint and checkpoint.is_file() else ""
-    print(f"interrupted{kept}", file=sys.stderr)
-    sys.exit(130)
+def interrupted(run_dir: Path | None = None, *, by: str = "", status: int = 130) -> None:
+    """Says what ended the run, and how to go on where it left a checkpoint.
+
+    Args:
+        run_dir: of a training; null for a program without checkpoints.
+        by: name of the signal; empty for Ctrl-C.
+        status: exit status.
+    """
+    if is_main_process():
+        checkpoint = run_dir / "checkpoints" / "last.ckpt" if run_dir else None
+        kept = checkpoint is not None and checkpoint.is_file()
+        rest = f"; checkpoint kept in {checkpoint}, RESUME={run_dir} goes on" if kept else ""
+        print(f"interrupted{f' by {by}' if by else ''}{rest}", file=sys.stderr)
+    sys.exit(status)
 
 
 def run_guarded(run: Callable[[DictConfig], object], cfg: DictConfig) -> None:
