@@ -1,9 +1,8 @@
-"""Lightning callbacks: progress with time left, checkpoint on Ctrl-C, images a second."""
+"""Lightning callbacks: progress with time left, images a second."""
 
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -43,20 +42,6 @@ class ProgressBar(TQDMProgressBar):
                 left = (time.monotonic() - began) / done * (total - trainer.global_step)
                 items["eta"] = format_duration(left)
         return items
-
-
-class SaveOnInterrupt(Callback):
-    """Writes a checkpoint when training is interrupted by Ctrl-C."""
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-
-    def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
-    ) -> None:
-        """Saves where training stands; other exceptions may have left bad weights behind."""
-        if isinstance(exception, KeyboardInterrupt) and trainer.global_step > 0:
-            trainer.save_checkpoint(self.path)
 
 
 class Throughput(Callback):

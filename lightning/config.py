@@ -16,6 +16,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from deepacc_d2.errors import ConfigError
 from deepacc_lightning.method_check import check_method
+from deepacc_lightning.processes import run_time
 
 TRUSTED_TARGETS = ("deepacc_d2.", "detectron2.layers.", "detectron2.modeling.")
 """What a model node read from a checkpoint may build: a checkpoint can come from a stranger, and
@@ -66,16 +67,10 @@ def register_resolvers() -> None:
         "auto_precision": auto_precision,
         "basename": lambda path: Path(path).resolve().name,
         "dirname": lambda path: str(Path(path).parent),
+        "run_time": run_time,
     }
     for name, function in resolvers.items():
         OmegaConf.register_new_resolver(name, function, replace=True)
-    import datetime
-
-    # Hydra's own ${now:} exists only under its decorator; tests and notebooks compose without.
-    if not OmegaConf.has_resolver("now"):
-        OmegaConf.register_new_resolver(
-            "now", lambda pattern: datetime.datetime.now().strftime(pattern), use_cache=True
-        )
 
 
 def compose_config(config_name: str, overrides: Iterable[str] = ()) -> DictConfig:

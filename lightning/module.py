@@ -12,10 +12,12 @@ from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from deepacc_d2.errors import UserError
+from deepacc_d2.errors import ConfigError, UserError
 from deepacc_d2.evaluation.evaluator import ChromosomeEvaluator
 from deepacc_d2.evaluation.types import Metrics
 from deepacc_d2.modeling import image_seeds
+from deepacc_lightning.processes import check_same_everywhere
+from deepacc_lightning.random_state import rng_states, set_rng_states
 from deepacc_lightning.schedule import make_schedule, scaled_lr
 
 Batch = list[dict[str, Any]]
@@ -44,6 +46,7 @@ class DetectionModule(pl.LightningModule):
         warmup_steps: optimizer steps of linear warm-up.
         warmup_start: factor on the rate at the first step.
         reference_batch_size: images a step that ``lr`` is meant for; null for no scaling.
+        lr_scaling: how it grows with the images a step, see :func:`scaled_lr`.
         weight_decay_norm: weight decay of normalization layers and biases; null to treat them
             like any other weight.
         config: plain dict saved with each checkpoint, enough to build the model again.
@@ -58,6 +61,7 @@ class DetectionModule(pl.LightningModule):
         warmup_steps: int = 0,
         warmup_start: float = 1.0,
         reference_batch_size: int | None = None,
+        lr_scaling: str = "linear",
         weight_decay_norm: float | None = None,
         config: dict[str, Any] | None = None,
     ) -> None:
@@ -68,10 +72,12 @@ class DetectionModule(pl.LightningModule):
         self.warmup_steps = warmup_steps
         self.warmup_start = warmup_start
         self.reference_batch_size = reference_batch_size
+        self.lr_scaling = lr_scaling
         self.weight_decay_norm = weight_decay_norm
         self.config = config
         self.evaluator: ChromosomeEvaluator | None = None
         self.metrics: Metrics | None = None
+        self._rng: dict[str, Any] | None = None
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Returns the sum of the losses of a batch.
@@ -93,9 +99,24 @@ class DetectionModule(pl.LightningModule):
         for source, name in LOGGED_STATISTICS.items():
             if source in latest:
                 values[name] = torch.tensor(latest[source][0])
-        self.log_dict(values, batch_size=len(batch))
-        self.log("train/loss", total.detach(), prog_bar=True, batch_size=len(batch))
+        values["train/loss"] = total.detach()
+        self._log_step(values, len(batch))
         return total
+
+    def _log_step(self, values: dict[str, Tensor], batch_size: int) -> None:
+        """Logs a step's numbers; of several processes their mean, where it will be written."""
+        trainer = self.trainer
+        # The step is counted after its last batch.
+        written = (trainer.global_step + 1) % trainer.log_every_n_steps == 0
+        if trainer.world_size > 1 and written:
+            names = sorted(values)
+            # One message for all: each alone would wait for the slowest process.
+            mean = torch.stack([values[name].to(self.device).float() for name in names])
+            torch.distributed.all_reduce(mean)
+            values = dict(zip(names, mean / trainer.world_size, strict=True))
+        loss = values.pop("train/loss")
+        self.log_dict(values, batch_size=batch_size)
+        self.log("train/loss", loss, prog_bar=True, batch_size=batch_size)
 
     def on_validation_epoch_start(self) -> None:
         """Starts collecting detections."""
@@ -138,7 +159,8 @@ class DetectionModule(pl.LightningModule):
         self.metrics = self.evaluator.metrics
         assert self.metrics is not None
         summary = {f"{prefix}/{k}": float(v) for k, v in self.metrics.summary().items()}
-        self.log_dict(summary, rank_zero_only=True)
+        # Every process has the metrics of all images, and its checkpoint callback needs them.
+        self.log_dict(summary)
         self.log(f"{prefix}_map50", summary[f"{prefix}/map50"], prog_bar=True, logger=False)
 
     def configure_optimizers(self) -> dict[str, Any]:
@@ -146,10 +168,9 @@ class DetectionModule(pl.LightningModule):
         assert self.optimizer_factory is not None, "this module was built for evaluation only"
         groups = get_default_optimizer_params(self.model, weight_decay_norm=self.weight_decay_norm)
         optimizer = self.optimizer_factory(groups)
-        batch = self.trainer.datamodule.batch_size  # type: ignore[attr-defined]
-        batch *= self.trainer.world_size * self.trainer.accumulate_grad_batches
+        batch = effective_batch(self.trainer)
         for group in optimizer.param_groups:
-            group["lr"] = scaled_lr(group["lr"], batch, self.reference_batch_size)
+            group["lr"] = scaled_lr(group["lr"], batch, self.reference_batch_size, self.lr_scaling)
         schedule = make_schedule(
             optimizer,
             self.course,
@@ -167,11 +188,67 @@ class DetectionModule(pl.LightningModule):
         """Loads the ``model`` entry of a checkpoint."""
         self.model.load_state_dict(weights)
 
+    def setup(self, stage: str) -> None:
+        """Checks that all processes train the same model on the same data.
+
+        Raises:
+            DataError: they do not.
+        """
+        info = self.trainer.datamodule.info()  # type: ignore[attr-defined]
+        check_same_everywhere(
+            "data set", f"{info.fingerprint[:12]} in {info.root}", "give all nodes the same files"
+        )
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the bare model weights and the config.
+        """Adds the bare model weights, the config, and what resuming exactly needs.
 
         ``checkpoint["model"]`` is what Detectron2's ``DetectionCheckpointer`` looks for. It shares
-        storage with ``state_dict``, so the file does not grow.
+        storage with ``state_dict``, so the file does not grow. Where weights are averaged, both
+        are the averaged ones.
         """
-        checkpoint["model"] = self.model.state_dict()
+        prefix = "model."
+        checkpoint["model"] = {
+            name.removeprefix(prefix): value
+            for name, value in checkpoint["state_dict"].items()
+            if name.startswith(prefix)
+        }
         checkpoint["deepacc_config"] = self.config
+        checkpoint["deepacc_training"] = {
+            "effective_batch": effective_batch(self.trainer),
+            "rng": rng_states(),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Notes the state of the random numbers, for when training starts.
+
+        Raises:
+            ConfigError: the checkpoint lies within an epoch of other batches.
+        """
+        known = checkpoint.get("deepacc_training")
+        if known is None:
+            return
+        now = effective_batch(self.trainer)
+        if known["effective_batch"] != now and not _between_epochs(checkpoint):
+            raise ConfigError(
+                f"the checkpoint was saved within an epoch of {known['effective_batch']} images a "
+                f"step, this training has {now}: use as many processes as it had, or a checkpoint "
+                "from the end of an epoch"
+            )
+        self._rng = known["rng"]
+
+    def on_train_start(self) -> None:
+        """Goes on with the random numbers of the checkpoint, if there was one."""
+        if self._rng is not None:
+            set_rng_states(self._rng)
+            self._rng = None
+
+
+def effective_batch(trainer: pl.Trainer) -> int:
+    """Returns the images of an optimizer step, over all devices and accumulated batches."""
+    batch: int = trainer.datamodule.batch_size  # type: ignore[attr-defined]
+    return batch * trainer.world_size * trainer.accumulate_grad_batches
+
+
+def _between_epochs(checkpoint: dict[str, Any]) -> bool:
+    loaders = checkpoint["loops"]["fit_loop"]["state_dict"].get("combined_loader", [])
+    return all(state.get("batches", 0) == 0 for state in loaders)

@@ -10,16 +10,33 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from deepacc_d2.errors import ConfigError
 
+SCALINGS = {"linear": 1.0, "sqrt": 0.5, "none": 0.0}
+"""Power of the batch's growth by which the learning rate grows."""
 
-def scaled_lr(lr: float, batch_size: int, reference_batch_size: int | None) -> float:
-    """Scales a learning rate in proportion to the effective batch (Goyal et al. 2017).
+
+def scaled_lr(
+    lr: float, batch_size: int, reference_batch_size: int | None, rule: str = "linear"
+) -> float:
+    """Scales a learning rate to the effective batch.
+
+    ``linear`` is for SGD (Goyal et al. 2017, "Accurate, large minibatch SGD"), ``sqrt`` for Adam
+    and its kin, whose steps do not grow with the gradient (Malladi et al. 2022, "On the SDEs and
+    scaling rules for adaptive gradient algorithms").
 
     Args:
         lr: the rate meant for ``reference_batch_size`` images a step.
         batch_size: images a step over all devices and accumulated batches.
         reference_batch_size: null leaves the rate as it is.
+        rule: ``linear``, ``sqrt`` or ``none``.
+
+    Raises:
+        ConfigError: there is no such rule.
     """
-    return lr if reference_batch_size is None else lr * batch_size / reference_batch_size
+    if rule not in SCALINGS:
+        raise ConfigError(f"optim.lr_scaling={rule}: choose {', '.join(SCALINGS)}")
+    if reference_batch_size is None:
+        return lr
+    return lr * (batch_size / reference_batch_size) ** SCALINGS[rule]
 
 
 def warmup_factor(step: int, *, warmup_steps: int, start: float) -> float:

@@ -15,7 +15,16 @@ SETTINGS = (
     "trainer",
 )
 """Keys of a run's config that make its result; the rest says where it lies and what it logs."""
-HARDWARE = ("_target_", "accelerator", "devices", "num_nodes", "strategy", "enable_progress_bar")
+HARDWARE = (
+    "_target_",
+    "accelerator",
+    "devices",
+    "num_nodes",
+    "strategy",
+    "sync_batchnorm",
+    "default_root_dir",
+    "enable_progress_bar",
+)
 """Keys of ``trainer`` that do not."""
 
 
@@ -24,6 +33,7 @@ def settings_of(config: dict[str, Any]) -> dict[str, Any]:
     settings = {key: config.get(key) for key in SETTINGS}
     trainer = {k: v for k, v in config["trainer"].items() if k not in HARDWARE}
     settings["trainer"] = trainer
+    settings["ema"] = (config.get("callbacks") or {}).get("ema")
     # A run of `make train` in its place is as good as one of `make ablation PROTOCOL=end_to_end`.
     settings["protocol"] = config.get("ablation", {}).get("protocol", "end_to_end")
     if settings["protocol"] == "heads":

@@ -6,14 +6,18 @@ import logging
 import os
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import hydra
 import pytorch_lightning as pl
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import nn
 
 from deepacc_d2.data.dataset import DatasetInfo
@@ -29,17 +33,16 @@ from deepacc_lightning.cli import (
 )
 from deepacc_lightning.config import config_dir, instantiate_all, register_resolvers, to_plain
 from deepacc_lightning.datamodule import ChromosomeDataModule
-from deepacc_lightning.loggers import WandbLogger
+from deepacc_lightning.loggers import WandbLogger, wandb_run_id
 from deepacc_lightning.method_check import check_method
 from deepacc_lightning.module import DetectionModule
-from deepacc_lightning.run_info import (
-    describe_run,
-    device_name,
-    make_run_dir,
-    write_json,
-    write_text,
-)
+from deepacc_lightning.processes import is_main_process, was_requeued
+from deepacc_lightning.resume import check_same_data, continued
+from deepacc_lightning.run_info import device_name, make_run_dir, write_text
+from deepacc_lightning.run_record import RunRecord
+from deepacc_lightning.stopping import Terminated
 from deepacc_lightning.testing import run_test
+from deepacc_lightning.trainer import build_trainer
 
 register_resolvers()
 
@@ -78,9 +81,10 @@ def build_model(cfg: DictConfig) -> nn.Module:
     model: nn.Module = instantiate(cfg.model)
     if cfg.init_weights:
         not_loaded = load_initial_weights(model, cfg.init_weights)
-        print(f"weights from {cfg.init_weights}; {len(not_loaded)} not loaded", flush=True)
-        for line in not_loaded:
-            print(f"  {line}")
+        if is_main_process():
+            print(f"weights from {cfg.init_weights}; {len(not_loaded)} not loaded", flush=True)
+            for line in not_loaded:
+                print(f"  {line}")
     if cfg.init_trunk:
         load_trunk(model, cfg.init_trunk)
     return model.to(memory_format=torch.channels_last)
@@ -94,6 +98,7 @@ def optimization(optim: DictConfig) -> dict[str, Any]:
         "warmup_steps": optim.warmup_steps,
         "warmup_start": optim.warmup_start,
         "reference_batch_size": optim.reference_batch_size,
+        "lr_scaling": optim.lr_scaling,
         "weight_decay_norm": optim.weight_decay_norm,
     }
 
@@ -120,6 +125,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
     Raises:
         UserError: bad input, an absent GPU, a training that diverged.
         KeyboardInterrupt: after an interrupted training has been saved.
+        Terminated: after one that got SIGTERM has.
     """
     quiet()
     check_method(cfg)  # a multirun's jobs were not composed by us
@@ -130,6 +136,8 @@ def run(cfg: DictConfig) -> dict[str, float]:
     datamodule = build_datamodule(cfg)
     if cfg.ckpt_path:
         check_resumable(cfg)
+    if cfg.resume:
+        check_same_data(cfg.resume, datamodule.info().fingerprint)
     fill_in_data(cfg, datamodule.info())
     model = build_model(cfg)
     # Presets have heads of different sizes, which took different amounts of random numbers.
@@ -152,30 +160,43 @@ def execute(
         As :func:`run`.
     """
     info = datamodule.info()
+    cfg.wandb_id = cfg.wandb_id or wandb_run_id(out, cfg.ckpt_path)
     loggers = instantiate_all(cfg.logger)
-    callbacks = instantiate_all(cfg.callbacks)
-    trainer: pl.Trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers)
-
-    write_text(out / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
-    facts = describe_run(
+    trainer = build_trainer(cfg, loggers)
+    record = RunRecord(
+        out,
         preset=cfg.preset,
         scale=cfg.scale.name,
         seed=cfg.seed,
         data={"name": info.name, "root": str(info.root), "fingerprint": info.fingerprint},
         parameters=sum(p.numel() for p in module.model.parameters()),
+        wandb_id=cfg.wandb_id,
+        overrides=task_overrides(),
         **module.facts(),
     )
-    write_json(out / "run.json", facts)
     if trainer.is_global_zero:
+        write_text(out / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
+        git = record.facts["git"]
         for logger in loggers:
             logger.log_hyperparams(
-                {**(module.config or {}), "git": facts["git"], "data_fingerprint": info.fingerprint}
+                {**(module.config or {}), "git": git, "data_fingerprint": info.fingerprint}
             )
-        print(
-            f"{cfg.preset} at scale {cfg.scale.name} on {info.name}: {info.counts['train']} "
-            f"training, {info.counts['val']} validation, {info.counts['test']} test -> {out}",
-            flush=True,
-        )
+        announce(cfg, trainer, info, out)
+    began = time.monotonic()
+    with record.keep(trainer), finished_wandb(loggers):
+        fit(trainer, module, datamodule, cfg.ckpt_path)
+        record.add(**training_facts(trainer, module, time.monotonic() - began))
+        return finish(trainer, module, datamodule, out) if cfg.test else plain_metrics(trainer)
+
+
+def announce(cfg: DictConfig, trainer: pl.Trainer, info: DatasetInfo, out: Path) -> None:
+    """Prints what is about to be trained, on what and where."""
+    devices = f" on {trainer.world_size} processes" if trainer.world_size > 1 else ""
+    print(
+        f"{cfg.preset} at scale {cfg.scale.name} on {info.name}: {info.counts['train']} "
+        f"training, {info.counts['val']} validation, {info.counts['test']} test{devices} -> {out}",
+        flush=True,
+    )
     if trainer.max_epochs and trainer.max_epochs % trainer.check_val_every_n_epoch:
         print(
             "note: the last epoch will not be validated, so it cannot become the best: "
@@ -183,17 +204,17 @@ def execute(
             f"trainer.max_epochs={trainer.max_epochs}",
             flush=True,
         )
-    began = time.monotonic()
+
+
+@contextmanager
+def finished_wandb(loggers: list[Any]) -> Iterator[None]:
+    """Ends W&B's run: a Hydra multirun would log its next job into it."""
     try:
-        fit(trainer, module, datamodule, cfg.ckpt_path)
-        facts.update(training_facts(trainer, module, time.monotonic() - began))
-        write_json(out / "run.json", facts)
-        return finish(trainer, module, datamodule, out) if cfg.test else plain_metrics(trainer)
+        yield
     finally:
         if any(isinstance(logger, WandbLogger) for logger in loggers):
             import wandb
 
-            # Without it a Hydra multirun would log its next job into this run.
             wandb.finish()
 
 
@@ -228,9 +249,12 @@ def fit(
 
     Raises:
         KeyboardInterrupt: training was interrupted; its last checkpoint is on disk.
+        Terminated: the same by SIGTERM.
     """
     try:
         trainer.fit(module, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)
+    except SIGTERMException as error:
+        raise Terminated from error
     except SystemExit as error:
         if trainer.interrupted:
             raise KeyboardInterrupt from error
@@ -269,17 +293,31 @@ def finish(
     return {f"test/{k}": float(v) for k, v in metrics.summary().items()}
 
 
+def task_overrides() -> list[str] | None:
+    """Returns what was said on the command line of this program; null within another one."""
+    if not HydraConfig.initialized() or HydraConfig.get().job.config_name != "train":
+        return None
+    return list(HydraConfig.get().overrides.task)
+
+
 @hydra.main(version_base="1.3", config_path=config_dir(), config_name="train")
 def main(cfg: DictConfig) -> None:
-    """Entry point; exits 2 on bad input and 130 on Ctrl-C, with one line each."""
+    """Entry point; exits 2 on bad input, 130 on Ctrl-C, 143 on SIGTERM, with one line each."""
     began = time.monotonic()
     try:
+        if not cfg.resume and was_requeued() and (Path(cfg.out) / "run.json").is_file():
+            cfg.resume = cfg.out
+        if cfg.resume:
+            cfg = continued(cfg.resume, task_overrides() or [])
         run(cfg)
     except UserError as error:
         fail(error)
     except KeyboardInterrupt:
-        interrupted(Path(cfg.out) / "checkpoints" / "last.ckpt")
-    print(f"done in {format_duration(time.monotonic() - began)}", flush=True)
+        interrupted(Path(cfg.out))
+    except Terminated:
+        interrupted(Path(cfg.out), by="SIGTERM", status=143)
+    if is_main_process():
+        print(f"done in {format_duration(time.monotonic() - began)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,121 @@
+"""``RESUME=<run dir>``: a training that goes on in its own directory as if it had not stopped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from deepacc_d2.errors import ConfigError, DataError
+from deepacc_lightning.checkpoint_io import newest_intact
+from deepacc_lightning.config import compose_config, quoted, to_plain
+from deepacc_lightning.processes import is_main_process
+from deepacc_lightning.settings import first_difference, settings_of
+
+
+def continued(run_dir: str | Path, overrides: Iterable[str]) -> DictConfig:
+    """Composes the config of a run that goes on.
+
+    Args:
+        run_dir: its run directory.
+        overrides: what is said now; what was said when the run began holds where this is silent.
+
+    Returns:
+        The run's config, with ``out`` its directory and ``ckpt_path`` its newest checkpoint that
+        can be read, null if it has none yet.
+
+    Raises:
+        DataError: there is no run, or none of its checkpoints can be read.
+        ConfigError: the run is of another experiment or has other settings than are asked for.
+    """
+    folder = Path(run_dir).resolve()
+    saved, facts = read_run_dir(folder)
+    now = {_key(o): o for o in overrides if _key(o) not in ("resume", "out", "ckpt_path")}
+    begun = facts.get("overrides")
+    if begun is not None:
+        merged = {**{_key(o): o for o in begun}, **now}
+        cfg = compose_config("train", [*merged.values(), f"out={quoted(folder)}"])
+    elif now:
+        raise ConfigError(
+            f"{folder} was not begun by make train: leave everything but RESUME out, or go on by "
+            "the command that began it"
+        )
+    else:
+        cfg = OmegaConf.create(saved)
+    found, wanted = settings_of(saved), settings_of(to_plain(cfg))
+    for key, value in wanted.items():
+        difference = first_difference(found.get(key), value, key)
+        if difference:
+            raise ConfigError(
+                f"{folder} holds a run of other settings ({difference}): leave EXP and ARGS out to "
+                "go on as it began, or take it as a start by CKPT= with another OUT="
+            )
+    cfg.out = str(folder)
+    cfg.resume = str(folder)
+    cfg.ckpt_path = last_checkpoint(folder)
+    return cfg
+
+
+def read_run_dir(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Reads ``config.yaml`` and ``run.json`` of a run directory.
+
+    Raises:
+        DataError: one of them is missing or damaged.
+    """
+    try:
+        saved = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        facts = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(
+            f"{folder} is no run directory ({Path(error.filename).name} is missing): pass "
+            "RESUME=<directory that make train wrote>"
+        ) from error
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise DataError(f"config.yaml or run.json of {folder} is damaged: {error}") from error
+    if not isinstance(saved, dict) or not isinstance(facts, dict) or "preset" not in saved:
+        raise DataError(f"config.yaml or run.json of {folder} is damaged: no preset in it")
+    return saved, facts
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """Finds the checkpoint that a run goes on from, and says what is wrong with newer ones.
+
+    Raises:
+        DataError: there are checkpoints, but none can be read.
+    """
+    checkpoints = folder / "checkpoints"
+    path, problems = newest_intact(checkpoints)
+    if path is None and problems:
+        raise DataError(f"{problems[0]}; no other checkpoint in {checkpoints}: train anew")
+    if is_main_process():
+        for problem in problems:
+            print(f"warning: {problem}", flush=True)
+        if path is None:
+            print(f"{folder} has no checkpoint yet: it starts from the beginning", flush=True)
+        elif problems:
+            print(f"going on from the one before it, {path}", flush=True)
+        for leftover in checkpoints.glob(".*.tmp"):
+            leftover.unlink(missing_ok=True)
+    return str(path) if path else None
+
+
+def check_same_data(run_dir: str | Path, fingerprint: str) -> None:
+    """Checks that a run goes on with the data set that it began with.
+
+    Raises:
+        DataError: it does not.
+    """
+    began_with = (read_run_dir(Path(run_dir))[1].get("data") or {}).get("fingerprint")
+    if began_with and began_with != fingerprint:
+        raise DataError(
+            f"{run_dir} was trained on another data set (fingerprint {began_with[:12]}, now "
+            f"{fingerprint[:12]}): pass the DATA that it began with"
+        )
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~")

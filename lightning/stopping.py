@@ -1,0 +1,101 @@
+"""Ctrl-C and SIGTERM end a training after the step in progress, with a checkpoint."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Checkpoint
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Terminated(BaseException):
+    """A training was ended by SIGTERM, as Slurm sends it before it takes a node away.
+
+    No ``Exception``, like ``KeyboardInterrupt``: nothing that mends errors is to catch it.
+    """
+
+
+class StopOnSignal(Checkpoint):
+    """Saves a checkpoint and ends the training at the first Ctrl-C or SIGTERM.
+
+    The step in progress is finished first: the middle of one is no state to go on from. At the end
+    of an epoch its validation is finished too, since half a validation cannot be gone on with. A
+    second signal ends the process at once, and leaves the last checkpoint as it is.
+
+    Lightning counts this as a checkpoint callback, so that it runs after all others that change
+    what is saved, such as averaging of weights.
+
+    Args:
+        path: of the checkpoint.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.received: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Takes over both signals; Lightning's own handler of SIGTERM ends mid-epoch unsaved."""
+        self.received = None
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._receive) for number in SIGNALS}
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None:
+            self._give_back()
+            raise KeyboardInterrupt
+        self.received = signal.Signals(number)
+        text = f"\n{self.received.name}: ending after this step; once more ends at once"
+        # Not print(): the signal may have come in the middle of one.
+        sys.__stderr__ and sys.__stderr__.write(text + "\n")
+
+    def _give_back(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def _asked(self, trainer: pl.Trainer) -> bool:
+        """Says whether any process got a signal; all of them get the same answer."""
+        own = self.received is not None
+        return bool(trainer.strategy.reduce_boolean_decision(own, all=False))
+
+    def _end(self) -> None:
+        received = self.received or signal.SIGTERM
+        self._give_back()
+        raise Terminated if received == signal.SIGTERM else KeyboardInterrupt
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Ends here unless the epoch ends as well."""
+        if self._asked(trainer) and not trainer.is_last_batch:
+            trainer.save_checkpoint(self.path)
+            self._end()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Ends here, after the epoch's validation."""
+        if self._asked(trainer):
+            trainer.save_checkpoint(self.path)
+            self._end()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Gives the signals back to whoever had them."""
+        self._give_back()
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Gives the signals back to whoever had them."""
+        self._give_back()
