@@ -1,4 +1,4 @@
-"""Lightning callbacks: progress with time left, images a second."""
+"""Lightning callbacks: progress with time left, images a second, state of the optimizer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import time
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
+from torch.optim import Optimizer
+
+GIB = 2**30
 
 
 def format_duration(seconds: float) -> str:
@@ -45,7 +49,11 @@ class ProgressBar(TQDMProgressBar):
 
 
 class Throughput(Callback):
-    """Logs the step time and images a second, and the total of both.
+    """Logs the step time, images a second and the wait for data, and keeps totals.
+
+    ``time/step_seconds`` is the wall time from the end of one batch to that of the next, and
+    ``time/data_wait_fraction`` the share of it that passed before the batch was here, its way to
+    the device included. ``time/images_per_second`` is of all processes together.
 
     Attributes:
         seconds: wall time of the training batches so far, without validation.
@@ -56,10 +64,17 @@ class Throughput(Callback):
         self.seconds = 0.0
         self.images = 0
         self._last: float | None = None
+        self._batch_came: float | None = None
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts the clock before the first batch is loaded."""
         self._last = time.monotonic()
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Notes that the batch has come."""
+        self._batch_came = time.monotonic()
 
     def on_train_batch_end(
         self,
@@ -71,10 +86,53 @@ class Throughput(Callback):
     ) -> None:
         """Counts a batch, the wait for its data included."""
         now = time.monotonic()
-        if self._last is not None:
+        if self._last is not None and self._batch_came is not None:
             elapsed = now - self._last
             self.seconds += elapsed
             self.images += len(batch)
-            pl_module.log("time/step_seconds", elapsed, batch_size=len(batch))
-            pl_module.log("time/images_per_second", len(batch) / elapsed, batch_size=len(batch))
+            if is_written(trainer, done=True):
+                values = {
+                    "time/step_seconds": elapsed,
+                    "time/images_per_second": len(batch) * trainer.world_size / elapsed,
+                    "time/data_wait_fraction": (self._batch_came - self._last) / elapsed,
+                }
+                pl_module.log_dict(values, batch_size=len(batch))
         self._last = now
+
+
+class StepStatistics(Callback):
+    """Logs learning rate, gradient norm and, on a GPU, its memory.
+
+    ``train/lr`` is the rate of a step, ``train/grad_norm`` the Euclidean norm of all gradients
+    before clipping, averaged over processes and accumulated batches as the optimizer gets them.
+    ``gpu/peak_allocated_gib`` and ``gpu/peak_reserved_gib`` are the most that tensors took, and
+    that torch held, since the process began. Each is found only at steps that loggers write.
+    """
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Logs what is known once all gradients are there."""
+        if not is_written(trainer):
+            return
+        gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
+        values: dict[str, Any] = {
+            "train/lr": optimizer.param_groups[0]["lr"],
+            "train/grad_norm": torch.nn.utils.get_total_norm(gradients),
+        }
+        device = pl_module.device
+        if device.type == "cuda":
+            values["gpu/peak_allocated_gib"] = torch.cuda.max_memory_allocated(device) / GIB
+            values["gpu/peak_reserved_gib"] = torch.cuda.max_memory_reserved(device) / GIB
+        pl_module.log_dict(values)
+
+
+def is_written(trainer: pl.Trainer, *, done: bool = False) -> bool:
+    """Says whether loggers will write what is logged in this step.
+
+    Args:
+        trainer: the trainer.
+        done: whether the step is counted already.
+    """
+    steps: int = trainer.global_step if done else trainer.global_step + 1
+    return steps % trainer.log_every_n_steps == 0

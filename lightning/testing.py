@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 from deepacc_d2.evaluation.report import format_table, write_report
 from deepacc_d2.evaluation.types import Metrics
 from deepacc_lightning.datamodule import ChromosomeDataModule
+from deepacc_lightning.loggers import WandbLogger
 from deepacc_lightning.module import DetectionModule
 
 
@@ -44,4 +45,33 @@ def run_test(
             print(title)
         print(format_table(module.metrics))
         print("\n".join(f"report           {path}" for path in paths), flush=True)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                log_report(logger, module, datamodule)
     return module.metrics
+
+
+def log_report(
+    logger: WandbLogger,
+    module: DetectionModule,
+    datamodule: ChromosomeDataModule,
+    *,
+    prefix: str = "test",
+) -> None:
+    """Shows in W&B what the report shows of the last test.
+
+    Args:
+        logger: of a run.
+        module: the detector that was tested.
+        datamodule: what it was tested on.
+        prefix: of the keys.
+    """
+    assert module.evaluator is not None
+    assert module.metrics is not None
+    logger.log_evaluation(
+        datamodule.coco("test"),
+        module.evaluator.predictions,
+        module.metrics,
+        datamodule.root / "images",
+        prefix=prefix,
+    )

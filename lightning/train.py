@@ -6,8 +6,6 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +31,7 @@ from deepacc_lightning.cli import (
 )
 from deepacc_lightning.config import config_dir, instantiate_all, register_resolvers, to_plain
 from deepacc_lightning.datamodule import ChromosomeDataModule
-from deepacc_lightning.loggers import WandbLogger, wandb_run_id
+from deepacc_lightning.loggers import finished_runs, run_columns, wandb_run_id
 from deepacc_lightning.method_check import check_method
 from deepacc_lightning.module import DetectionModule
 from deepacc_lightning.processes import is_main_process, was_requeued
@@ -176,14 +174,12 @@ def execute(
     )
     if trainer.is_global_zero:
         write_text(out / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
-        git = record.facts["git"]
+        device = device_name(trainer.strategy.root_device)
         for logger in loggers:
-            logger.log_hyperparams(
-                {**(module.config or {}), "git": git, "data_fingerprint": info.fingerprint}
-            )
+            logger.log_hyperparams(run_columns(module.config, {**record.facts, "device": device}))
         announce(cfg, trainer, info, out)
     began = time.monotonic()
-    with record.keep(trainer), finished_wandb(loggers):
+    with record.keep(trainer), finished_runs(loggers):
         fit(trainer, module, datamodule, cfg.ckpt_path)
         record.add(**training_facts(trainer, module, time.monotonic() - began))
         return finish(trainer, module, datamodule, out) if cfg.test else plain_metrics(trainer)
@@ -204,18 +200,6 @@ def announce(cfg: DictConfig, trainer: pl.Trainer, info: DatasetInfo, out: Path)
             f"trainer.max_epochs={trainer.max_epochs}",
             flush=True,
         )
-
-
-@contextmanager
-def finished_wandb(loggers: list[Any]) -> Iterator[None]:
-    """Ends W&B's run: a Hydra multirun would log its next job into it."""
-    try:
-        yield
-    finally:
-        if any(isinstance(logger, WandbLogger) for logger in loggers):
-            import wandb
-
-            wandb.finish()
 
 
 def check_resumable(cfg: DictConfig) -> None:

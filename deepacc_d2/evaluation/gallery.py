@@ -48,7 +48,7 @@ def plot_best_worst(
             drawn as an empty field, with a note.
         num: images a row.
     """
-    ranked = _rank(metrics.images)
+    ranked = rank_images(metrics.images)
     best = ranked[:num]
     worst = ranked[num:][-num:][::-1]
     rows = [(title, chosen) for title, chosen in (("best", best), ("worst", worst)) if chosen]
@@ -69,7 +69,7 @@ def plot_best_worst(
             tally = _draw_boxes(axes, part, found, metrics)
             axes.set_title(
                 f"{title}: {record.get('file_name', counts.image_id)}   "
-                f"acc {100 * _acc(counts):.0f} %\n"
+                f"acc {100 * image_acc(counts):.0f} %\n"
                 + ", ".join(f"{n} {kind.split(' (')[0]}" for kind, n in tally.items()),
                 fontsize=14,
             )
@@ -82,14 +82,17 @@ def plot_best_worst(
     return figure
 
 
-def _acc(counts: ImageCounts) -> float:
+def image_acc(counts: ImageCounts) -> float:
+    """Returns TP / (TP + FP + FN) of an image, 0..1."""
     return counts.tp / max(counts.tp + counts.fp + counts.fn, 1)
 
 
-def _rank(images: Sequence[ImageCounts]) -> list[ImageCounts]:
-    """Images with ground truth, best first; of equals the one with more chromosomes."""
+def rank_images(images: Sequence[ImageCounts]) -> list[ImageCounts]:
+    """Returns the images with ground truth, highest ``acc`` first; of equals the one with more
+    chromosomes.
+    """
     with_truth = [counts for counts in images if counts.tp + counts.fn]
-    return sorted(with_truth, key=lambda c: (-_acc(c), -c.tp, c.image_id))
+    return sorted(with_truth, key=lambda c: (-image_acc(c), -c.tp, c.image_id))
 
 
 def _draw_image(axes: Axes, record: Mapping[str, Any], root: Path) -> None:
