@@ -7,10 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deepacc_d2.errors import DataError, run_cli
+from deepacc_d2.evaluation.comparison.intervals import with_intervals
+from deepacc_d2.evaluation.comparison.page import build_page
 from deepacc_d2.evaluation.comparison.result import Comparison, build_comparison, to_dict
 from deepacc_d2.evaluation.comparison.runs import find_runs, read_runs
 from deepacc_d2.evaluation.comparison.text import format_comparison
 from deepacc_lightning.run_info import make_run_dir, write_json, write_text
+
+RESAMPLES = 1000
+"""Bootstrap resamples of the test images, by default."""
 
 
 def compare(
@@ -20,6 +25,7 @@ def compare(
     title: str = "",
     by: Sequence[str] = (),
     reference: str | None = None,
+    resamples: int = RESAMPLES,
 ) -> list[Path]:
     """Compares runs, prints the table and writes all files of the comparison.
 
@@ -29,9 +35,10 @@ def compare(
         title: of the page.
         by: keys to group by; by default all that vary but the seed.
         reference: group to compare the others with; by default that of ``sep``, else the first.
+        resamples: of the paired bootstrap over test images; 0 to leave it out.
 
     Returns:
-        The files: ``compare.csv``, ``compare.json``.
+        The files: ``compare.csv``, ``compare.json``, ``compare.html``.
 
     Raises:
         DataError: a path does not exist, no run lies there, or none of them can be compared.
@@ -46,6 +53,7 @@ def compare(
         )
     comparison = build_comparison(found, left_out, title=title, by=by, reference=reference)
     folder = make_run_dir(out)
+    comparison = with_intervals(comparison, resamples)
     print(format_comparison(comparison), flush=True)
     files = write(comparison, folder)
     print("\n" + "\n".join(f"comparison       {path}" for path in files), flush=True)
@@ -58,7 +66,9 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
     write_text(table, comparison.table.to_csv(index=False))
     content = folder / "compare.json"
     write_json(content, to_dict(comparison))
-    return [table, content]
+    page = folder / "compare.html"
+    write_text(page, build_page(comparison))
+    return [table, content, page]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -70,10 +80,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/compare"))
     parser.add_argument("--by", default="", help="keys to group by, divided by commas")
     parser.add_argument("--ref", default=None, help="group to compare with: a preset, or key=value")
+    parser.add_argument("--resamples", type=int, default=RESAMPLES, help="0: no bootstrap")
     parser.add_argument("--title", default="")
     args = parser.parse_args(argv)
     by = [name for name in args.by.replace(",", " ").split() if name]
-    compare(args.runs, args.out, title=args.title, by=by, reference=args.ref or None)
+    compare(
+        args.runs,
+        args.out,
+        title=args.title,
+        by=by,
+        reference=args.ref or None,
+        resamples=args.resamples,
+    )
     return 0
 
 

@@ -21,6 +21,7 @@ FACTS = "run.json"
 CONFIG = "config.yaml"
 HISTORY = Path("csv") / "metrics.csv"
 TEST = Path("test") / "metrics.json"
+FAILURE = "failed.txt"
 NOT_SEARCHED = ("checkpoints", "csv", "wandb", "cache", "logs", "report", "test")
 """Folders of runs and ablations that hold no runs."""
 TRUNK = "trunk"
@@ -124,8 +125,8 @@ def find_runs(patterns: Sequence[str | Path]) -> list[Path]:
     """Lists the run directories at or below some paths, each once, sorted within each path.
 
     A directory is a run's if it has ``run.json``, or ``config.yaml`` beside ``csv`` or
-    ``checkpoints``; or if an ablation or a sweep has noted its failure beside it
-    (``.NAME.failed``).
+    ``checkpoints``; or if a sweep has noted its failure there (``failed.txt``), or an ablation
+    beside it (``.NAME.failed``).
 
     Args:
         patterns: directories, or shell patterns such as ``runs/sep-*``.
@@ -155,7 +156,8 @@ def _runs_below(root: Path) -> list[Path]:
     found: set[Path] = set()
     for folder, names, files in os.walk(root):
         path = Path(folder).resolve()
-        if FACTS in files or (CONFIG in files and {"csv", "checkpoints"} & set(names)):
+        begun = CONFIG in files and {"csv", "checkpoints"} & set(names)
+        if FACTS in files or FAILURE in files or begun:
             found.add(path)
         for mark in files:
             if mark.startswith(".") and mark.endswith(".failed"):
@@ -228,10 +230,12 @@ def _stage(path: Path) -> str:
 
 def _failure(path: Path) -> str:
     """Returns what an ablation or a sweep noted of a job's failure."""
-    try:
-        return (path.parent / f".{path.name}.failed").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return ""
+    for mark in (path.parent / f".{path.name}.failed", path / FAILURE):
+        try:
+            return mark.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            continue
+    return ""
 
 
 def _json(path: Path) -> dict[str, Any]:

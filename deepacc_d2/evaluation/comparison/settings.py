@@ -13,12 +13,16 @@ from deepacc_d2.evaluation.comparison.runs import Run
 SEED = "seed"
 IGNORED = (
     "out",
+    "group",
+    "wandb_id",
+    "resume",
     "ckpt_path",
     "test",
     "hydra",
     "logger",
     "callbacks",
     "sweep",
+    "ablation",
     "pixel_mean",
     "pixel_std",
     "model.pixel_mean",
@@ -38,7 +42,8 @@ IGNORED = (
 )
 """Keys, or whole nodes, that say where a run lies, what it logs, on what hardware it ran, or that
 are taken from the data, which are compared by their fingerprint."""
-KEPT_OF_ABLATION = "ablation.protocol"
+KEPT = ("ablation.protocol", "callbacks.ema")
+"""Exceptions within these nodes."""
 FIRST = ("preset", SEED, "alpha", "beta", "gamma", "m", "s", "delta")
 """Keys at the root of the config, in the order in which they are shown."""
 DERIVED = ("model.", "optim.", "trainer.", "scale.", "heads.")
@@ -172,18 +177,19 @@ def show(value: Value) -> str:
 
 
 def _wanted(run: Run) -> dict[str, Value]:
-    def ignored(key: str) -> bool:
-        if key.startswith("ablation."):
-            return key != KEPT_OF_ABLATION
-        return any(key == name or key.startswith(f"{name}.") for name in IGNORED)
+    def within(key: str, names: Sequence[str]) -> bool:
+        return any(key == name or key.startswith(f"{name}.") for name in names)
 
-    return {key: value for key, value in flatten(run.config).items() if not ignored(key)}
+    flat = flatten(run.config)
+    return {k: value for k, value in flat.items() if within(k, KEPT) or not within(k, IGNORED)}
 
 
 def _overridden(run: Run) -> set[str]:
     """Returns the keys that the command line of a run named."""
-    command = run.facts.get("command")
-    words = [str(word) for word in command] if isinstance(command, list) else []
+    words = []
+    for name in ("command", "overrides"):
+        given = run.facts.get(name)
+        words += [str(word) for word in given] if isinstance(given, list) else []
     return {word.partition("=")[0].lstrip("+~") for word in words if "=" in word}
 
 

@@ -96,7 +96,8 @@ def run_table(runs: Sequence[Run], settings: Settings) -> pd.DataFrame:
     """Returns a table of one row per run.
 
     Columns are ``run``, the labels of what varies, ``data`` and ``device`` where they differ, and
-    :data:`NUMBERS`: metrics in percent, NaN where unknown; ``train_seconds`` without validation.
+    :data:`NUMBERS`: metrics in percent, NaN where unknown; ``best_epoch`` counts from 1,
+    ``train_seconds`` is without validation.
     """
     rows = [{"run": run.name, "data": run.data_name, **_numbers(run)} for run in runs]
     table = pd.DataFrame(rows)
@@ -118,7 +119,7 @@ def _numbers(run: Run) -> dict[str, Any]:
         "device": run.facts.get("device"),
         "val_map50": best["map50"],
         "val_aer": best["aer"],
-        "best_epoch": best["epoch"],
+        "best_epoch": best["epoch"] + 1,
         **{f"test_{name}": _number(test, name) for name in TEST_METRICS},
         "steps": _number(run.facts, "steps"),
         "epochs": _number(run.facts, "epochs"),
