@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import string
 import sys
@@ -47,6 +48,9 @@ class WandbLogger(loggers.WandbLogger):
         finish_timeout: float = 60.0,
         **options: Any,
     ) -> None:
+        # W&B's reports about its own errors: sent to a server that does not answer, they would hold
+        # up the end of the program, and offline nothing is to be sent.
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         super().__init__(**options)
         # Lightning always passes it; W&B has dropped it, and warns of it on every run.
         if self._wandb_init.get("anonymous") is None:
@@ -81,10 +85,10 @@ class WandbLogger(loggers.WandbLogger):
             except wandb.errors.Error as error:
                 if mode != "online":
                     raise
-                problem = " ".join(str(error).split())
+                problem = f"W&B does not start online ({' '.join(str(error).split())})"
         if run is None:
             run = self._init("offline")
-            warn(f"{problem}; W&B logs offline", run)
+            warn(f"{problem}: logging offline", run)
         define_metrics(run)
         return run
 
@@ -138,7 +142,9 @@ class WandbLogger(loggers.WandbLogger):
         try:
             run.finish(exit_code=exit_code)
         except TimeoutError:
-            warn("the W&B server took too long for the end of the run, which is on disk", run)
+            warn(f"the W&B server took over {self.finish_timeout:g} s for the end of the run", run)
+        except Exception as error:  # of W&B's own process; the training is done and on disk
+            warn(f"W&B could not end the run ({type(error).__name__})", run)
 
 
 def warn(problem: str, run: Any) -> None:
