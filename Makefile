@@ -15,12 +15,14 @@ export VENV PYTHON
 LAUNCH = +@exec sh tools/run.sh tools/launch.py
 IN_VENV = '$(VENV)/bin/python' -m
 
-.PHONY: help setup train evaluate ablation explain data data-check synthetic lint format test bench lock clean
+.PHONY: help setup train evaluate ablation sweep explain data data-check synthetic lint format test bench lock clean
 
 ##@ Model
 train: ## train a detector and evaluate it: make train EXP=baseline
 	$(LAUNCH) $@
 ablation: ## train the presets of Table 1 and compare them: make ablation PROTOCOL=heads SEEDS=3
+	$(LAUNCH) $@
+sweep: ## train over a grid or a search space: make sweep EXP=siamese_gia ARGS="m=.25,.5"
 	$(LAUNCH) $@
 evaluate: ## evaluate a checkpoint on a test split: make evaluate CKPT=... DATA=...
 	$(LAUNCH) $@
@@ -69,13 +71,19 @@ help: ## show this list
 	@echo '  CKPT        checkpoint: to evaluate or explain, or to resume training from'
 	@echo '  IMAGE       image file to explain'
 	@echo '  OUT         output directory; of explain also a .png or .pdf file'
-	@echo '  ARGS        further Hydra overrides: ARGS="trainer.max_steps=100 optim.lr=0.01"'
+	@echo '  ARGS        further Hydra overrides: ARGS="trainer.max_steps=100 optim.optimizer.lr=0.01"'
 	@echo 'Variables of make ablation'
 	@echo '  PROTOCOL    heads (one frozen trunk, heads on its cached output) or end_to_end'
 	@echo '  SEEDS       how many seeds, or which: 3 or 0,1,2'
 	@echo '  EXPS        presets: EXPS="sep siamese_gia"; all six of Table 1 by default'
 	@echo '  JOBS        processes that share the work'
 	@echo '  RESULTS     a Markdown file to put the table into, such as docs/RESULTS.md'
+	@echo 'Variables of make sweep (EXP and SEED may be several: EXP=sep,siamese_gia)'
+	@echo '  SWEEPER     grid (all combinations) or optuna'
+	@echo '  N, SPACE    how many trials of optuna in all, and what they search: a file in conf/sweep'
+	@echo '  LAUNCHER    basic (one by one, here), joblib, submitit (Slurm) or ray'
+	@echo '  JOBS        jobs at a time'
 	@echo 'Variables of the environment'
 	@echo '  PYTHON      the Python >= 3.11 that .venv is made from'
 	@echo '  VENV        the folder of the environment, .venv by default'
+	@echo '  EXTRAS      optional packages to add, and keep: make setup EXTRAS="joblib optuna"'

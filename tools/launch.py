@@ -147,6 +147,27 @@ def ablation(variables: Variables, root: Path) -> list[str]:
     return ["-m", "deepacc_lightning.ablation", *overrides]
 
 
+def sweep(variables: Variables, root: Path) -> list[str]:
+    """Arguments of `make sweep`.
+
+    EXP and SEED may be several, divided by commas or blanks. OUT is the folder of the sweep.
+    """
+    several = {
+        n: ",".join(re.split("[ ,]+", variables.get(n, "").strip())) for n in ("EXP", "SEED")
+    }
+    keys = {
+        **{"EXP": "experiment", "SCALE": "scale", "SEED": "seed", "SWEEPER": "sweep.sweeper"},
+        **{"N": "sweep.trials", "SPACE": "sweep@space", "LAUNCHER": "sweep.launcher"},
+        "JOBS": "sweep.jobs",
+    }
+    overrides = model_overrides({**variables, **several, "OUT": ""}, root, keys)
+    if variables.get("OUT"):
+        overrides.append(f"sweep.dir={hydra_value(absolute(variables['OUT']))}")
+    if variables.get("CKPT"):
+        overrides.append(f"ckpt_path={hydra_value(absolute(variables['CKPT']))}")
+    return ["-m", "deepacc_lightning.sweep", *overrides]
+
+
 def data(variables: Variables, root: Path) -> list[str]:
     """Arguments of `make data`."""
     example = "FORMAT=tseng2023 SRC=downloads/tseng2023 OUT=data/tseng2023"
@@ -191,6 +212,7 @@ TARGETS: dict[str, Callable[[Variables, Path], list[str]]] = {
     "train": train,
     "evaluate": evaluate,
     "ablation": ablation,
+    "sweep": sweep,
     "explain": explain,
     "data": data,
     "data-check": data_check,
