@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deepacc_d2.errors import DataError, run_cli
+from deepacc_d2.evaluation.comparison.figures import build_figures
 from deepacc_d2.evaluation.comparison.intervals import with_intervals
 from deepacc_d2.evaluation.comparison.page import build_page
 from deepacc_d2.evaluation.comparison.result import Comparison, build_comparison, to_dict
@@ -38,7 +39,7 @@ def compare(
         resamples: of the paired bootstrap over test images; 0 to leave it out.
 
     Returns:
-        The files: ``compare.csv``, ``compare.json``, ``compare.html``.
+        The files: ``compare.csv``, ``compare.json``, ``compare.html`` and ``images/*.png``.
 
     Raises:
         DataError: a path does not exist, no run lies there, or none of them can be compared.
@@ -68,7 +69,22 @@ def write(comparison: Comparison, folder: Path) -> list[Path]:
     write_json(content, to_dict(comparison))
     page = folder / "compare.html"
     write_text(page, build_page(comparison))
-    return [table, content, page]
+    return [table, content, page, *draw(comparison, folder / "images")]
+
+
+def draw(comparison: Comparison, folder: Path) -> list[Path]:
+    """Writes the still figures of a comparison; those of an earlier one are removed."""
+    make_run_dir(folder)
+    drawers = build_figures(comparison)
+    for path in folder.glob("*.png"):
+        if path.name not in drawers and path.name.startswith(("groups", "curves", "sensitivity_")):
+            path.unlink()
+    paths = []
+    for name, plot in drawers.items():
+        temporary = folder / f".{name}.tmp"
+        plot().savefig(temporary, format="png", dpi=110)
+        paths.append(temporary.replace(folder / name))
+    return paths
 
 
 def main(argv: list[str] | None = None) -> int:

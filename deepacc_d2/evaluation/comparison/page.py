@@ -47,6 +47,9 @@ POLICY = (
 )
 """Nothing is loaded from anywhere; the drawing of parallel coordinates compiles its own code."""
 
+LONG = 16
+"""Rows up to which a table of groups is shown unfolded."""
+
 
 @dataclass
 class _Page:
@@ -180,10 +183,20 @@ def _add_tables(page: _Page, comparison: Comparison) -> None:
             f"Differences to {comparison.reference}",
             '<p class="soft">Percentage points, ± standard deviation of the difference of one run '
             "to one run. * paired: mean over the seeds that both have.</p>"
-            + differences_table(comparison)
-            + ("<h3>On the same test images</h3>" + intervals if intervals else "")
+            + _folded(differences_table(comparison), len(comparison.groups))
+            + (
+                "<h3>On the same test images</h3>" + _folded(intervals, len(comparison.groups))
+                if intervals
+                else ""
+            )
             + f'<p class="soft">{esc(comparison.bootstrap_note)}</p>',
         )
+
+
+def _folded(table: str, rows: int) -> str:
+    if rows <= LONG:
+        return table
+    return f"<details><summary>{rows} rows</summary>{table}</details>"
 
 
 def _add_plots(page: _Page, comparison: Comparison) -> None:

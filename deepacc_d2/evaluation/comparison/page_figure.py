@@ -6,6 +6,7 @@ import html
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 
 NAMES = {
@@ -78,6 +79,11 @@ def grid_figure(rows: int, **layout: Any) -> go.Figure:
 def esc(text: object) -> str:
     """Escapes a text for Plotly, whose labels understand some HTML."""
     return html.escape(str(text), quote=False)
+
+
+def nested(values: np.ndarray) -> list[list[float | None]]:
+    """Returns (rows, columns) as nested lists, ``None`` where a number is not finite."""
+    return [[value if np.isfinite(value) else None for value in row] for row in values.tolist()]
 
 
 def metric_name(metric: str) -> str:

@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 
 from deepacc_d2.chromosomes import CLASSES, DENVER_GROUPS, denver_order
-from deepacc_d2.evaluation.comparison.page_figure import SCALE, Plot, esc, grid_figure, new_figure
+from deepacc_d2.evaluation.comparison.page_figure import (
+    SCALE,
+    Plot,
+    esc,
+    grid_figure,
+    nested,
+    new_figure,
+)
 from deepacc_d2.evaluation.comparison.result import Comparison
 from deepacc_d2.evaluation.comparison.settings import MISSING, show
 from deepacc_d2.evaluation.tally import ERRORS
@@ -33,8 +40,8 @@ def parallel_plot(comparison: Comparison) -> Plot | None:
     for metric in ("val_map50", "test_map50", "test_aer"):
         column = table[metric].iloc[rows]
         if column.notna().all():
-            dimensions.append({"label": metric, "values": column.tolist()})
-    figure = new_figure(margin={"l": 70, "r": 40, "t": 60, "b": 30})
+            dimensions.append({"label": metric, "values": column.round(2).tolist()})
+    figure = new_figure(margin={"l": 130, "r": 40, "t": 60, "b": 30})
     figure.add_parcoords(
         dimensions=dimensions,
         line={
@@ -111,9 +118,8 @@ def group_error_plots(comparison: Comparison) -> list[Plot]:
     parts += [(kind.replace("_", " "), rates[:, i]) for i, kind in enumerate(kinds)]
     for title, shown in parts:
         figure = grid_figure(len(tested))
-        finite = np.isfinite(shown)
         figure.add_heatmap(
-            z=np.where(finite, shown, None).tolist(),
+            z=nested(shown),
             x=groups,
             y=[esc(run.name) for run in tested],
             colorscale=SCALE,

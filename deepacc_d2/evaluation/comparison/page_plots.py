@@ -21,12 +21,15 @@ from deepacc_d2.evaluation.comparison.result import Comparison
 from deepacc_d2.evaluation.comparison.settings import show
 from deepacc_d2.evaluation.comparison.table import Group
 
+MOST_GROUPS = 24
+"""Groups that are shown as bars at most."""
+
 
 def bar_plots(comparison: Comparison, coloring: Coloring) -> list[Plot]:
     """Draws, per metric, a bar for each group with a dot for each of its runs."""
     plots = []
     for metric in ("test_aer", "test_map50", "val_map50", "test_map50_max"):
-        known = [group for group in comparison.groups if group.metrics[metric].n]
+        known = [group for group in shown_groups(comparison) if group.metrics[metric].n]
         if not known:
             continue
         figure = new_figure(xaxis_title=NAMES[metric], height=110 + 34 * len(known))
@@ -66,8 +69,20 @@ def bar_plots(comparison: Comparison, coloring: Coloring) -> list[Plot]:
             "Bars: mean over the runs of a group, which are the dots; whiskers: one standard "
             f"deviation; {better}."
         )
+        if len(comparison.groups) > MOST_GROUPS:
+            note += f" The {MOST_GROUPS} best of {len(comparison.groups)} groups by validation."
         plots.append(Plot(metric_name(metric), figure, note))
     return plots
+
+
+def shown_groups(comparison: Comparison) -> list[Group]:
+    """Returns the groups, in their order; of very many, the best by validation map50."""
+    score = {
+        group.label: group.metrics["val_map50"].mean if group.metrics["val_map50"].n else -math.inf
+        for group in comparison.groups
+    }
+    best = sorted(comparison.groups, key=lambda group: -score[group.label])[:MOST_GROUPS]
+    return [group for group in comparison.groups if group in best]
 
 
 def curve_plots(comparison: Comparison, coloring: Coloring) -> list[Plot]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import plotly.graph_objects as go
 
 from deepacc_d2.evaluation.comparison.colors import Coloring
@@ -16,6 +15,7 @@ from deepacc_d2.evaluation.comparison.page_figure import (
     Plot,
     esc,
     metric_name,
+    nested,
     new_figure,
 )
 from deepacc_d2.evaluation.comparison.result import Comparison
@@ -80,7 +80,7 @@ def _sensitivity(found: Sensitivity, comparison: Comparison, coloring: Coloring)
         )
     _draw_runs(figure, found, comparison, coloring)
     if found.log:
-        figure.update_xaxes(type="log")
+        figure.update_xaxes(type="log", dtick="D2")
     elif not found.numeric:
         figure.update_xaxes(type="category")
     _name_values(figure, found)
@@ -156,7 +156,6 @@ def _sentence(text: str) -> str:
 
 
 def _interaction(found: Interaction, metric: str) -> go.Figure:
-    z = np.where(np.isnan(found.mean), None, found.mean).tolist()
     text = [
         ["" if not n else f"{mean:.1f}<br>n={n}" for mean, n in zip(means, ns, strict=True)]
         for means, ns in zip(found.mean.tolist(), found.n.tolist(), strict=True)
@@ -167,7 +166,7 @@ def _interaction(found: Interaction, metric: str) -> go.Figure:
         height=max(300, 120 + 60 * len(found.rows)),
     )
     figure.add_heatmap(
-        z=z,
+        z=nested(found.mean),
         x=[esc(show(value)) for value in found.columns],
         y=[esc(show(value)) for value in found.rows],
         text=text,

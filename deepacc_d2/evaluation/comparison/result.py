@@ -12,7 +12,7 @@ import pandas as pd
 
 from deepacc_d2.evaluation.bootstrap import Estimate
 from deepacc_d2.evaluation.comparison.runs import LeftOut, Run
-from deepacc_d2.evaluation.comparison.settings import Settings, compare_settings
+from deepacc_d2.evaluation.comparison.settings import Settings, compare_settings, inseparable
 from deepacc_d2.evaluation.comparison.table import COLUMNS, Group, group_runs, run_table
 
 RESERVED = (*COLUMNS, "n", "mean", "sd")
@@ -112,6 +112,10 @@ def _notes(runs: Sequence[Run], settings: Settings, groups: Sequence[Group]) -> 
         notes.append(
             f"Groups mix runs that differ in {', '.join(mixed)}: their spread is not that of seeds."
         )
+    notes += [
+        f"{' and '.join(labels)} always vary together: their effects cannot be told apart."
+        for labels in inseparable(settings)
+    ]
     if len(runs) > 1 and all(len(group.rows) == 1 for group in groups):
         notes.append(
             "Every group is a single run: how much a seed alone changes is not known from these."

@@ -48,6 +48,8 @@ FIRST = ("preset", SEED, "alpha", "beta", "gamma", "m", "s", "delta")
 """Keys at the root of the config, in the order in which they are shown."""
 DERIVED = ("model.", "optim.", "trainer.", "scale.", "heads.")
 """Nodes whose values may come from elsewhere: from the preset, the scale or the root keys."""
+LONGEST = 40
+"""Characters of a value that are shown at most."""
 MISSING = "-"
 """Stands for the value of a key that a run does not have."""
 
@@ -168,12 +170,29 @@ def short_labels(keys: Sequence[str], reserved: Iterable[str] = ()) -> dict[str,
 
 
 def show(value: Value) -> str:
-    """Formats a setting: 0.1, 1e-05, null, true."""
+    """Formats a setting: 0.1, 1e-05, null, true; of a long text, such as a path, the end."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= LONGEST else f"…{text[1 - LONGEST :]}"
+
+
+def inseparable(settings: Settings) -> list[tuple[str, ...]]:
+    """Returns the labels of settings that always vary together, so that their effects cannot be
+    told apart.
+
+    Settings that are different in each of many runs, as samples are, do not count.
+    """
+    together: dict[tuple[int, ...], list[str]] = {}
+    for key in settings.parameters:
+        column = [_hashable(value) for value in settings.varying[key]]
+        distinct = list(dict.fromkeys(column))
+        if len(distinct) < len(column) or len(column) <= 3:
+            pattern = tuple(distinct.index(value) for value in column)
+            together.setdefault(pattern, []).append(settings.labels[key])
+    return [tuple(labels) for labels in together.values() if len(labels) > 1]
 
 
 def _wanted(run: Run) -> dict[str, Value]:

@@ -162,11 +162,7 @@ def group_runs(
     members: dict[tuple[Value, ...], list[int]] = {}
     for row in range(len(table)):
         members.setdefault(tuple(column[row] for column in columns), []).append(row)
-    named = {
-        cell: " ".join(f"{label}={show(value)}" for label, value in zip(labels, cell, strict=True))
-        or "all runs"
-        for cell in members
-    }
+    named = _name_groups(labels, list(members))
     chosen = _reference(named, members, settings, reference) if len(members) > 1 else None
     seeds = settings.values(SEED)
     base = table.iloc[members[chosen]] if chosen is not None else None
@@ -195,6 +191,19 @@ def group_runs(
             )
         )
     return groups, named[chosen] if chosen is not None else None
+
+
+def _name_groups(
+    labels: Sequence[str], cells: Sequence[tuple[Value, ...]]
+) -> dict[tuple[Value, ...], str]:
+    named: dict[tuple[Value, ...], str] = {}
+    for cell in cells:
+        parts = [f"{label}={show(value)}" for label, value in zip(labels, cell, strict=True)]
+        name = " ".join(parts) or "all runs"
+        # Values may differ in what is not shown of them.
+        alike = sum(other == name or other.startswith(f"{name} #") for other in named.values())
+        named[cell] = f"{name} #{alike + 1}" if alike else name
+    return named
 
 
 def _spread(column: pd.Series) -> Spread:
