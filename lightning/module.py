@@ -16,6 +16,7 @@ from deepacc_d2.errors import ConfigError, UserError
 from deepacc_d2.evaluation.evaluator import ChromosomeEvaluator
 from deepacc_d2.evaluation.types import Metrics
 from deepacc_d2.modeling import image_seeds
+from deepacc_lightning.csv_logger import CSVLogger
 from deepacc_lightning.processes import check_same_everywhere
 from deepacc_lightning.random_state import rng_states, set_rng_states
 from deepacc_lightning.schedule import make_schedule, scaled_lr
@@ -78,6 +79,7 @@ class DetectionModule(pl.LightningModule):
         self.evaluator: ChromosomeEvaluator | None = None
         self.metrics: Metrics | None = None
         self._rng: dict[str, Any] | None = None
+        self._position: dict[str, int] | None = None
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Returns the sum of the losses of a batch.
@@ -217,9 +219,12 @@ class DetectionModule(pl.LightningModule):
             "effective_batch": effective_batch(self.trainer),
             "rng": rng_states(),
         }
+        # What is logged up to here must not be lost where a killed run goes on from here.
+        for logger in self.trainer.loggers:
+            logger.save()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Notes the state of the random numbers, for when training starts.
+        """Notes where random numbers and loader stood, for when training starts.
 
         Raises:
             ConfigError: the checkpoint lies within an epoch of other batches.
@@ -228,19 +233,27 @@ class DetectionModule(pl.LightningModule):
         if known is None:
             return
         now = effective_batch(self.trainer)
-        if known["effective_batch"] != now and not _between_epochs(checkpoint):
+        position = _loader_state(checkpoint)
+        if known["effective_batch"] != now and position and position["batches"]:
             raise ConfigError(
                 f"the checkpoint was saved within an epoch of {known['effective_batch']} images a "
                 f"step, this training has {now}: use as many processes as it had, or a checkpoint "
                 "from the end of an epoch"
             )
-        self._rng = known["rng"]
+        self._rng, self._position = known["rng"], position
 
     def on_train_start(self) -> None:
-        """Goes on with the random numbers of the checkpoint, if there was one."""
+        """Goes on with the random numbers of the checkpoint, if there was one, and its curves."""
         if self._rng is not None:
             set_rng_states(self._rng)
             self._rng = None
+        if self._position is not None:
+            # Lightning would do it had the schedule not asked for the number of batches before.
+            self.trainer.train_dataloader.load_state_dict(self._position)
+            self._position = None
+        for logger in self.trainer.loggers:
+            if isinstance(logger, CSVLogger):
+                logger.forget_from(self.trainer.global_step)
 
 
 def effective_batch(trainer: pl.Trainer) -> int:
@@ -249,6 +262,6 @@ def effective_batch(trainer: pl.Trainer) -> int:
     return batch * trainer.world_size * trainer.accumulate_grad_batches
 
 
-def _between_epochs(checkpoint: dict[str, Any]) -> bool:
-    loaders = checkpoint["loops"]["fit_loop"]["state_dict"].get("combined_loader", [])
-    return all(state.get("batches", 0) == 0 for state in loaders)
+def _loader_state(checkpoint: dict[str, Any]) -> dict[str, int] | None:
+    states = checkpoint["loops"]["fit_loop"]["state_dict"].get("combined_loader", [])
+    return states[0] if states else None

@@ -81,6 +81,8 @@ class StopOnSignal(Checkpoint):
     ) -> None:
         """Ends here unless the epoch ends as well."""
         if self._asked(trainer) and not trainer.is_last_batch:
+            # Lightning writes a step's numbers after this hook, which we do not come back from.
+            trainer._logger_connector.update_train_step_metrics()
             trainer.save_checkpoint(self.path)
             self._end()
 
