@@ -15,7 +15,7 @@ export VENV PYTHON
 LAUNCH = +@exec sh tools/run.sh tools/launch.py
 IN_VENV = '$(VENV)/bin/python' -m
 
-.PHONY: help setup train evaluate ablation sweep explain data data-check synthetic lint format test bench lock clean
+.PHONY: help setup train evaluate ablation sweep compare explain data data-check synthetic lint format test bench lock clean
 
 ##@ Model
 train: ## train a detector and evaluate it: make train EXP=baseline
@@ -25,6 +25,8 @@ ablation: ## train the presets of Table 1 and compare them: make ablation PROTOC
 sweep: ## train over a grid or a search space: make sweep EXP=siamese_gia ARGS="m=.25,.5"
 	$(LAUNCH) $@
 evaluate: ## evaluate a checkpoint on a test split: make evaluate CKPT=... DATA=...
+	$(LAUNCH) $@
+compare: ## runs side by side, as a table and a page: make compare RUNS="runs/a runs/b"
 	$(LAUNCH) $@
 explain: ## draw why an image got its classes: make explain CKPT=... IMAGE=...
 	$(LAUNCH) $@
@@ -83,6 +85,10 @@ help: ## show this list
 	@echo '  N, SPACE    how many trials of optuna in all, and what they search: a file in conf/sweep'
 	@echo '  LAUNCHER    basic (one by one, here), joblib, submitit (Slurm) or ray'
 	@echo '  JOBS        jobs at a time'
+	@echo 'Variables of make compare'
+	@echo '  RUNS        directories of runs, or above runs, or patterns; OUT of an ablation or a sweep'
+	@echo '  BY          keys to group runs by: BY=preset,alpha; all that differ but the seed by default'
+	@echo '  REF         the group to compare with: a preset, or key=value; sep, else the first'
 	@echo 'Variables of the environment'
 	@echo '  PYTHON      the Python >= 3.11 that .venv is made from'
 	@echo '  VENV        the folder of the environment, .venv by default'

@@ -168,6 +168,25 @@ def sweep(variables: Variables, root: Path) -> list[str]:
     return ["-m", "deepacc_lightning.sweep", *overrides]
 
 
+def compare(variables: Variables, root: Path) -> list[str]:
+    """Arguments of `make compare`.
+
+    RUNS are directories or shell patterns divided by blanks, in quotes where one holds blanks.
+    """
+    require(variables, "compare", 'RUNS="runs/a runs/b"', "RUNS")
+    try:
+        runs = shlex.split(variables["RUNS"])
+    except ValueError as error:
+        raise UsageError(f"RUNS={variables['RUNS']}: {str(error).lower()}") from error
+    arguments = ["-m", "deepacc_lightning.compare", *map(absolute, runs)]
+    if variables.get("OUT"):
+        arguments += ["--out", absolute(variables["OUT"])]
+    for name in ("BY", "REF"):
+        if variables.get(name):
+            arguments += [f"--{name.lower()}={variables[name]}"]
+    return arguments
+
+
 def data(variables: Variables, root: Path) -> list[str]:
     """Arguments of `make data`."""
     example = "FORMAT=tseng2023 SRC=downloads/tseng2023 OUT=data/tseng2023"
@@ -213,6 +232,7 @@ TARGETS: dict[str, Callable[[Variables, Path], list[str]]] = {
     "evaluate": evaluate,
     "ablation": ablation,
     "sweep": sweep,
+    "compare": compare,
     "explain": explain,
     "data": data,
     "data-check": data_check,
