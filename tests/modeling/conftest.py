@@ -13,7 +13,7 @@ from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.modeling.matcher import Matcher
 from detectron2.modeling.meta_arch.retinanet import RetinaNetHead
 from detectron2.modeling.poolers import ROIPooler
-from detectron2.modeling.proposal_generator import RPN, StandardRPNHead
+from detectron2.modeling.proposal_generator import StandardRPNHead
 from detectron2.modeling.roi_heads import FastRCNNConvFCHead
 from detectron2.structures import Boxes, Instances
 from torch import nn
@@ -26,6 +26,7 @@ from deepacc_d2.modeling import (
     ChromosomeRCNN,
     ChromosomeRetinaNet,
     ChromosomeROIHeads,
+    ChromosomeRPN,
     DeepACCPredictor,
     DeepACCROIHeads,
     LinearBranch,
@@ -122,7 +123,7 @@ def _rcnn(*, in_channels: int = 1, separated: bool = False, **options: Any) -> C
     anchors = DefaultAnchorGenerator(**ANCHORS)
     return ChromosomeRCNN(
         backbone=_backbone(in_channels),
-        proposal_generator=RPN(
+        proposal_generator=ChromosomeRPN(
             in_features=LEVELS,
             head=StandardRPNHead(in_channels=CHANNELS, num_anchors=anchors.num_anchors[0]),
             anchor_generator=anchors,
