@@ -23,8 +23,10 @@ CONDA_NAMES = {
     "opencv-python-headless": "py-opencv",
     "matplotlib": "matplotlib-base",
 }
+EXTRAS = ("joblib", "optuna", "ray", "submitit")
 VARIABLES = (
     *("EXP", "DATA", "DATA_DIR", "SCALE", "SEED", "CKPT", "IMAGE", "OUT", "ARGS", "FORMAT", "SRC"),
+    *("SWEEPER", "N", "SPACE", "LAUNCHER", "JOBS", "EXTRAS"),
 )
 
 
@@ -68,7 +70,7 @@ def composed(*arguments: str) -> str:
 # Locks
 
 
-@pytest.mark.parametrize("stem", ["bootstrap", "project", "detectron2", "lock"])
+@pytest.mark.parametrize("stem", ["bootstrap", "project", "detectron2", "lock", *EXTRAS])
 def test_lock_is_pinned_hashed_and_names_no_place(stem: str) -> None:
     text = (REQUIREMENTS / f"{stem}.lock").read_text()
     entries = re.sub(r"^ *#.*\n", "", text, flags=re.MULTILINE).replace("\\\n", " ")
@@ -80,7 +82,7 @@ def test_lock_is_pinned_hashed_and_names_no_place(stem: str) -> None:
     assert not re.search(r"://|--(extra-)?index-url|--find-links|/(opt|home|root|tmp)/", text)
 
 
-@pytest.mark.parametrize("stem", ["bootstrap", "project", "detectron2", "lock"])
+@pytest.mark.parametrize("stem", ["bootstrap", "project", "detectron2", "lock", *EXTRAS])
 def test_lock_holds_what_its_in_file_asks_for(stem: str) -> None:
     asked, locked = pinned(REQUIREMENTS / f"{stem}.in"), pinned(REQUIREMENTS / f"{stem}.lock")
     assert asked
@@ -97,6 +99,24 @@ def test_pyproject_depends_on_the_locked_direct_dependencies() -> None:
     declared = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
     names = {re.split(r"[^\w.-]", requirement, maxsplit=1)[0] for requirement in declared}
     assert names == set(pinned(REQUIREMENTS / "project.in"))
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_extras_are_what_their_locks_add_to_the_project(
+    tools: dict[str, ModuleType], extra: str
+) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = project["optional-dependencies"][extra]
+    names = {re.split(r"[^\w.-]", requirement, maxsplit=1)[0] for requirement in declared}
+    assert names == set(pinned(REQUIREMENTS / f"{extra}.in"))
+    # Two releases of one package would overwrite each other.
+    locked = {stem: pinned(REQUIREMENTS / f"{stem}.lock") for stem in ("project", *EXTRAS)}
+    for stem, versions in locked.items():
+        if stem != extra:
+            shared = versions.keys() & locked[extra].keys()
+            assert {n: versions[n] for n in shared} == {n: locked[extra][n] for n in shared}
+    assert not locked["project"].keys() & locked[extra].keys()
+    assert tools["setup_env"].EXTRAS == EXTRAS
 
 
 def test_environment_yml_has_the_locked_versions() -> None:
@@ -262,6 +282,31 @@ def test_reports_name_the_command_as_it_was_typed(tools: dict[str, ModuleType]) 
     )
 
 
+def test_sweep_passes_several_experiments_and_its_own_settings() -> None:
+    assert composed("sweep", "EXP=siamese_gia", "ARGS=alpha=.05,.1 m=.25,.5") == (
+        ".venv/bin/python -m deepacc_lightning.sweep experiment=siamese_gia alpha=.05,.1 m=.25,.5"
+    )
+    variables = {"EXP": "sep, aam", "SEED": "0 1", "SWEEPER": "optuna", "N": "20", "OUT": "o"}
+    variables |= {"SPACE": "method", "LAUNCHER": "joblib", "JOBS": "2", "SCALE": "paper"}
+    assert composed("sweep", *(f"{k}={v}" for k, v in variables.items())) == (
+        ".venv/bin/python -m deepacc_lightning.sweep experiment=sep,aam scale=paper seed=0,1 "
+        "sweep.sweeper=optuna sweep.trials=20 sweep@space=method sweep.launcher=joblib "
+        f"sweep.jobs=2 sweep.dir={ROOT}/o"
+    )
+
+
+def test_hydra_knows_what_the_variables_of_sweep_become(tools: dict[str, ModuleType]) -> None:
+    variables = {"EXP": "sep", "SEED": "3", "SWEEPER": "optuna", "N": "20", "SPACE": "method"}
+    variables |= {"LAUNCHER": "ray", "JOBS": "2", "OUT": "/a 'b'", "DATA": "/d"}
+    overrides = tools["launch"].compose("sweep", variables)[2:]
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = compose("sweep", overrides)
+    settings = config.sweep
+    assert (settings.sweeper, settings.trials, settings.launcher) == ("optuna", 20, "ray")
+    assert (settings.jobs, settings.dir, config.seed, config.preset) == (2, "/a 'b'", 3, "sep")
+    assert config.space.m == "interval(0.0, 0.6)"
+
+
 def test_data_targets() -> None:
     assert composed("data", "FORMAT=voc", "SRC=/a b", "OUT=/c", "SPLIT=official", "SEED=1") == (
         ".venv/bin/python -m deepacc_d2.data.convert --format voc --src '/a b' --out /c "
@@ -342,7 +387,7 @@ def test_hydra_reads_paths_as_they_were(tools: dict[str, ModuleType], path: str)
 def checkout(tools: dict[str, ModuleType], tmp_path: Path) -> Path:
     """A copy of what decides the environment's state."""
     (tmp_path / "requirements").mkdir()
-    for name in tools["setup_env"].LOCKS:
+    for name in (*tools["setup_env"].LOCKS, *(f"{extra}.lock" for extra in EXTRAS)):
         (tmp_path / "requirements" / name).write_bytes((REQUIREMENTS / name).read_bytes())
     (tmp_path / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
     return tmp_path
@@ -388,6 +433,78 @@ def test_unfinished_environment_counts_as_none(
     (venv / "bin" / "python").symlink_to(sys.executable)
     assert setup_env.is_current(setup_env.read_stamp(venv), wanted)
     assert not setup_env.is_current(setup_env.read_stamp(venv), {**wanted, "lock": "other"})
+
+
+def test_extras_are_of_the_stamp_and_stay_chosen(
+    tools: dict[str, ModuleType], checkout: Path
+) -> None:
+    setup_env = tools["setup_env"]
+    plain, with_two = setup_env.wanted_stamp(checkout), setup_env.wanted_stamp(checkout, EXTRAS[:2])
+    assert (plain["lock"], plain["extras"]) == (with_two["lock"], {})
+    assert set(with_two["packages"]) > set(plain["packages"]) | {"optuna", "joblib"}
+    assert not setup_env.is_current(plain, with_two)
+    assert setup_env.is_current({k: v for k, v in plain.items() if k != "extras"}, plain)
+    lock = checkout / "requirements" / "optuna.lock"
+    lock.write_text(lock.read_text().replace("optuna==", "optuma=="))
+    changed = setup_env.wanted_stamp(checkout, EXTRAS[:2])
+    assert changed["extras"]["optuna"] != with_two["extras"]["optuna"]
+    assert changed["extras"]["joblib"] == with_two["extras"]["joblib"]
+
+
+def test_an_environment_keeps_its_extras_and_gets_only_what_is_new(
+    tools: dict[str, ModuleType], checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup_env = tools["setup_env"]
+    installed: list[str] = []
+    monkeypatch.setattr(setup_env, "ROOT", checkout)
+    monkeypatch.setattr(setup_env, "REQUIREMENTS", checkout / "requirements")
+    monkeypatch.setattr(
+        setup_env, "pip", lambda python, *args, what: installed.append(" ".join((*args, what)))
+    )
+    wanted = setup_env.wanted_stamp
+    monkeypatch.setattr(setup_env, "wanted_stamp", lambda extras=(): wanted(checkout, extras))
+    venv = checkout / ".venv"
+    (venv / "bin").mkdir(parents=True)
+    (venv / "bin" / "python").symlink_to(sys.executable)
+    setup_env.write_stamp(venv, {"python": setup_env.python_version(), **wanted(checkout)})
+
+    setup_env.ensure(venv, ["optuna"])
+    assert [text for text in installed if "optuna.lock" in text]
+    assert not [text for text in installed if "project.lock" in text or "joblib.lock" in text]
+    assert setup_env.read_stamp(venv)["extras"].keys() == {"optuna"}
+    installed.clear()
+    setup_env.ensure(venv)  # as every later make
+    assert installed == []
+    setup_env.ensure(venv, ["joblib"])
+    assert not [text for text in installed if "optuna.lock" in text or "uninstall" in text]
+    assert setup_env.read_stamp(venv)["extras"].keys() == {"joblib", "optuna"}
+
+    # What cannot be had, offline say, is not asked for again by a make that does not name it.
+    def fail(*arguments: str, what: str) -> None:
+        raise SystemExit(2)
+
+    monkeypatch.setattr(setup_env, "pip", fail)
+    with pytest.raises(SystemExit):
+        setup_env.ensure(venv, ["ray"])
+    assert setup_env.chosen_extras(venv) == ["joblib", "optuna"]
+
+
+@pytest.mark.parametrize(
+    ("text", "names"), [("", []), ("optuna", ["optuna"]), (" ray, joblib", ["joblib", "ray"])]
+)
+def test_extras_are_divided_by_blanks_or_commas(
+    tools: dict[str, ModuleType], text: str, names: list[str]
+) -> None:
+    assert tools["setup_env"].parse_extras(text) == names
+
+
+def test_unknown_extra_gets_one_line(tmp_path: Path) -> None:
+    result = make("setup", "EXTRAS=optna", f"VENV={tmp_path / 'venv'}")
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[0] == (
+        "error: EXTRAS=optna: unknown extra optna: there is joblib, optuna, ray, submitit"
+    )
+    assert not (tmp_path / "venv").exists()
 
 
 def test_setup_spares_foreign_directories(tmp_path: Path) -> None:

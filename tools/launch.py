@@ -280,7 +280,7 @@ def main() -> None:
         if is_dry_run(os.environ.get("MAKEFLAGS", "")):
             print(shlex.join([str(python), *arguments]))
             return
-        setup_env.ensure(ROOT / venv)
+        setup_env.ensure(ROOT / venv, setup_env.parse_extras(os.environ.get("EXTRAS", "")))
     except UsageError as error:
         setup_env.fail(str(error))
     except KeyboardInterrupt:

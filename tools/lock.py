@@ -17,6 +17,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from setup_env import EXTRAS, locked_names
+
 REQUIREMENTS = Path(__file__).resolve().parents[1] / "requirements"
 # File stem: oldest Python it must install on, and whether to follow dependencies.
 LOCKS = {
@@ -30,20 +33,31 @@ LOCKS = {
 def resolve(uv: Path, stem: str, temporary: Path, options: list[str]) -> str:
     """Resolve requirements/<stem>.in, with more of uv's options, and return the lock's text.
 
+    The lock of an optional extra holds what it needs beyond project.lock. <stem>.override, where
+    there is one, says which releases to take whatever a package asks for.
+
     Raises:
         subprocess.CalledProcessError: the requirements contradict each other, or no network.
     """
-    oldest, follow = LOCKS[stem]
+    oldest, follow = LOCKS.get(stem, ("3.11", True))
     output = temporary / f"{stem}.lock"
-    current = REQUIREMENTS / output.name
-    if current.exists():
-        shutil.copy(current, output)  # uv prefers the releases that it finds in its output file
-    command = [str(uv), "pip", "compile", f"{stem}.in", "--output-file", str(output), "--quiet"]
+    for name in (f"{stem}.in", f"{stem}.override", f"{stem}.lock"):
+        if (REQUIREMENTS / name).exists():
+            # The lock as well: uv prefers the releases that it finds in its output file.
+            shutil.copy(REQUIREMENTS / name, temporary)
+    command = [str(uv), "pip", "compile", f"{stem}.in", "--output-file", output.name, "--quiet"]
     command += ["--universal", "--python-version", oldest, "--fork-strategy", "fewest"]
     command += ["--generate-hashes", "--no-header", "--no-config", *options]
     if not follow:
         command.append("--no-deps")
-    subprocess.run(command, cwd=REQUIREMENTS, check=True)
+    if stem in EXTRAS:
+        command += ["--constraint", "project.lock"]
+        locked = (temporary / "project.lock").read_text(encoding="utf-8")
+        for name in locked_names(locked):
+            command += ["--no-emit-package", name]
+    if (temporary / f"{stem}.override").exists():
+        command += ["--override", f"{stem}.override"]
+    subprocess.run(command, cwd=temporary, check=True)
     text = output.read_text(encoding="utf-8")
     if "://" in text or "--index-url" in text or "--find-links" in text:
         raise ValueError(f"{stem}.lock names a place on the network or on this disk")
@@ -59,7 +73,8 @@ def main() -> None:
         install = [str(bin_folder / "python"), "-m", "pip", "install", "--quiet"]
         install += ["--require-hashes", "--no-deps", "-r", str(REQUIREMENTS / "lock.lock")]
         subprocess.run(install, check=True)
-        texts = {stem: resolve(bin_folder / "uv", stem, temporary, sys.argv[1:]) for stem in LOCKS}
+        stems = (*LOCKS, *EXTRAS)
+        texts = {stem: resolve(bin_folder / "uv", stem, temporary, sys.argv[1:]) for stem in stems}
     for stem, text in texts.items():
         path = REQUIREMENTS / f"{stem}.lock"
         changed = not path.exists() or path.read_text(encoding="utf-8") != text

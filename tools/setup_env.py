@@ -6,13 +6,14 @@ installs what is missing, every file checked against its hash:
 1. requirements/bootstrap.lock: one known pip and the build tools;
 2. requirements/project.lock: all dependencies;
 3. requirements/detectron2.lock: Detectron2's wheel, alone (see `install_detectron2`);
-4. this project, editable.
+4. the locks of the optional extras that were asked for, now or ever: EXTRAS="joblib optuna";
+5. this project, editable.
 
 A stamp inside the environment, written last, says what it holds. No stamp means that an install
 was interrupted, so the environment is made anew. The stamp compares contents, not times: a
 `git checkout` that brings the same locks back costs nothing.
 
-`python tools/setup_env.py --active` does steps 3 and 4 in the environment of the Python that runs
+`python tools/setup_env.py --active` does steps 3 to 5 in the environment of the Python that runs
 it, for conda users (environment.yml). Only the standard library may be imported here.
 """
 
@@ -29,7 +30,7 @@ import sys
 import sysconfig
 import time
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
@@ -37,7 +38,10 @@ from typing import NoReturn
 ROOT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = ROOT / "requirements"
 LOCKS = ("bootstrap.lock", "project.lock", "detectron2.lock")
+EXTRAS = ("joblib", "optuna", "ray", "submitit")
 STAMP = "stamp.json"
+# Beside the stamp, which an interrupted install takes away: what was asked for is not forgotten.
+CHOSEN = "extras.json"
 
 Stamp = dict[str, object]
 
@@ -53,13 +57,17 @@ def locked_names(text: str) -> list[str]:
     return re.findall(r"^([A-Za-z0-9][\w.-]*)==", text, flags=re.MULTILINE)
 
 
-def wanted_stamp(root: Path = ROOT) -> Stamp:
-    """What the environment of the checkout at `root` must hold.
+def wanted_stamp(root: Path = ROOT, extras: Iterable[str] = ()) -> Stamp:
+    """What the environment of the checkout at `root` must hold, with some optional extras.
 
     The project's part covers what an editable install depends on: the packaging tables of
     pyproject.toml and where the checkout lies (so a moved checkout is installed again).
     """
     texts = [(root / "requirements" / name).read_text(encoding="utf-8") for name in LOCKS]
+    added = {
+        name: (root / "requirements" / f"{name}.lock").read_text(encoding="utf-8")
+        for name in sorted(extras)
+    }
     pyproject = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
     tables = [
         pyproject["build-system"],
@@ -70,8 +78,27 @@ def wanted_stamp(root: Path = ROOT) -> Stamp:
     return {
         "lock": hashlib.sha256("\0".join(texts).encode()).hexdigest(),
         "project": hashlib.sha256(json.dumps(tables, sort_keys=True).encode()).hexdigest(),
-        "packages": sorted({name for text in texts for name in locked_names(text)}),
+        "extras": {n: hashlib.sha256(text.encode()).hexdigest() for n, text in added.items()},
+        "packages": sorted({n for text in (*texts, *added.values()) for n in locked_names(text)}),
     }
+
+
+def parse_extras(text: str) -> list[str]:
+    """The optional extras that a text names, divided by blanks or commas; stops at unknown ones."""
+    names = sorted(set(re.split(r"[\s,]+", text.strip())) - {""})
+    unknown = [name for name in names if name not in EXTRAS]
+    if unknown:
+        fail(f"EXTRAS={text}: unknown extra {unknown[0]}: there is {', '.join(EXTRAS)}")
+    return names
+
+
+def chosen_extras(venv: Path) -> list[str]:
+    """The optional extras that an environment was ever asked to have."""
+    try:
+        names = json.loads((venv / CHOSEN).read_text(encoding="utf-8"))
+        return [name for name in EXTRAS if name in names]
+    except (OSError, ValueError, TypeError):
+        return []
 
 
 def read_stamp(venv: Path) -> Stamp | None:
@@ -89,9 +116,14 @@ def read_stamp(venv: Path) -> Stamp | None:
 
 def write_stamp(venv: Path, stamp: Mapping[str, object]) -> None:
     """Write the stamp in one step, so that it is never half there."""
-    temporary = venv / f"{STAMP}.{os.getpid()}"
-    temporary.write_text(json.dumps(stamp, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(venv / STAMP)
+    write_json(venv / STAMP, stamp)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write a JSON file in one step."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)
 
 
 def python_version() -> str:
@@ -137,6 +169,12 @@ def install_locks(python: str | Path, site_packages: Path) -> None:
     install_detectron2(python, site_packages)
 
 
+def install_extras(python: str | Path, extras: Iterable[str]) -> None:
+    """Install the locks of optional extras, which hold what project.lock does not."""
+    for name in extras:
+        install_locked(python, f"{name}.lock", "--no-build-isolation")
+
+
 def install_project(python: str | Path) -> None:
     """Install the checkout itself, editable, with the build tools already there."""
     options = ("--no-deps", "--no-build-isolation", "--editable", ".")
@@ -174,25 +212,30 @@ def only_one() -> Iterator[None]:
         yield
 
 
-def ensure(venv: Path) -> None:
+def ensure(venv: Path, extras: Iterable[str] = ()) -> None:
     """Bring `venv` to the state that the locks describe; return at once if it is there.
+
+    The optional `extras` are added to those that it was ever asked to have.
 
     A conda environment is its owner's business and is used as it is. Exits with status 2 and one
     line where something cannot be installed.
     """
     if (venv / "conda-meta").is_dir():
         return
-    if is_current(read_stamp(venv), wanted_stamp()):
+    if is_current(
+        read_stamp(venv), wanted_stamp(extras=(chosen := {*chosen_extras(venv), *extras}))
+    ):
         return
     with only_one():
-        wanted, have = wanted_stamp(), read_stamp(venv)
+        wanted, have = wanted_stamp(extras=chosen), read_stamp(venv)
         if not is_current(have, wanted):
             update(venv, have, wanted)
 
 
 def is_current(have: Stamp | None, wanted: Stamp) -> bool:
     """Whether a stamp describes the wanted state."""
-    return have is not None and all(have.get(key) == wanted[key] for key in ("lock", "project"))
+    keys = ("lock", "extras", "project")
+    return have is not None and all(have.get(key, {}) == wanted[key] for key in keys)
 
 
 def update(venv: Path, have: Stamp | None, wanted: Stamp) -> None:
@@ -201,6 +244,9 @@ def update(venv: Path, have: Stamp | None, wanted: Stamp) -> None:
     shown = venv.relative_to(ROOT) if venv.is_relative_to(ROOT) else venv
     python = venv / "bin" / "python"
     done: Stamp = {"python": python_version(), **wanted}
+    extras = wanted["extras"]
+    assert isinstance(extras, dict)
+    before = chosen_extras(venv)
     if have is None or have.get("lock") != wanted["lock"]:
         (venv / STAMP).unlink(missing_ok=True)  # incomplete from here on
     if have is None:
@@ -210,6 +256,7 @@ def update(venv: Path, have: Stamp | None, wanted: Stamp) -> None:
             flush=True,
         )
         create(venv)
+        write_json(venv / CHOSEN, before)
         install_locks(python, site_packages_of(venv))
     elif have.get("lock") != wanted["lock"]:
         print(f"The lock changed: updating {shown}.", flush=True)
@@ -222,6 +269,13 @@ def update(venv: Path, have: Stamp | None, wanted: Stamp) -> None:
             if is_whole(site_packages_of(venv)):
                 write_stamp(venv, {**have, "lock": None})
             raise
+    # An extra that cannot be had is not asked for again by every later make: only after this is it
+    # among the chosen ones, unless it was before.
+    write_stamp(venv, {**done, "project": None, "extras": None})
+    had = (have or {}).get("extras") or {}
+    assert isinstance(had, dict)
+    install_extras(python, [name for name, lock in extras.items() if had.get(name) != lock])
+    write_json(venv / CHOSEN, sorted(extras))
     write_stamp(venv, {**done, "project": None})
     install_project(python)
     write_stamp(venv, done)
@@ -253,13 +307,16 @@ def main() -> None:
     parser.add_argument(
         "--active", action="store_true", help="add Detectron2 and the project to this Python"
     )
+    parser.add_argument("--extras", default=os.environ.get("EXTRAS", ""))
     options = parser.parse_args()
+    extras = parse_extras(options.extras)
     try:
         if options.active:
             install_detectron2(sys.executable, Path(sysconfig.get_path("purelib")))
+            install_extras(sys.executable, extras)
             install_project(sys.executable)
         else:
-            ensure(options.venv if options.venv.is_absolute() else ROOT / options.venv)
+            ensure(options.venv if options.venv.is_absolute() else ROOT / options.venv, extras)
     except KeyboardInterrupt:
         fail("interrupted; the next make installs what is missing", status=130)
 
