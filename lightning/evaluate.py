@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
+from pytorch_lightning.loggers import Logger
 
 from deepacc_d2.errors import ConfigError
 from deepacc_lightning.callbacks import ProgressBar
@@ -20,11 +21,17 @@ from deepacc_lightning.cli import (
     run_entry_point,
     run_guarded,
 )
-from deepacc_lightning.config import check_trusted, config_dir, register_resolvers
+from deepacc_lightning.config import (
+    check_trusted,
+    config_dir,
+    instantiate_all,
+    register_resolvers,
+)
 from deepacc_lightning.datamodule import ChromosomeDataModule
+from deepacc_lightning.loggers import WandbLogger, finished_runs, run_columns
 from deepacc_lightning.module import DetectionModule
-from deepacc_lightning.run_info import describe_run, make_run_dir, write_json
-from deepacc_lightning.testing import run_test
+from deepacc_lightning.run_info import describe_run, device_name, make_run_dir, write_json
+from deepacc_lightning.testing import log_report, run_test
 from deepacc_lightning.train import quiet
 
 register_resolvers()
@@ -88,17 +95,43 @@ def run(cfg: DictConfig) -> dict[str, float]:
     )
     module = DetectionModule(model)
     title = f"{config['preset']} checkpoint {cfg.ckpt} on {cfg.split} of {info.name}"
-    metrics = run_test(trainer, module, datamodule, out, title=title)
-    if trainer.is_global_zero:
-        facts = describe_run(
-            checkpoint=str(cfg.ckpt),
-            preset=config["preset"],
-            scale=config["scale"]["name"],
-            split=cfg.split,
-            data={"name": info.name, "root": str(info.root), "fingerprint": info.fingerprint},
-        )
-        write_json(out / "evaluation.json", facts)
+    # The checkpoint says what the command line may leave open.
+    cfg.preset, cfg.scale_name = config["preset"], config["scale"]["name"]
+    facts = describe_run(
+        checkpoint=str(cfg.ckpt),
+        preset=cfg.preset,
+        scale=cfg.scale_name,
+        split=cfg.split,
+        data={"name": info.name, "root": str(info.root), "fingerprint": info.fingerprint},
+    )
+    loggers = instantiate_all(cfg.logger)
+    with finished_runs(loggers):
+        told = {**facts, "device": device_name(trainer.strategy.root_device)}
+        columns = run_columns(config, told)
+        for logger in loggers:
+            logger.log_hyperparams({**columns, "split": cfg.split, "checkpoint": str(cfg.ckpt)})
+        metrics = run_test(trainer, module, datamodule, out, title=title)
+        if trainer.is_global_zero:
+            write_json(out / "evaluation.json", facts)
+            for logger in loggers:
+                log_evaluation(logger, module, datamodule)
     return {k: float(v) for k, v in metrics.summary().items()}
+
+
+def log_evaluation(
+    logger: Logger, module: DetectionModule, datamodule: ChromosomeDataModule
+) -> None:
+    """Logs a finished evaluation under ``evaluate/``, apart from the tests that trainings end with.
+
+    Args:
+        logger: of any kind.
+        module: the detector that was tested.
+        datamodule: what it was tested on.
+    """
+    assert module.metrics is not None
+    logger.log_metrics({f"evaluate/{k}": v for k, v in module.metrics.summary().items()})
+    if isinstance(logger, WandbLogger):
+        log_report(logger, module, datamodule, prefix="evaluate")
 
 
 @hydra.main(version_base="1.3", config_path=config_dir(), config_name="evaluate")

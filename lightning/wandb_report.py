@@ -43,7 +43,7 @@ def evaluation_media(
         image_size: longer side in pixels that they are scaled down to.
 
     Returns:
-        By key: ``images`` (table) and ``examples/<number>_<choice>`` (its images, for media
+        By key: ``images`` (table) and ``examples/<choice>`` (its images, for media
         panels); ``confusion_matrix`` (chart over a table of counts); ``per_class`` and
         ``per_group`` (tables); ``per_class_ap`` and ``per_group_aer`` (bar charts); and
         ``group/<A..G>/map50`` and ``aer``, in percent.
@@ -84,8 +84,8 @@ def evaluation_media(
     if rows:
         media["images"] = table(list(IMAGE_COLUMNS), rows)
     # A key each: W&B shows a list of images of different sizes wrongly.
-    for number, (choice, _, image, *_) in enumerate(rows, start=1):
-        media[f"examples/{number:02d}_{choice}"] = image
+    for choice, _, image, *_ in rows:
+        media[f"examples/{choice}"] = image
     return media
 
 
@@ -133,7 +133,8 @@ def choose_images(images: Sequence[ImageCounts], num: int) -> list[tuple[str, Im
         num: how many to choose, at most.
 
     Returns:
-        Pairs of ``best``, ``between`` or ``worst`` and an image, in the order of their ``acc``.
+        Pairs of a name and an image, highest ``acc`` first: ``best_1``, ``best_2``, ...,
+        ``between_1``, ..., ``worst_2``, ``worst_1``.
     """
     ranked = rank_images(images)
     num = min(num, len(ranked))
@@ -142,9 +143,10 @@ def choose_images(images: Sequence[ImageCounts], num: int) -> list[tuple[str, Im
     count = num - best - worst
     # Middles of equal parts, so that neither end is favored.
     between = inner[((np.arange(count) + 0.5) * len(inner) / max(count, 1)).astype(int)]
-    places = [("best", range(best)), ("between", between)]
-    places += [("worst", range(len(ranked) - worst, len(ranked)))]
-    return [(name, ranked[i]) for name, indices in places for i in indices]
+    places = [(f"best_{i + 1}", i) for i in range(best)]
+    places += [(f"between_{n}", int(i)) for n, i in enumerate(between, start=1)]
+    places += [(f"worst_{i}", len(ranked) - i) for i in range(worst, 0, -1)]
+    return [(name, ranked[i]) for name, i in places]
 
 
 def image_rows(
