@@ -15,7 +15,7 @@ export VENV PYTHON
 LAUNCH = +@exec sh tools/run.sh tools/launch.py
 IN_VENV = '$(VENV)/bin/python' -m
 
-.PHONY: help setup train evaluate ablation sweep compare explain data data-check synthetic lint format test bench lock clean
+.PHONY: help setup train evaluate ablation sweep compare dashboard explain data data-check synthetic lint format test bench lock clean
 
 ##@ Model
 train: ## train a detector and evaluate it: make train EXP=baseline
@@ -27,6 +27,8 @@ sweep: ## train over a grid or a search space: make sweep EXP=siamese_gia ARGS="
 evaluate: ## evaluate a checkpoint on a test split: make evaluate CKPT=... DATA=...
 	$(LAUNCH) $@
 compare: ## runs side by side, as a table and a page: make compare RUNS="runs/a runs/b"
+	$(LAUNCH) $@
+dashboard: ## make or update the W&B dashboard of a project: make dashboard PROJECT=deepacc-d2
 	$(LAUNCH) $@
 explain: ## draw why an image got its classes: make explain CKPT=... IMAGE=...
 	$(LAUNCH) $@
@@ -89,6 +91,9 @@ help: ## show this list
 	@echo '  RUNS        directories of runs, or above runs, or patterns; OUT of an ablation or a sweep'
 	@echo '  BY          keys to group runs by: BY=preset,alpha; all that differ but the seed by default'
 	@echo '  REF         the group to compare with: a preset, or key=value; sep, else the first'
+	@echo 'Variables of make dashboard'
+	@echo '  PROJECT     W&B project; deepacc-d2 by default'
+	@echo '  ENTITY      its user or team; who is logged in by default'
 	@echo 'Variables of the environment'
 	@echo '  PYTHON      the Python >= 3.11 that .venv is made from'
 	@echo '  VENV        the folder of the environment, .venv by default'

@@ -187,6 +187,18 @@ def compare(variables: Variables, root: Path) -> list[str]:
     return arguments
 
 
+def dashboard(variables: Variables, root: Path) -> list[str]:
+    """Arguments of `make dashboard`."""
+    overrides = [
+        f"{name.lower()}={hydra_value(variables[name])}"
+        for name in ("PROJECT", "ENTITY")
+        if variables.get(name)
+    ]
+    if variables.get("OUT"):
+        overrides.append(f"out={hydra_value(absolute(variables['OUT']))}")
+    return ["-m", "deepacc_lightning.dashboard", *overrides]
+
+
 def data(variables: Variables, root: Path) -> list[str]:
     """Arguments of `make data`."""
     example = "FORMAT=tseng2023 SRC=downloads/tseng2023 OUT=data/tseng2023"
@@ -224,7 +236,10 @@ def bench(variables: Variables, root: Path) -> list[str]:
     return [str(Path("tests") / "benchmarks" / "run.py")]
 
 
-NAMED = ("PROTOCOL", "EXPS", "SEEDS", "SCALE", "DATA", "DATA_DIR", "CKPT", "OUT", "ARGS")
+NAMED = (
+    *("PROTOCOL", "EXPS", "SEEDS", "SCALE", "DATA", "DATA_DIR", "CKPT"),
+    *("PROJECT", "ENTITY", "OUT", "ARGS"),
+)
 """Variables that decide a result, in the order in which reports name them."""
 
 TARGETS: dict[str, Callable[[Variables, Path], list[str]]] = {
@@ -233,6 +248,7 @@ TARGETS: dict[str, Callable[[Variables, Path], list[str]]] = {
     "ablation": ablation,
     "sweep": sweep,
     "compare": compare,
+    "dashboard": dashboard,
     "explain": explain,
     "data": data,
     "data-check": data_check,
