@@ -307,6 +307,16 @@ def test_hydra_knows_what_the_variables_of_sweep_become(tools: dict[str, ModuleT
     assert config.space.m == "interval(0.0, 0.6)"
 
 
+def test_compare_passes_each_run_and_how_to_group_them() -> None:
+    command = composed(
+        *("compare", "RUNS=runs/a 'runs/b c' runs/x-*", "OUT=o", "BY=preset,alpha", "REF=sep"),
+    )
+    assert command == (
+        f".venv/bin/python -m deepacc_lightning.compare {ROOT}/runs/a '{ROOT}/runs/b c' "
+        f"'{ROOT}/runs/x-*' --out {ROOT}/o --by=preset,alpha --ref=sep"
+    )
+
+
 def test_data_targets() -> None:
     assert composed("data", "FORMAT=voc", "SRC=/a b", "OUT=/c", "SPLIT=official", "SEED=1") == (
         ".venv/bin/python -m deepacc_d2.data.convert --format voc --src '/a b' --out /c "
@@ -327,6 +337,8 @@ def test_data_targets() -> None:
     [
         (["evaluate"], "make evaluate needs CKPT= as in: make evaluate CKPT="),
         (["explain", "CKPT=a.ckpt"], "make explain needs IMAGE= as in: make explain CKPT="),
+        (["compare"], "make compare needs RUNS= as in: make compare RUNS="),
+        (["compare", "RUNS='a"], "RUNS='a: no closing quotation"),
         (["data", "FORMAT=voc"], "make data needs SRC= and OUT= as in: make data FORMAT="),
         (["data-check"], "make data-check needs DATA_DIR="),
         (["synthetic"], "make synthetic needs OUT="),

@@ -13,7 +13,7 @@ from deepacc_d2.evaluation.comparison.runs import Run
 POINTS = 200
 """Points of a curve that are kept at most."""
 SMOOTHED_OVER = 20
-"""A curve is averaged over this part of its points (a twentieth)."""
+"""A curve is averaged over this part of its points (a twentieth), but over five at least."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +66,7 @@ def training_curve(run: Run, name: str, points: int = POINTS) -> Curve:
 
 def smoothed(values: pd.Series) -> pd.Series:
     """Returns the exponentially weighted mean, its weights summing to 1 from the first point on."""
-    return values.ewm(span=max(2, len(values) / SMOOTHED_OVER), adjust=True).mean()
+    return values.ewm(span=max(5, len(values) / SMOOTHED_OVER), adjust=True).mean()
 
 
 def loss_names(runs: Sequence[Run]) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from deepacc_d2.evaluation.comparison.colors import Coloring, color_runs
 from deepacc_d2.evaluation.comparison.curves import training_curve, validation_curve
@@ -88,6 +89,7 @@ def plot_curves(comparison: Comparison, coloring: Coloring) -> Figure:
                 curve = training_curve(run, name)
                 axes.plot(curve.x, curve.raw, color=color, lw=0.7, alpha=0.22)
                 axes.plot(curve.x, curve.smooth, color=color, lw=1.8)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("step" if name == "train/loss" else "epochs trained", fontsize=11)
         axes.set_ylabel(NAMES.get(name.replace("/", "_"), "training loss"), fontsize=11)
         _style(axes, "both")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deepacc_d2.data.json_files import read_json
-from deepacc_d2.errors import DataError
+from deepacc_d2.errors import DataError, UserError
 from deepacc_d2.evaluation.bootstrap import Estimate, compare_presets
 from deepacc_d2.evaluation.comparison.result import Comparison
 from deepacc_d2.evaluation.comparison.runs import Run
@@ -32,7 +32,8 @@ def with_intervals(comparison: Comparison, resamples: int, seed: int = 0) -> Com
     """
     try:
         found = _intervals(comparison, resamples, seed)
-    except DataError as error:
+    except (UserError, KeyError, TypeError, ValueError) as error:
+        # Files that others may have changed since: the rest of the comparison stands without.
         return replace(comparison, bootstrap_note=f"No paired bootstrap: {error}.")
     note = (
         f"Paired bootstrap, {resamples} resamples of the test images (seed {seed}), the same "

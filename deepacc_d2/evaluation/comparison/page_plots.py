@@ -23,6 +23,8 @@ from deepacc_d2.evaluation.comparison.table import Group
 
 MOST_GROUPS = 24
 """Groups that are shown as bars at most."""
+FEW_EPOCHS = 12
+"""Epochs up to which each has its tick."""
 
 
 def bar_plots(comparison: Comparison, coloring: Coloring) -> list[Plot]:
@@ -144,6 +146,7 @@ def _curves(comparison: Comparison, coloring: Coloring, name: str) -> go.Figure 
         showlegend=coloring.by != "val_map50",
     )
     shown: set[str] = set()
+    longest = 0.0
     for run, color, label in zip(comparison.runs, coloring.colors, coloring.labels, strict=True):
         curve = (
             validation_curve(run, name.replace("_", "/", 1))
@@ -152,7 +155,8 @@ def _curves(comparison: Comparison, coloring: Coloring, name: str) -> go.Figure 
         )
         if not len(curve.x):
             continue
-        common = {"legendgroup": label, "name": esc(label), "x": curve.x.tolist()}
+        longest = max(longest, float(curve.x[-1]))
+        common = {"legendgroup": esc(label), "name": esc(label), "x": curve.x.tolist()}
         if not validation:
             figure.add_scatter(
                 **common,
@@ -174,6 +178,8 @@ def _curves(comparison: Comparison, coloring: Coloring, name: str) -> go.Figure 
             showlegend=label not in shown,
         )
         shown.add(label)
+    if validation and longest <= FEW_EPOCHS:
+        figure.update_xaxes(dtick=1)
     return figure if shown else None
 
 

@@ -272,9 +272,10 @@ def _yaml(path: Path) -> dict[str, Any]:
 def _check_test(path: Path, test: dict[str, Any]) -> None:
     for key in SUMMARY_KEYS:
         if key not in test or not isinstance(test[key], (int, float, type(None))):
-            raise _NotComparableError(
-                "damaged", f"{path.name} has no number {key!r}: run `make evaluate` for it again"
-            )
+            raise _NotComparableError("damaged", f"test/{path.name} has no number {key!r}")
+    for key in ("per_class", "per_group"):
+        if not isinstance(test.get(key), dict):
+            raise _NotComparableError("damaged", f"test/{path.name} has no table {key!r}")
 
 
 def _history(path: Path) -> pd.DataFrame:

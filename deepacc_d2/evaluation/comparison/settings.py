@@ -117,8 +117,8 @@ def compare_settings(runs: Sequence[Run], reserved: Iterable[str] = ()) -> Setti
     """Finds what differs between the settings of runs.
 
     A key that only repeats another one is left out: what the config takes from a root key or from
-    the scale (a copy of its value), and what a preset or a scale brings with itself (constant in
-    each, and not named on the command line of a run).
+    the scale (a copy of its value), and what a preset brings to the model or a scale to anything
+    (constant in each, and not named on the command line of a run).
 
     Args:
         runs: at least one.
@@ -132,9 +132,10 @@ def compare_settings(runs: Sequence[Run], reserved: Iterable[str] = ()) -> Setti
     accepted: list[str] = []
     for key in sorted(differing, key=lambda k: _rank(k, explicit)):
         copies = any(_copies(columns[key], columns[other]) for other in accepted)
+        # A preset is a choice of model; a scale chooses all the rest as well.
+        origins = ("preset", "scale.name") if key.startswith("model.") else ("scale.name",)
         brought = key not in explicit and any(
-            other in accepted and _follows(columns[key], columns[other])
-            for other in ("preset", "scale.name")
+            other in accepted and _follows(columns[key], columns[other]) for other in origins
         )
         if key.startswith(DERIVED) and (copies or brought):
             continue

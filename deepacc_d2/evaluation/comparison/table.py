@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from deepacc_d2.errors import ConfigError
+from deepacc_d2.evaluation.ablation_result import ROWS
 from deepacc_d2.evaluation.comparison.runs import Run
 from deepacc_d2.evaluation.comparison.settings import MISSING, SEED, Settings, Value, show
 
@@ -150,8 +151,8 @@ def group_runs(
             default the one group of ``sep``, else the first.
 
     Returns:
-        The groups in the order of their first runs, and the reference's label (``None`` if it is
-        the only group).
+        The groups, presets as in Table 1 and numbers rising, and the reference's label (``None``
+        if it is the only group).
 
     Raises:
         ConfigError: an unknown key, or a reference that is no group or several.
@@ -162,6 +163,7 @@ def group_runs(
     members: dict[tuple[Value, ...], list[int]] = {}
     for row in range(len(table)):
         members.setdefault(tuple(column[row] for column in columns), []).append(row)
+    members = dict(sorted(members.items(), key=lambda item: _order(item[0])))
     named = _name_groups(labels, list(members))
     chosen = _reference(named, members, settings, reference) if len(members) > 1 else None
     seeds = settings.values(SEED)
@@ -191,6 +193,16 @@ def group_runs(
             )
         )
     return groups, named[chosen] if chosen is not None else None
+
+
+def _order(cell: tuple[Value, ...]) -> list[tuple[int, float, str]]:
+    presets = list(ROWS)
+    return [
+        (0, float(value), "")
+        if isinstance(value, (int, float))
+        else (1, presets.index(value) if value in presets else len(presets), str(value))
+        for value in cell
+    ]
 
 
 def _name_groups(

@@ -89,6 +89,12 @@ def fake_test(rng: np.random.Generator, level: float) -> dict[str, Any]:
     }
 
 
+@pytest.fixture(scope="session")
+def write() -> MakeRun:
+    """The function :func:`write_run`, for fixtures that live longer than one test."""
+    return write_run
+
+
 @pytest.fixture
 def make_run(tmp_path: Path) -> MakeRun:
     """Writes a finished run: ``make_run("a/b", level=60, preset="sep", **{"optim...": ...})``."""
