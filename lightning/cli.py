@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from deepacc_d2.errors import ConfigError, UserError
 from deepacc_lightning.config import compose_config
-from deepacc_lightning.processes import is_main_process, rank
+from deepacc_lightning.processes import DisagreementError, is_main_process, rank
 
 
 def check_overrides(config_name: str, overrides: list[str]) -> DictConfig:
@@ -100,7 +100,8 @@ def message(error: BaseException) -> str:
 def fail(error: UserError) -> None:
     """Prints an error as one line and exits 2; of several processes each says who it is."""
     who = f" (process {rank()})" if rank() else ""
-    print(f"error{who}: {message(error)}", file=sys.stderr)
+    if not (who and isinstance(error, DisagreementError)):  # which all of them have
+        print(f"error{who}: {message(error)}", file=sys.stderr)
     sys.exit(2)
 
 

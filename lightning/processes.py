@@ -16,6 +16,10 @@ RUN_TIME = "DEEPACC_RUN_TIME"
 TIMEOUT = datetime.timedelta(minutes=2)
 
 
+class DisagreementError(DataError):
+    """The processes of a training have different data; raised in all of them."""
+
+
 def rank() -> int:
     """Returns this process's global rank, as launchers say it in the environment; 0 without one."""
     return int(getattr(rank_zero_only, "rank", None) or 0)
@@ -76,7 +80,7 @@ def check_same_everywhere(what: str, own: str, mend: str) -> None:
         mend: what to do where they differ.
 
     Raises:
-        DataError: in all processes, with the first that differs from the first process.
+        DisagreementError: in all processes, with the first that differs from process 0.
     """
     if not (distributed.is_available() and distributed.is_initialized()):
         return
@@ -84,4 +88,6 @@ def check_same_everywhere(what: str, own: str, mend: str) -> None:
     distributed.all_gather_object(found, own)
     for other, value in enumerate(found):
         if value != found[0]:
-            raise DataError(f"process {other} has {what} {value}, process 0 has {found[0]}: {mend}")
+            raise DisagreementError(
+                f"process {other} has {what} {value}, process 0 has {found[0]}: {mend}"
+            )

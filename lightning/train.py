@@ -48,7 +48,7 @@ register_resolvers()
 def quiet() -> None:
     """Silences notes of libraries that a user can do nothing about; warnings of ours stay."""
     os.environ.setdefault("WANDB_SILENT", "true")
-    for name in ("pytorch_lightning", "lightning", "wandb", "torch.fx"):
+    for name in ("pytorch_lightning", "lightning", "lightning_fabric", "wandb", "torch.fx"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module=r"(torch|detectron2|pytorch_lightning|wandb)\b.*")
 

@@ -14,6 +14,7 @@ from detectron2.modeling import META_ARCH_REGISTRY, GeneralizedRCNN
 from detectron2.modeling.meta_arch.retinanet import RetinaNet
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, ImageList, Instances
+from detectron2.utils import comm
 from torch import Tensor
 
 from deepacc_d2.distributed import count_per_process
@@ -89,7 +90,7 @@ class ChromosomeRetinaNet(RetinaNet):
 
     Detectron2 divides the losses by a running mean of the positive anchors of a step, which it
     keeps as a plain number. Here it is a buffer ``loss_normalizer``, so that a training that goes
-    on from a checkpoint goes on with it, and the mean over the processes of a step.
+    on from a checkpoint goes on with it, and counts the anchors of all processes of a step.
     """
 
     loss_normalizer: Tensor
@@ -104,9 +105,11 @@ class ChromosomeRetinaNet(RetinaNet):
         self, name: str, value: float, initial_value: float, momentum: float = 0.9
     ) -> float:
         running: Tensor = getattr(self, name)
-        mean = count_per_process(running.new_tensor(value))
-        running.mul_(momentum).add_(mean * (1 - momentum))
-        return float(running)
+        processes = comm.get_world_size()
+        total = count_per_process(running.new_tensor(value)) * processes
+        running.mul_(momentum).add_(total * (1 - momentum))
+        # The processes' gradients are averaged, and each divides its own share of the sum.
+        return float(running) / processes
 
     def preprocess_image(self, batched_inputs: BatchedInputs) -> ImageList:
         """Normalizes, pads and batches the images, laid out channels-last."""
