@@ -131,7 +131,11 @@ class WandbLogger(loggers.WandbLogger):
             num_images=self.images,
             image_size=self.image_size,
         )
-        self.experiment.log({f"{prefix}/{key}": value for key, value in media.items()})
+        run = self.experiment
+        # Tables' images wait for their upload there; by default in the home directory, which a
+        # cluster's node may not have, and where nobody would look for them.
+        with default_variable("WANDB_DATA_DIR", str(Path(run.dir).parents[1])):
+            run.log({f"{prefix}/{key}": value for key, value in media.items()})
 
     @rank_zero_only
     def finish(self, exit_code: int = 0) -> None:
@@ -145,6 +149,19 @@ class WandbLogger(loggers.WandbLogger):
             warn(f"the W&B server took over {self.finish_timeout:g} s for the end of the run", run)
         except Exception as error:  # of W&B's own process; the training is done and on disk
             warn(f"W&B could not end the run ({type(error).__name__})", run)
+
+
+@contextmanager
+def default_variable(name: str, value: str) -> Iterator[None]:
+    """Sets an environment variable for a while, unless the user has."""
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]
 
 
 def warn(problem: str, run: Any) -> None:

@@ -40,7 +40,8 @@ class OfflineRun:
         history: one dictionary by logged key a step.
         summary: the last of all that was logged; by key, nested as ``val/map50`` -> ``max``.
         metrics: by key or pattern, what was defined of it: ``step_metric`` and ``summary``.
-        exit_code: null for a run that was killed.
+        artifacts: files of tables that wait for their upload: by artifact, path by name.
+        exit_code: null for a run that was killed, or is still written.
     """
 
     path: Path
@@ -54,9 +55,10 @@ class OfflineRun:
     history: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
+    artifacts: dict[str, dict[str, Path]] = field(default_factory=dict)
     exit_code: int | None = None
 
-    def keys(self) -> list[str]:
+    def logged_keys(self) -> list[str]:
         """Returns the logged keys, without W&B's own, in alphabetical order."""
         return sorted({key for row in self.history for key in row if not key.startswith("_")})
 
@@ -111,6 +113,9 @@ def read_run(path: str | Path) -> OfflineRun:
             _update(run.summary, record.summary.update)
         elif kind == "metric":
             _define(run.metrics, record.metric)
+        elif kind == "artifact":
+            contents = record.artifact.manifest.contents
+            run.artifacts[record.artifact.name] = {c.path: Path(c.local_path) for c in contents}
         elif kind == "exit":
             run.exit_code = record.exit.exit_code
     return run
@@ -169,7 +174,7 @@ def describe(run: OfflineRun) -> str:
         f"tags      {', '.join(run.tags)}",
         f"ended     {'not' if run.exit_code is None else f'with exit code {run.exit_code}'}",
         f"columns   {', '.join(f'{k}={v}' for k, v in sorted(flat.items()))}",
-        f"history   {len(run.history)} rows: {', '.join(run.keys())}",
+        f"history   {len(run.history)} rows: {', '.join(run.logged_keys())}",
         f"upload    wandb sync {run.path.parent}",
     ]
     return "\n".join(lines)
