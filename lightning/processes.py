@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 
-from lightning_fabric.plugins.environments import SLURMEnvironment
+from pytorch_lightning.plugins.environments import SLURMEnvironment
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import distributed
 

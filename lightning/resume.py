@@ -17,6 +17,15 @@ from deepacc_lightning.processes import is_main_process
 from deepacc_lightning.settings import first_difference, settings_of
 
 
+def is_finished(run_dir: str | Path) -> bool:
+    """Says whether there is nothing to go on with: the run was trained and tested to its end.
+
+    Raises:
+        DataError: there is no run.
+    """
+    return read_run_dir(Path(run_dir))[1].get("status") == "finished"
+
+
 def continued(run_dir: str | Path, overrides: Iterable[str]) -> DictConfig:
     """Composes the config of a run that goes on.
 

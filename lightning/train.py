@@ -35,7 +35,7 @@ from deepacc_lightning.loggers import finished_runs, run_columns, wandb_run_id
 from deepacc_lightning.method_check import check_method
 from deepacc_lightning.module import DetectionModule
 from deepacc_lightning.processes import is_main_process, was_requeued
-from deepacc_lightning.resume import check_same_data, continued
+from deepacc_lightning.resume import check_same_data, continued, is_finished
 from deepacc_lightning.run_info import device_name, make_run_dir, write_text
 from deepacc_lightning.run_record import RunRecord
 from deepacc_lightning.stopping import Terminated
@@ -293,6 +293,9 @@ def main(cfg: DictConfig) -> None:
             cfg.resume = cfg.out
         if cfg.resume:
             cfg = continued(cfg.resume, task_overrides() or [])
+            if is_finished(cfg.resume):
+                print(f"{cfg.resume} is finished: there is nothing to go on with", flush=True)
+                return
         run(cfg)
     except UserError as error:
         fail(error)

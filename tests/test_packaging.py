@@ -26,7 +26,7 @@ CONDA_NAMES = {
 EXTRAS = ("joblib", "optuna", "ray", "submitit")
 VARIABLES = (
     *("EXP", "DATA", "DATA_DIR", "SCALE", "SEED", "CKPT", "IMAGE", "OUT", "ARGS", "FORMAT", "SRC"),
-    *("SWEEPER", "N", "SPACE", "LAUNCHER", "JOBS", "EXTRAS"),
+    *("RESUME", "SWEEPER", "N", "SPACE", "LAUNCHER", "JOBS", "EXTRAS"),
 )
 
 
@@ -209,6 +209,13 @@ def test_train_passes_every_variable() -> None:
     )
 
 
+def test_train_goes_on_in_a_run_directory() -> None:
+    command = composed("train", "RESUME=/runs/a b", "ARGS=logger=csv")
+    assert command == (
+        ".venv/bin/python -m deepacc_lightning.train 'resume=\"/runs/a b\"' logger=csv"
+    )
+
+
 def test_evaluate_passes_the_checkpoint_first_and_relative_paths_as_absolute() -> None:
     command = composed("evaluate", "CKPT=best.ckpt", "DATA=data/mine", "OUT=out")
     assert command == (
@@ -344,6 +351,7 @@ def test_data_targets() -> None:
         (["synthetic"], "make synthetic needs OUT="),
         (["train", "DATA=/a", "DATA_DIR=/b"], "DATA=/a is a directory already"),
         (["train", "ARGS='a"], "ARGS='a: no closing quotation"),
+        (["train", "RESUME=/a", "CKPT=/b"], "RESUME goes on in a run's own directory"),
     ],
 )
 def test_wrong_variables_get_one_line_and_status_2(arguments: list[str], message: str) -> None:

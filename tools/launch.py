@@ -96,8 +96,14 @@ def train(variables: Variables, root: Path) -> list[str]:
     keys = {"EXP": "experiment", "SCALE": "scale", "SEED": "seed"}
     overrides = model_overrides(variables, root, keys)
     arguments = ["-m", "deepacc_lightning.train", *overrides]
-    if variables.get("CKPT"):
-        arguments.append(f"ckpt_path={hydra_value(absolute(variables['CKPT']))}")
+    if variables.get("CKPT") and variables.get("RESUME"):
+        raise UsageError(
+            "RESUME goes on in a run's own directory, CKPT starts another one from a checkpoint: "
+            "pass one of them"
+        )
+    for name, key in (("CKPT", "ckpt_path"), ("RESUME", "resume")):
+        if variables.get(name):
+            arguments.append(f"{key}={hydra_value(absolute(variables[name]))}")
     return arguments
 
 
