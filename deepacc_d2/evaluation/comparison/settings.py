@@ -200,8 +200,18 @@ def _wanted(run: Run) -> dict[str, Value]:
     def within(key: str, names: Sequence[str]) -> bool:
         return any(key == name or key.startswith(f"{name}.") for name in names)
 
-    flat = flatten(run.config)
-    return {k: value for k, value in flat.items() if within(k, KEPT) or not within(k, IGNORED)}
+    out = run.config.get("out")
+
+    def placeless(value: Value) -> Value:
+        """The value without the run's own directory, which any part may be told."""
+        own = isinstance(value, str) and isinstance(out, str) and len(out) > 1
+        return value.replace(out, "OUT") if own else value  # type: ignore[union-attr, arg-type]
+
+    return {
+        key: placeless(value)
+        for key, value in flatten(run.config).items()
+        if within(key, KEPT) or not within(key, IGNORED)
+    }
 
 
 def _overridden(run: Run) -> set[str]:

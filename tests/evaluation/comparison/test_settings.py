@@ -70,6 +70,8 @@ def test_hardware_and_places_do_not_count(settings_of: Callable[..., Settings]) 
         {"callbacks.progress.refresh_rate": 3, "ablation.jobs": 4, "pixel_mean": 1.0},
     )
     assert not found.varying
+    places = [{"out": f"/r/{n}", "trainer.default_root_dir": f"/r/{n}/x"} for n in "ab"]
+    assert not settings_of(*places).varying
 
 
 def test_the_protocol_of_an_ablation_and_an_average_of_weights_count(
