@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from pytorch_lightning import loggers
@@ -85,7 +86,9 @@ class WandbLogger(loggers.WandbLogger):
             except wandb.errors.Error as error:
                 if mode != "online":
                     raise
-                problem = f"W&B does not start online ({' '.join(str(error).split())})"
+                problem = f"W&B does not start online ({shorten(str(error), 160)})"
+                # Its process would take the run's id for one in use.
+                wandb.teardown()
         if run is None:
             run = self._init("offline")
             warn(f"{problem}: logging offline", run)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from deepacc_d2.data.synthetic import SyntheticConfig, ensure_dataset
+from deepacc_lightning.wandb_offline import OfflineRun, find_runs, read_run
 
 TINY = (
     "scale.image_size=96",
@@ -45,3 +48,18 @@ def shared_overrides(tiny_data: Path) -> list[str]:
 @pytest.fixture
 def overrides(shared_overrides: list[str], tmp_path: Path) -> list[str]:
     return [*shared_overrides, f"out={tmp_path / 'run'}"]
+
+
+@pytest.fixture(scope="session")
+def finished_run() -> Callable[[Path], OfflineRun]:
+    """Reads the only offline W&B run below a directory, whose end may need a moment."""
+
+    def read(out: Path) -> OfflineRun:
+        (path,) = find_runs(out)
+        deadline = time.monotonic() + 20
+        while (run := read_run(path)).exit_code is None:
+            assert time.monotonic() < deadline, "the run has no end"
+            time.sleep(0.1)
+        return run
+
+    return read

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +18,9 @@ from deepacc_d2.evaluation.types import SUMMARY_KEYS
 from deepacc_lightning import evaluate, train
 from deepacc_lightning.config import compose_config
 from deepacc_lightning.loggers import STEP, WandbLogger, run_columns, wandb_run_id
-from deepacc_lightning.wandb_offline import OfflineRun, find_runs, read_run
+from deepacc_lightning.wandb_offline import OfflineRun
+
+FinishedRun = Callable[[Path], OfflineRun]
 
 METHOD = {"alpha": 0.2, "beta": 1.0, "gamma": 0.1, "m": 0.25, "s": 64.0, "delta": 0.5}
 
@@ -35,18 +37,8 @@ def out(shared_overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="module")
-def run(out: Path) -> OfflineRun:
-    return finished(out)
-
-
-def finished(out: Path) -> OfflineRun:
-    """Returns the only run below a directory; W&B's process may need a moment for its end."""
-    (path,) = find_runs(out)
-    deadline = time.monotonic() + 20
-    while (run := read_run(path)).exit_code is None:
-        assert time.monotonic() < deadline, "the run has no end"
-        time.sleep(0.1)
-    return run
+def run(out: Path, finished_run: FinishedRun) -> OfflineRun:
+    return finished_run(out)
 
 
 def test_it_is_grouped_tagged_and_finished(run: OfflineRun, out: Path) -> None:
@@ -201,11 +193,13 @@ def in_pixels(box: dict, record: dict) -> tuple[float, ...]:
     )
 
 
-def test_an_evaluation_is_a_run_of_its_own(out: Path, tiny_data: Path, tmp_path: Path) -> None:
+def test_an_evaluation_is_a_run_of_its_own(
+    out: Path, tiny_data: Path, tmp_path: Path, finished_run: FinishedRun
+) -> None:
     overrides = [f"ckpt={out / 'checkpoints' / 'best.ckpt'}", "data=coco", "num_workers=0"]
     overrides += [f"data.root={tiny_data}", f"out={tmp_path / 'evaluation'}", "logger=evaluation"]
     summary = evaluate.run(compose_config("evaluate", overrides))
-    run = finished(tmp_path / "evaluation")
+    run = finished_run(tmp_path / "evaluation")
     assert run.job_type == "evaluate"
     assert run.config["alpha"] == METHOD["alpha"], "the columns are those of the training"
     assert run.config["split"] == "test"
@@ -218,14 +212,14 @@ def test_an_evaluation_is_a_run_of_its_own(out: Path, tiny_data: Path, tmp_path:
 
 
 def test_a_failed_training_ends_its_run_as_failed(
-    shared_overrides: list[str], tmp_path: Path
+    shared_overrides: list[str], tmp_path: Path, finished_run: FinishedRun
 ) -> None:
     overrides = [o for o in shared_overrides if o != "logger=csv"]
     overrides += [f"out={tmp_path / 'run'}", "optim=sgd", "optim.optimizer.lr=1e30"]
     overrides += ["optim.warmup_steps=0", "trainer.gradient_clip_val=null", "scale.max_epochs=8"]
     with pytest.raises(train.UserError, match="diverged"):
         train.run(compose_config("train", overrides))
-    assert finished(tmp_path / "run").exit_code == 1
+    assert finished_run(tmp_path / "run").exit_code == 1
 
 
 def test_a_run_goes_on_under_its_id_in_its_own_directory_only(tmp_path: Path) -> None:
