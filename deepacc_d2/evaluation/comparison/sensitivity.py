@@ -83,11 +83,16 @@ class Sensitivity:
         """What stands behind the plot, in a line."""
         n = len(self.scores)
         if self.levels:
-            sizes = {level.n for level in self.levels}
-            each = f"{min(sizes)}" if len(sizes) == 1 else f"{min(sizes)} to {max(sizes)}"
+            low, high = (f(level.n for level in self.levels) for f in (min, max))
+            each = f"{low}" if low == high else f"{low} to {high}"
+            text = f"mean and range over {each} runs at each value"
+            if high == 1:
+                text = "one run at each value, all else alike"
             rest = n - self.matched
-            out = f"; {rest} runs without counterparts at every value are shown but not averaged"
-            return f"mean and range over {each} runs at each value{out if rest else ''}"
+            if rest:
+                what = "run without counterpart" if rest == 1 else "runs without counterparts"
+                text += f"; {rest} {what} at every value shown but not averaged"
+            return text
         if math.isnan(self.spearman):
             return f"{n} runs with other settings at each value: no mean can be given"
         text = f"{n} samples, Spearman's rank correlation {self.spearman:+.2f}"
