@@ -11,7 +11,6 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 from pytorch_lightning.plugins.layer_sync import LayerSync, TorchSyncBatchNorm
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from deepacc_d2.distributed import GatheredBatchNorm2d, gather_batch_norm
@@ -21,24 +20,38 @@ from deepacc_lightning.config import instantiate_all
 
 
 class GatherBatchNorm(LayerSync):
-    """Lightning's switch to synchronized batch norm: torch's on GPUs, ours where there are none."""
+    """Makes batch norms gather their statistics over all processes, on any device.
 
-    on_gpu = TorchSyncBatchNorm()
+    Lightning's own switch, ``sync_batchnorm``, takes torch's ``SyncBatchNorm``, which wants a GPU.
+    """
 
     def apply(self, model: nn.Module) -> nn.Module:
-        """Makes the batch norms within a model gather their statistics."""
-        if torch.cuda.is_available():
-            return self.on_gpu.apply(model)
+        """Exchanges the batch norms within a model."""
         return gather_batch_norm(model)
 
     def revert(self, model: nn.Module) -> nn.Module:
         """Makes them plain again."""
-        if torch.cuda.is_available():
-            return self.on_gpu.revert(model)
         for part in model.modules():
             if isinstance(part, GatheredBatchNorm2d):
                 part.__class__ = nn.BatchNorm2d
         return model
+
+
+def uses_gpu(trainer: Any) -> bool:
+    """Says whether a ``trainer`` node would train on GPUs."""
+    return torch.cuda.is_available() and trainer.accelerator != "cpu"
+
+
+def check_precision(trainer: Any) -> None:
+    """Refuses float16 where Lightning would silently take another precision.
+
+    Raises:
+        ConfigError: there is no GPU to use.
+    """
+    if str(trainer.precision).startswith("16") and not uses_gpu(trainer):
+        raise ConfigError(
+            f"trainer.precision={trainer.precision} needs a GPU: use bf16-mixed or 32-true on a CPU"
+        )
 
 
 def trainer_plugins(trainer: Any) -> list[Any]:
@@ -49,7 +62,7 @@ def trainer_plugins(trainer: Any) -> list[Any]:
     """
     plugins: list[Any] = [SafeCheckpointIO()]
     if trainer.get("sync_batchnorm"):
-        plugins.append(GatherBatchNorm())
+        plugins.append(TorchSyncBatchNorm() if uses_gpu(trainer) else GatherBatchNorm())
     if SLURMEnvironment.detect():
         # Lightning's own requeueing keeps checkpoints of another kind, in another place, saved in
         # the middle of a step. A signal here ends the step first (stopping.py), and Slurm requeues.
@@ -63,9 +76,9 @@ def build_trainer(cfg: DictConfig, loggers: list[Any]) -> pl.Trainer:
     Raises:
         ConfigError: it cannot be had here, such as more devices than there are.
     """
+    check_precision(cfg.trainer)
     node = cfg.trainer.copy()
     plugins = trainer_plugins(node)
-    # Lightning's own switch takes no other batch norm than torch's, which wants a GPU.
     with open_dict(node):
         node.pop("sync_batchnorm", None)
     callbacks = instantiate_all(cfg.callbacks)
@@ -74,8 +87,6 @@ def build_trainer(cfg: DictConfig, loggers: list[Any]) -> pl.Trainer:
             node, callbacks=callbacks, logger=loggers, plugins=plugins
         )
     except InstantiationException as error:
-        if isinstance(error.__cause__, (MisconfigurationException, RuntimeError, ValueError)):
-            reason = " ".join(str(error.__cause__).split())
-            raise ConfigError(f"no such trainer here: {reason}") from error
-        raise
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise ConfigError(f"no such trainer here: {reason}") from error
     return trainer
