@@ -24,8 +24,8 @@ from deepacc_lightning.sweep_jobs import SweepJob
 SWEEPERS = ("grid", "optuna")
 LAUNCHERS = ("basic", "joblib", "submitit", "ray")
 VARIABLES = {"sweeper": "SWEEPER", "launcher": "LAUNCHER", "trials": "N", "jobs": "JOBS"}
-SEVERAL_KINDS = ("trainer.devices",)
-"""Keys that take a number or something else."""
+SEVERAL_KINDS = ("trainer.devices", "sweep.")
+"""Beginnings of keys that take a number or something else, or have a check of their own."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,7 @@ def unknown_key(key: str, known: Sequence[str]) -> str:
     """Says that there is no such key, and which ones may be meant."""
     last = key.rpartition(".")[2]
     near = [name for name in known if name.rpartition(".")[2] == last]
-    near += difflib.get_close_matches(key, known, n=3)
-    meant = list(dict.fromkeys(near))[:3]
+    meant = (near or difflib.get_close_matches(key, known))[:3]
     if meant:
         return f"unknown key {key}: did you mean {' or '.join(meant)}?"
     return f"unknown key {key}: the keys are those of conf/train.yaml and of the files it names"
@@ -120,7 +119,7 @@ def check_kind(key: str, default: Any, value: Any) -> None:
     Raises:
         ConfigError: a text for a number, a fraction for a count, a number for a switch.
     """
-    if default is None or value is None or key in SEVERAL_KINDS:
+    if default is None or value is None or key.startswith(SEVERAL_KINDS):
         return
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if isinstance(default, bool):

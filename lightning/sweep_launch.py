@@ -225,19 +225,25 @@ class JobSweeper(Sweeper):
             KeyboardInterrupt: Ctrl-C, after the jobs have saved what they trained.
         """
         self.progress.add(arguments)
+        suspects: list[SweepJob] = []
         while waiting := self._open(arguments):
-            batch = waiting[: self.batch]
+            batch = [job for job in waiting if job not in suspects][: self.batch] or waiting[:1]
             started = time.time()
             lost = self._launch(batch)
             self.progress.tell()
             if self.asked_to_stop:
                 raise KeyboardInterrupt
             self._wait_for_others(batch)
-            for job in batch:
-                if lost and job in self._open([job]) and job.started_since(started):
-                    job.note_failure(f"its process ended: {lost}")
-            if lost and not any(job.started_since(started) for job in batch):
+            if not lost:
+                continue
+            begun = [job for job in batch if job.started_since(started)]
+            if not begun:
                 raise UserError(f"LAUNCHER={self.plan.cfg.sweep.launcher} started no job: {lost}")
+            if len(batch) == 1:
+                batch[0].note_failure(f"its process ended: {lost}")
+            # A process that dies takes others of the launcher with it: whose fault it was shows
+            # when each is run alone.
+            suspects += self._open(begun)
         return [job for job in arguments if not job.done]
 
     def _open(self, jobs: Sequence[SweepJob]) -> list[SweepJob]:

@@ -21,7 +21,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from deepacc_d2.errors import ConfigError
-from deepacc_lightning.cli import one_line
+from deepacc_lightning.cli import check_data_root, one_line
 from deepacc_lightning.config import quoted
 from deepacc_lightning.sweep_check import (
     Defaults,
@@ -116,7 +116,7 @@ def parse(text: str) -> Override:
     try:
         return OverridesParser.create().parse_override(text)
     except HydraException as error:
-        raise ConfigError(one_line(error)) from error
+        raise ConfigError(f"{text}: {one_line(error)}") from error
 
 
 def read_request(overrides: Sequence[str]) -> Request:
@@ -214,6 +214,7 @@ def make_plan(overrides: Sequence[str]) -> Sweep:
     defaults = Defaults()
     cfg = base_config(defaults, request)
     check_settings(cfg)
+    check_data_root(cfg)
     optuna = cfg.sweep.sweeper == "optuna"
     if cfg.space is not None and not optuna:
         raise ConfigError("SPACE is what SWEEPER=optuna searches: add that, or give values in ARGS")
