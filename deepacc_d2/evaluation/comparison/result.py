@@ -113,7 +113,7 @@ def _notes(runs: Sequence[Run], settings: Settings, groups: Sequence[Group]) -> 
             f"Groups mix runs that differ in {', '.join(mixed)}: their spread is not that of seeds."
         )
     notes += [
-        f"{' and '.join(labels)} always vary together: their effects cannot be told apart."
+        f"{_listed(labels)} always vary together: their effects cannot be told apart."
         for labels in inseparable(settings)
     ]
     if len(runs) > 1 and all(len(group.rows) == 1 for group in groups):
@@ -121,6 +121,11 @@ def _notes(runs: Sequence[Run], settings: Settings, groups: Sequence[Group]) -> 
             "Every group is a single run: how much a seed alone changes is not known from these."
         )
     return notes
+
+
+def _listed(labels: Sequence[str]) -> str:
+    shown = list(labels) if len(labels) <= 4 else [*labels[:3], f"{len(labels) - 3} more settings"]
+    return f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 
 def _test_split(run: Run) -> str:

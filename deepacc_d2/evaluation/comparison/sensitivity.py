@@ -17,7 +17,14 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from deepacc_d2.evaluation.comparison.settings import MISSING, SEED, Settings, Value, show
+from deepacc_d2.evaluation.comparison.settings import (
+    MISSING,
+    SEED,
+    Settings,
+    Value,
+    inseparable,
+    show,
+)
 
 MANY = 8
 """Values of a setting, each tried once, from which on they count as samples and not as a grid."""
@@ -119,10 +126,14 @@ class Interaction:
 
 
 def find_sensitivities(table: pd.DataFrame, settings: Settings, metric: str) -> list[Sensitivity]:
-    """Returns the sensitivity of a metric to each varied setting but the seed and the preset."""
+    """Returns the sensitivity of a metric to each varied setting but the seed and the preset.
+
+    Of settings that always vary together only the first one has its own.
+    """
     found = []
+    repeated = {label for labels in inseparable(settings) for label in labels[1:]}
     for key in settings.parameters:
-        if key == "preset":
+        if key == "preset" or settings.labels[key] in repeated:
             continue
         values = settings.varying[key]
         rows = [
@@ -228,7 +239,9 @@ def find_interactions(table: pd.DataFrame, settings: Settings, metric: str) -> l
     """
     found = []
     known = table[metric].notna().to_numpy()
-    for first, second in itertools.combinations(settings.parameters, 2):
+    repeated = {label for labels in inseparable(settings) for label in labels[1:]}
+    keys = [key for key in settings.parameters if settings.labels[key] not in repeated]
+    for first, second in itertools.combinations(keys, 2):
         a, b = settings.varying[first], settings.varying[second]
         rows = [i for i in range(len(table)) if known[i] and MISSING not in (a[i], b[i])]
         columns, lines = _levels(a, rows), _levels(b, rows)

@@ -29,6 +29,8 @@ NUMBERS = (
     "images_per_second",
     "parameters",
 )
+MOST_NAMED = 4
+"""Settings that a group is named by at most."""
 TEXTS = ("run", "data", "device")
 COLUMNS = (*TEXTS, *NUMBERS)
 """Columns of the table of runs beside the settings that vary."""
@@ -211,8 +213,10 @@ def _name_groups(
     named: dict[tuple[Value, ...], str] = {}
     for cell in cells:
         parts = [f"{label}={show(value)}" for label, value in zip(labels, cell, strict=True)]
+        if len(parts) > MOST_NAMED:
+            parts = [*parts[:MOST_NAMED], "…"]
         name = " ".join(parts) or "all runs"
-        # Values may differ in what is not shown of them.
+        # They may differ in what is not shown.
         alike = sum(other == name or other.startswith(f"{name} #") for other in named.values())
         named[cell] = f"{name} #{alike + 1}" if alike else name
     return named

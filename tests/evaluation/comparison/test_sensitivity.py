@@ -153,6 +153,13 @@ def test_interactions_are_means_over_the_rest(analyse: Callable[..., Found]) -> 
     np.testing.assert_array_equal(pair.n, expected["count"].to_numpy(dtype=int))
 
 
+def test_settings_that_vary_together_are_shown_once(analyse: Callable[..., Found]) -> None:
+    jobs = [{"alpha": a, "m": 2 * a, "seed": s} for a in (0.1, 0.2) for s in (0, 1)]
+    found, interactions, _ = analyse(jobs)
+    assert list(found) == ["alpha"]
+    assert not interactions
+
+
 def test_runs_without_the_metric_do_not_count(analyse: Callable[..., Found]) -> None:
     untested = {"test": False, "facts": {"status": "finished"}}
     jobs = [{"alpha": 0.1}, {"alpha": 0.5}, {"alpha": 0.9, **untested}]

@@ -155,6 +155,20 @@ def test_runs_on_other_data_splits_or_scales_get_a_loud_note(make_run: MakeRun) 
     assert comparison.table["data"].tolist() == ["tiny", "other", "tiny"]
 
 
+def test_groups_of_many_settings_have_short_and_different_names(make_run: MakeRun) -> None:
+    own = {"m": 0.5, "trainer.precision": "16", "optim.optimizer.lr": 0.1}
+    paths = [
+        make_run(f"{n}", alpha=0.1 * (n > 0), **(own if n else {}), **{"scale.image_size": n})
+        for n in range(3)
+    ]
+    comparison = build_comparison(read_runs(paths)[0])
+    assert len(comparison.settings.parameters) == 5
+    labels = [group.label for group in comparison.groups]
+    assert labels[1:] == [labels[1], f"{labels[1]} #2"]
+    assert labels[1].endswith(" …")
+    assert "alpha, m, lr and precision always vary together" in " ".join(comparison.notes)
+
+
 def test_csv_and_json_agree_and_hold_plain_numbers(compared: Callable[..., Comparison]) -> None:
     comparison = compared()
     content = to_dict(comparison)
