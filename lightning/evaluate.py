@@ -104,7 +104,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
         split=cfg.split,
         data={"name": info.name, "root": str(info.root), "fingerprint": info.fingerprint},
     )
-    loggers = instantiate_all(cfg.logger)
+    loggers = instantiate_all(cfg.get("logger"))
     with finished_runs(loggers):
         told = {**facts, "device": device_name(trainer.strategy.root_device)}
         columns = run_columns(config, told)
