@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -191,25 +192,52 @@ def test_a_reference_that_fits_nothing_is_an_error(runs: Path, tmp_path: Path) -
         compare([runs], tmp_path, reference="aam")
 
 
+def browse(page: Path, profile: Path, *options: str) -> str:
+    """Opens a page in Chromium, apart from any network, and returns what it prints."""
+    assert CHROMIUM is not None
+    program = [CHROMIUM, "--headless=new", "--disable-dev-shm-usage", "--hide-scrollbars"]
+    program += ["--enable-unsafe-swiftshader", f"--user-data-dir={profile}"]
+    # No host name resolves: what the page wanted from outside would be missing.
+    program += ["--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=20000"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        program.append("--no-sandbox")  # Chromium has none for root
+    program += [*options, page.as_uri()]
+    done = subprocess.run(program, capture_output=True, text=True, check=True, timeout=240)
+    return done.stdout
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 def test_the_page_draws_in_a_browser_without_network(out: Path, tmp_path: Path) -> None:
-    def browse(*options: str) -> bytes:
-        assert CHROMIUM is not None
-        program = [CHROMIUM, "--headless=new", "--disable-dev-shm-usage", "--hide-scrollbars"]
-        program += ["--enable-unsafe-swiftshader", f"--user-data-dir={tmp_path / 'profile'}"]
-        # Any host name fails to resolve: what the page wanted from outside would be missing.
-        program += ["--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=20000"]
-        if hasattr(os, "geteuid") and os.geteuid() == 0:
-            program.append("--no-sandbox")  # root in a container: there Chromium refuses it
-        program += [*options, (out / "compare.html").as_uri()]
-        return subprocess.run(program, capture_output=True, check=True, timeout=240).stdout
-
-    document = browse("--dump-dom", "--window-size=1200,5000").decode()
-    assert document.count("js-plotly-plot") >= 6
-    assert "ytitle" in document
     shot = tmp_path / "page.png"
-    browse(f"--screenshot={shot}", "--window-size=1200,1600")
+    browse(
+        out / "compare.html",
+        tmp_path / "profile",
+        f"--screenshot={shot}",
+        "--window-size=1200,1600",
+    )
     pixels = np.asarray(Image.open(io.BytesIO(shot.read_bytes())).convert("RGB"), dtype=int)
     assert pixels.shape == (1600, 1200, 3)
     accent = np.abs(pixels - (0x00, 0x72, 0xB2)).max(axis=2) < 4
-    assert accent.sum() > 300  # the dots of runs and the chosen tab: style and program both ran
+    assert accent.sum() > 300  # the dots of runs and the chosen tab
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_the_page_sorts_filters_and_changes_plots(out: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    clicks = """<script>
+        const head = [...document.querySelectorAll("#runs th button")];
+        head.find((button) => button.textContent === "val map50").click();
+        document.getElementById("filter").value = "GIA s";
+        document.getElementById("filter").dispatchEvent(new Event("input"));
+        document.querySelectorAll("#bars .tabs button")[1].click();
+    </script></body>"""
+    page.write_text((out / "compare.html").read_text().replace("</body>", clicks))
+    document = browse(page, tmp_path / "profile", "--dump-dom", "--window-size=1200,5000")
+    assert document.count("js-plotly-plot") >= 6
+    rows = re.findall(r'<tr[^>]*data-search="([^"]*)"([^>]*)>', document)
+    table = pd.read_csv(out / "compare.csv").sort_values("val_map50", ascending=False)
+    assert [text.split()[0] for text, _ in rows] == table["run"].tolist()
+    assert all(("hidden" in rest) == ("gia" not in text) for text, rest in rows)
+    bars = document[document.index('<section id="bars"') :]
+    figures = re.findall(r"<figure( hidden[^>]*)?>", bars[: bars.index("</section>")])
+    assert [bool(hidden) for hidden in figures] == [True, False, True, True]
