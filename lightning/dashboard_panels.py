@@ -16,7 +16,7 @@ EVALUATIONS = ("test", "evaluate")
 SHOWN_IMAGES = ("best_1", "best_2", "between_1", "worst_2", "worst_1")
 COLUMNS = (
     *("config:preset.value", "config:seed.value"),
-    *("summary:val/map50.max", "summary:test/map50", "summary:test/map50_max"),
+    *("summary:best/val_map50", "summary:test/map50", "summary:test/map50_max"),
     *("summary:test/aer", "summary:test/acc", "config:git_revision.value"),
 )
 """Columns of the list of runs, as W&B names them."""
@@ -27,7 +27,7 @@ def build_sections(parameters: Sequence[str], metric: str) -> list[Any]:
 
     Args:
         parameters: config keys whose effect is to be seen, such as ``alpha``.
-        metric: what they are judged by, a key of a run's summary such as ``val/map50.max``.
+        metric: what they are judged by, a key of a run's summary such as ``best/val_map50``.
 
     Returns:
         Sections of ``wandb_workspaces``, with ids that are the same every time.

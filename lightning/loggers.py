@@ -14,6 +14,7 @@ from textwrap import shorten
 from typing import Any
 
 from pytorch_lightning import loggers
+from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
@@ -104,6 +105,19 @@ class WandbLogger(loggers.WandbLogger):
             finish_timeout_raises=True,
         )
         return wandb.init(**{**self._wandb_init, "mode": mode, "settings": settings})
+
+    @rank_zero_only
+    def after_save_checkpoint(self, checkpoint_callback: ModelCheckpoint) -> None:
+        """Notes the best checkpoint's score in the summary, as ``best/val_map50``.
+
+        The summary's own ``val/map50.max`` is that of one process: it begins anew in a run that
+        goes on.
+        """
+        super().after_save_checkpoint(checkpoint_callback)
+        score = checkpoint_callback.best_model_score
+        if checkpoint_callback.monitor and score is not None:
+            name = checkpoint_callback.monitor.replace("/", "_")
+            self.experiment.summary[f"best/{name}"] = float(score)
 
     @rank_zero_only
     def log_evaluation(

@@ -96,7 +96,7 @@ def test_every_column_and_axis_is_one_of_a_run(logged: OfflineRun, tmp_path: Pat
     spec = make(tmp_path)
     (parallel,) = of_kind(spec, "Parallel Coordinates Plot")
     named = [column["accessor"] for column in parallel["columns"]]
-    assert named == [*(f"config:{name}.value" for name in METHOD), "summary:val/map50.max"]
+    assert named == [*(f"config:{name}.value" for name in METHOD), "summary:best/val_map50"]
     scatters = of_kind(spec, "Scatter Plot")
     assert [s["xAxis"] for s in scatters] == named[:-1]
     named += [s["yAxis"] for s in scatters]

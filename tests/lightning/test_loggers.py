@@ -118,6 +118,14 @@ def test_validation_goes_with_epoch_and_step_and_its_best_is_kept(run: OfflineRu
             assert kept["last"] == pytest.approx(values[-1]), name
 
 
+def test_summary_has_the_score_of_the_best_checkpoint(run: OfflineRun, out: Path) -> None:
+    best = json.loads((out / "run.json").read_text())["best"]
+    assert best["monitor"] == "val/map50"
+    assert run.summary["best/val_map50"] == pytest.approx(best["score"])
+    logged = [row["val/map50"] for row in run.history if "val/map50" in row]
+    assert run.summary["best/val_map50"] == pytest.approx(max(logged))
+
+
 def test_summary_has_the_metrics_of_the_test(run: OfflineRun, out: Path) -> None:
     written = json.loads((out / "test" / "metrics.json").read_text())
     for name in SUMMARY_KEYS:
