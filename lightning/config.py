@@ -12,9 +12,10 @@ import hydra
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import InstantiationException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from deepacc_d2.errors import ConfigError
+from deepacc_d2.errors import ConfigError, UserError
 from deepacc_lightning.method_check import check_method
 from deepacc_lightning.processes import run_time
 
@@ -100,8 +101,24 @@ def quoted(text: object) -> str:
 
 
 def instantiate_all(nodes: DictConfig | None) -> list[Any]:
-    """Builds each non-null node of a group such as ``callbacks`` or ``logger``."""
-    return [hydra.utils.instantiate(node) for node in (nodes or {}).values() if node is not None]
+    """Builds each non-null node of a group such as ``callbacks`` or ``logger``.
+
+    Raises:
+        ConfigError: names the node that cannot be built.
+    """
+    built = []
+    for name, node in (nodes or {}).items():
+        if node is None:
+            continue
+        try:
+            built.append(hydra.utils.instantiate(node))
+        except InstantiationException as error:
+            cause = error.__cause__
+            if isinstance(cause, UserError):
+                raise cause from None
+            lines = str(error).strip().splitlines()
+            raise ConfigError(f"{name} cannot be built: {' '.join(lines[:2])}") from error
+    return built
 
 
 def to_plain(cfg: DictConfig | ListConfig) -> Any:
