@@ -22,13 +22,18 @@ const watcher = new IntersectionObserver(
 );
 plots.forEach((plot) => watcher.observe(plot));
 
+// Plotly does not follow the width of paper by itself.
+const PAPER = 680;
 window.addEventListener("beforeprint", () => {
   document.querySelectorAll("details").forEach((part) => { part.open = true; });
   plots.forEach((plot) => {
     draw(plot);
-    if (plot.dataset.drawn) Plotly.Plots.resize(plot);
+    if (plot.dataset.drawn) Plotly.relayout(plot, { autosize: false, width: PAPER });
   });
 });
+window.addEventListener("afterprint", () => plots.forEach((plot) => {
+  if (plot.dataset.drawn) Plotly.relayout(plot, { autosize: true, width: null });
+}));
 
 document.querySelectorAll(".tabs").forEach((tabs) => {
   const buttons = [...tabs.querySelectorAll("button")];
