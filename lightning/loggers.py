@@ -47,7 +47,7 @@ class WandbLogger(loggers.WandbLogger):
         images: int = 12,
         image_size: int = 1024,
         start_timeout: float = 10.0,
-        finish_timeout: float = 60.0,
+        finish_timeout: float = 30.0,
         **options: Any,
     ) -> None:
         # W&B's reports about its own errors: sent to a server that does not answer, they would hold

@@ -74,6 +74,61 @@ def refusing_server() -> Iterator[str]:
         server.shutdown()
 
 
+class Accepting(http.server.BaseHTTPRequestHandler):
+    """As much of W&B's server as a new run needs to start online."""
+
+    def do_GET(self) -> None:
+        self._answer({})
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        query = json.loads(body)["query"] if self.path == "/graphql" else ""
+        project = {"id": "p", "name": "p", "entity": {"id": "e", "name": "lab"}}
+        data: dict[str, object] = {}
+        if "upsertBucket" in query:
+            bucket = {"id": "r", "name": "abcd1234", "displayName": "", "project": project}
+            bucket |= {"description": None, "config": "{}", "sweepName": None}
+            data = {"upsertBucket": {"bucket": bucket, "inserted": True}}
+        elif "RunResumeStatus" in query:
+            data = {"model": {**project, "bucket": None}}
+        elif "viewer" in query:
+            viewer = {"id": "u", "entity": "lab", "username": "lab", "email": "", "flags": "{}"}
+            data = {"viewer": {**viewer, "teams": {"edges": []}}}
+        self._answer({"data": data})
+
+    def _answer(self, content: dict[str, object]) -> None:
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.end_headers()
+        self.wfile.write(json.dumps(content).encode())
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+def test_a_server_that_goes_away(
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    finished_run: FinishedRun,
+) -> None:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Accepting)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_port}")
+    logger = WandbLogger(project="p", save_dir=str(tmp_path), id="abcd1234", finish_timeout=1)
+    with finished_runs([logger]):
+        logger.log_hyperparams({"alpha": 0.5})
+        assert logger.experiment.settings.mode == "online"
+        server.shutdown()
+        server.server_close()
+        for step in range(3):
+            logger.log_metrics({"train/loss": 1.0 / (step + 1)}, step=step)
+    error = capfd.readouterr().err
+    check_kept(tmp_path, error, finished_run)
+    assert "took over 1 s for the end of the run" in error
+
+
 def log_something(out: Path, timeout: float) -> float:
     """Logs a few numbers online, and returns how long it all took in seconds."""
     began = time.monotonic()
