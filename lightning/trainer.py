@@ -59,6 +59,9 @@ def trainer_plugins(trainer: Any) -> list[Any]:
 
     Args:
         trainer: the ``trainer`` node.
+
+    Raises:
+        ConfigError: the Slurm job was submitted in a way that Lightning cannot use.
     """
     plugins: list[Any] = [SafeCheckpointIO()]
     if trainer.get("sync_batchnorm"):
@@ -66,7 +69,10 @@ def trainer_plugins(trainer: Any) -> list[Any]:
     if SLURMEnvironment.detect():
         # Lightning's own requeueing keeps checkpoints of another kind, in another place, saved in
         # the middle of a step. A signal here ends the step first (stopping.py), and Slurm requeues.
-        plugins.append(SLURMEnvironment(auto_requeue=False))
+        try:
+            plugins.append(SLURMEnvironment(auto_requeue=False))
+        except RuntimeError as error:
+            raise ConfigError(" ".join(str(error).split())) from error
     return plugins
 
 
