@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shlex
 import string
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -183,7 +184,8 @@ def default_variable(name: str, value: str) -> Iterator[None]:
 
 def warn(problem: str, run: Any) -> None:
     """Prints a problem in one line, and how the run is uploaded later."""
-    text = f"warning: {problem}; upload it later by `wandb sync {Path(run.dir).parent}`"
+    folder = shlex.quote(str(Path(run.dir).parent))
+    text = f"warning: {problem}; upload it later by `wandb sync {folder}`"
     print(text, file=sys.stderr, flush=True)
 
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+import shlex
 import struct
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -166,18 +169,38 @@ def _define(metrics: dict[str, dict[str, Any]], told: Any) -> None:
 
 
 def describe(run: OfflineRun) -> str:
-    """Returns what a run holds, for people: one line a fact, and its keys."""
-    flat = {k: v for k, v in run.config.items() if not isinstance(v, (dict, list)) and k[0] != "_"}
+    """Returns what a run holds, for people: its facts, columns, keys and results."""
+    columns = {k: v for k, v in run.config.items() if not isinstance(v, (dict, list))}
+    results = {k: v for k, v in run.summary.items() if re.fullmatch(r"(best|test|evaluate)/\w+", k)}
+    by_prefix: dict[str, list[str]] = {}
+    for key in run.logged_keys():
+        prefix, slash, rest = key.partition("/")
+        by_prefix.setdefault(prefix + slash, []).append(rest)
+    facts = {
+        "run": f"{run.run_id} {run.name}",
+        "filed": f"project {run.project}, group {run.group}, job type {run.job_type}",
+        "tags": ", ".join(run.tags),
+        "ended": "not" if run.exit_code is None else f"with exit code {run.exit_code}",
+        "columns": " ".join(f"{k}={v}" for k, v in sorted(columns.items()) if v is not None),
+        "rows": str(len(run.history)),
+        **{prefix: " ".join(keys) for prefix, keys in by_prefix.items()},
+        "results": " ".join(
+            f"{k}={v:.1f}" for k, v in sorted(results.items()) if isinstance(v, (int, float))
+        ),
+    }
+    indent = " " * 9
     lines = [
-        f"run       {run.run_id}  {run.name}",
-        f"project   {run.project}, group {run.group}, job type {run.job_type}",
-        f"tags      {', '.join(run.tags)}",
-        f"ended     {'not' if run.exit_code is None else f'with exit code {run.exit_code}'}",
-        f"columns   {', '.join(f'{k}={v}' for k, v in sorted(flat.items()))}",
-        f"history   {len(run.history)} rows: {', '.join(run.logged_keys())}",
-        f"upload    wandb sync {run.path.parent}",
+        textwrap.fill(
+            f"{name:<8} {text}",
+            100,
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for name, text in facts.items()
     ]
-    return "\n".join(lines)
+    # A command to copy stays in one piece.
+    return "\n".join([*lines, f"upload   wandb sync {shlex.quote(str(run.path.parent))}"])
 
 
 def main() -> None:
