@@ -32,6 +32,8 @@ from measurement import Measurement, jpeg_dataset
 from omegaconf import DictConfig
 from torch import nn
 
+from deepacc_d2.data.dataset import DatasetInfo, read_info
+from deepacc_d2.modeling import image_seeds
 from deepacc_lightning.config import compose_config, instantiate_all
 from deepacc_lightning.schedule import make_schedule
 from deepacc_lightning.train import build_datamodule, build_model, build_module, fill_in_data, quiet
@@ -84,6 +86,7 @@ class BareLoop:
         device = next(self.model.parameters()).device.type
         with (
             EventStorage(self.count),
+            image_seeds(batch),
             torch.autocast(device, dtype=torch.bfloat16, enabled=self.bf16),
         ):
             losses = self.model(batch)
@@ -142,10 +145,14 @@ class AlternatingLoader:
 class InMemory(pl.LightningDataModule):
     """What our module asks of a data module for training."""
 
-    def __init__(self, loader: AlternatingLoader, batch_size: int) -> None:
+    def __init__(self, loader: AlternatingLoader, batch_size: int, info: DatasetInfo) -> None:
         super().__init__()
         self.loader = loader
         self.batch_size = batch_size
+        self._info = info
+
+    def info(self) -> DatasetInfo:
+        return self._info
 
     def train_dataloader(self) -> AlternatingLoader:
         return self.loader
@@ -189,7 +196,8 @@ def run(groups: int = 4) -> list[Measurement]:
         cfg = _compose(root, Path(out))
         trainer, module, loader = _prepare(cfg, steps)
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            trainer.fit(module, datamodule=InMemory(loader, cfg.scale.batch_size))
+            data = InMemory(loader, cfg.scale.batch_size, read_info(root))
+            trainer.fit(module, datamodule=data)
     lightning, bare = (
         np.array(loader.seconds[which][WARM_UP:]).reshape(groups, GROUP)
         for which in ("lightning", "bare")
