@@ -24,6 +24,8 @@ from deepacc_lightning.sweep_jobs import SweepJob
 SWEEPERS = ("grid", "optuna")
 LAUNCHERS = ("basic", "joblib", "submitit", "ray")
 VARIABLES = {"sweeper": "SWEEPER", "launcher": "LAUNCHER", "trials": "N", "jobs": "JOBS"}
+WEIGHT_OF = {"alpha": "margin_branch", "beta": "inference_branch", "gamma": "gia"}
+"""Weights of losses, and the parts of the predictor that the losses are of."""
 SEVERAL_KINDS = ("trainer.devices", "sweep.")
 """Beginnings of keys that take a number or something else, or have a check of their own."""
 
@@ -225,10 +227,22 @@ def check_jobs(defaults: Defaults, jobs: Sequence[SweepJob]) -> tuple[Training, 
             )
         plain = to_plain(cfg)
         job.check_same(cfg)
-        settings = json.dumps(settings_of(plain), sort_keys=True, default=str)
+        settings = json.dumps(read_settings(plain), sort_keys=True, default=str)
         data = json.dumps(plain["data"], sort_keys=True, default=str)
         found.append(Training(job, settings, data, cfg))
     return tuple(found)
+
+
+def read_settings(plain: dict[str, Any]) -> dict[str, Any]:
+    """Returns what decides a training's result, without the weights of losses that it lacks."""
+    settings = settings_of(plain)
+    predictor = ((settings["model"] or {}).get("roi_heads") or {}).get("box_predictor") or {}
+    absent = [weight for weight, part in WEIGHT_OF.items() if predictor.get(part) is None]
+    if not absent:
+        return settings
+    shown = {key: value for key, value in predictor.items() if key not in absent}
+    heads = {**settings["model"]["roi_heads"], "box_predictor": shown}
+    return {**settings, "model": {**settings["model"], "roi_heads": heads}}
 
 
 def unread_keys(found: Sequence[Training], keys: Sequence[str]) -> list[str]:

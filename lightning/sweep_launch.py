@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import shutil
 import signal
@@ -85,6 +86,7 @@ def launcher_overrides(settings: DictConfig, given: Sequence[str]) -> list[str]:
         plain += [f"hydra.launcher.gpus_per_node={torch.cuda.device_count()}"]
     elif settings.launcher == "ray":
         plain += ["++hydra.launcher.ray.init.log_to_driver=false"]
+        plain += [f"++hydra.launcher.ray.init.logging_level={logging.ERROR}"]
         if not any("ray.init.address" in text for text in given):
             # A Ray of our own: as many places as jobs, each with its share of the cores.
             plain += [f"++hydra.launcher.ray.init.num_cpus={max(cores, jobs)}"]

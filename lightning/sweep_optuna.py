@@ -25,7 +25,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 from optuna.storages import JournalStorage
-from optuna.storages.journal import BaseJournalFileLock, JournalFileBackend
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from deepacc_lightning.sweep_jobs import SweepJob
@@ -39,8 +39,10 @@ OWNER = "owner"
 """Attribute of a trial: the process that runs it, by the name of a lock that it holds."""
 
 
-class JournalLock(BaseJournalFileLock):
+class JournalLock:
     """Lets one process write the journal at a time; a killed one leaves no lock behind.
+
+    What Optuna takes as a lock of its journal; its own ones stay behind for half a minute.
 
     Args:
         path: of the lock's file.
@@ -219,8 +221,8 @@ def search(sweeper: JobSweeper) -> list[SweepJob]:
 def distribution(override: Override) -> BaseDistribution:
     """Returns Optuna's distribution of a key's sweep in Hydra's grammar.
 
-    ``interval`` of two whole numbers gives whole numbers, else real ones; ``tag(log, ...)`` makes
-    it logarithmic. The values of ``choice`` and ``range`` are taken as having no order.
+    ``interval(a, b)`` gives real numbers and ``int(interval(a, b))`` whole ones, ``tag(log, ...)``
+    makes either logarithmic. Values of ``choice`` and ``range`` are taken as having no order.
     """
     value = override.value()
     if isinstance(value, IntervalSweep):

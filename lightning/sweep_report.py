@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import os
-import re
 import shlex
 from collections.abc import Sequence
 from contextlib import redirect_stdout
@@ -181,4 +180,4 @@ def best_command(job: SweepJob, sweep: Sweep, root: Path | None = None) -> str:
 
 def _for_make(value: str) -> str:
     # Make expands variables in what it is given on its command line.
-    return shlex.quote(re.sub(r"\$", "$$$$", value))
+    return shlex.quote(value.replace("$", "$$"))

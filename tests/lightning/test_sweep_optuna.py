@@ -42,9 +42,9 @@ def finish(study: Study, taken: dict[int, object], objective: float) -> None:
     [
         ("a=interval(0.1,0.4)", FloatDistribution(0.1, 0.4)),
         ("a=tag(log,interval(0.1,0.4))", FloatDistribution(0.1, 0.4, log=True)),
-        ("a=interval(0,1000)", IntDistribution(0, 1000)),
-        ("a=tag(log,interval(16,64))", IntDistribution(16, 64, log=True)),
-        ("a=choice(8,16,null)", CategoricalDistribution(["8", "16", "null"])),
+        ("a=int(interval(0,1000))", IntDistribution(0, 1000)),
+        ("a=tag(log,int(interval(16,64)))", IntDistribution(16, 64, log=True)),
+        ("a=8,16,null", CategoricalDistribution(["8", "16", "null"])),
         ("a=b,c", CategoricalDistribution(["b", "c"])),
         ("a=range(1,4)", CategoricalDistribution(["1", "2", "3"])),
     ],

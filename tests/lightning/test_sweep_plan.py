@@ -145,7 +145,7 @@ def test_the_last_of_two_overrides_holds_and_hydras_own_are_kept_apart() -> None
         (["sweep.sweeper=optuna", "sweep.trials=x"], "N=x: expected a whole number above zero"),
         (["sweep.sweeper=optuna", "sweep@space=methd"], "unknown SPACE 'methd': there is method"),
         (["alpha=.1,.2", "sweep@space=method"], "SPACE is what SWEEPER=optuna searches"),
-        (["sweep.sweeper=optuna", "m=interval(0,4)"], "m=4: the angular margin"),
+        (["sweep.sweeper=optuna", "m=interval(0,4)"], "m=4.0: the angular margin"),
     ],
 )  # fmt: skip
 def test_bad_input_is_told_in_one_line(base: list[str], more: list[str], words: str) -> None:
