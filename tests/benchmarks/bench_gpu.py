@@ -225,7 +225,7 @@ class DataWait(Callback):
 
     def fraction(self) -> float:
         """Returns the share of the time after the warm-up that was waited."""
-        marks = self.marks[2 * self.warm_up + 1 :]  # begins with the end of a step
+        marks = self.marks[2 * self.warm_up - 1 :]  # begins with the end of a step
         spans = [_span(a, b) for a, b in itertools.pairwise(marks)]
         return sum(spans[::2]) / sum(spans)
 
