@@ -22,7 +22,7 @@ from deepacc_lightning.run_info import make_run_dir, write_json
 from deepacc_lightning.stopping import Terminated
 from deepacc_lightning.sweep_jobs import SweepJob
 from deepacc_lightning.sweep_launch import JobSweeper, Progress, check_extra, values_text
-from deepacc_lightning.sweep_plan import Sweep, make_plan
+from deepacc_lightning.sweep_plan import Sweep, make_plan, shown
 from deepacc_lightning.sweep_report import report
 
 
@@ -63,7 +63,7 @@ def run(overrides: Sequence[str]) -> list[SweepJob]:
             jobs = search(sweeper)
         else:
             done = sum(job.done for job in jobs)
-            print(f"{total} jobs, {done} done -> {sweep.folder}", flush=True)
+            print(f"{total} jobs, {done} done -> {shown(sweep.folder)}", flush=True)
             sweeper.sweep(jobs)
     with FileLock(sweep.folder / ".report.lock"):
         report(sweep, jobs)

@@ -30,7 +30,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from deepacc_lightning.sweep_jobs import SweepJob
 from deepacc_lightning.sweep_launch import JobSweeper
-from deepacc_lightning.sweep_plan import Sweep, parse, values_of
+from deepacc_lightning.sweep_plan import Sweep, parse, shown, values_of
 
 DIGITS = 4
 """Significant digits of what is trained: of a sampled 0.0731844012 the rest would only be noise in
@@ -199,7 +199,7 @@ def search(sweeper: JobSweeper) -> list[SweepJob]:
     study = Study(sweeper.plan)
     sweeper.progress.add(study.jobs())
     done = len(study.trials(TrialState.COMPLETE))
-    print(f"{settings.trials} trials, {done} done -> {study.folder}", flush=True)
+    print(f"{settings.trials} trials, {done} done -> {shown(study.folder)}", flush=True)
     study.retry_failed()
     given_up = 0
     try:

@@ -204,6 +204,11 @@ def default_folder(cfg: DictConfig, keys: Sequence[str]) -> Path:
     return Path("runs") / _cut("-".join([*parts, *short_names(keys).values()]))
 
 
+def shown(path: Path) -> str:
+    """Returns a path as people are to read it: from where the program runs, if it is below."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
 def make_plan(overrides: Sequence[str]) -> Sweep:
     """Reads and checks a sweep's command line; composes every job of a grid.
 

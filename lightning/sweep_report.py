@@ -18,7 +18,7 @@ from deepacc_d2.evaluation.types import SUMMARY_KEYS
 from deepacc_lightning.callbacks import format_duration
 from deepacc_lightning.run_info import write_json, write_text
 from deepacc_lightning.sweep_jobs import OBJECTIVE, SweepJob
-from deepacc_lightning.sweep_plan import Sweep, parse, short_names
+from deepacc_lightning.sweep_plan import Sweep, parse, short_names, shown
 
 VARIABLES = {"experiment": "EXP", "scale": "SCALE", "seed": "SEED"}
 NOT_FOR_CHOOSING = "test figures are shown for information; nothing was chosen by them"
@@ -56,9 +56,9 @@ def report(sweep: Sweep, jobs: Sequence[SweepJob]) -> list[Path]:
     if done:
         print(format_rows(done, sweep.keys))
     files += comparison(sweep, [job for job in jobs if job.done])
-    print("\n" + "\n".join(f"results          {path}" for path in files))
+    print("\n" + "\n".join(f"results          {shown(path)}" for path in files))
     if done:
-        print(f"best             {sweep.folder / done[0]['job']}\n\n{command}", flush=True)
+        print(f"best             {shown(sweep.folder / done[0]['job'])}\n\n{command}", flush=True)
     return files
 
 
