@@ -21,12 +21,12 @@ from turns import Training, stage
 
 from deepacc_lightning.config import auto_precision
 
-IMAGES = 64
+IMAGES, TEST_IMAGES = 64, 16
 WARM_UP = 3
 BF16, FP32, OTHER_SEED = "bf16", "fp32", "fp32, seed 1"
 
 
-def run(rounds: int = 24, block: int = 8, extra: tuple[str, ...] = ()) -> list[Measurement]:
+def run(rounds: int = 16, block: int = 8, extra: tuple[str, ...] = ()) -> list[Measurement]:
     """Trains in turns; nothing where the device has no bf16 instructions.
 
     Args:
@@ -37,9 +37,14 @@ def run(rounds: int = 24, block: int = 8, extra: tuple[str, ...] = ()) -> list[M
     if auto_precision() != "bf16-mixed":
         print("no bf16 instructions here: skipped", end=" ", flush=True)
         return []
-    with jpeg_dataset(IMAGES) as (root, source), tempfile.TemporaryDirectory() as folder:
+    with (
+        jpeg_dataset(IMAGES, TEST_IMAGES) as (root, source),
+        tempfile.TemporaryDirectory() as folder,
+    ):
         shared = ["data=coco", f"data.root={root}", "logger=csv", "scale.num_workers=0"]
-        shared += ["test=true", "trainer.log_every_n_steps=1", *extra]
+        shared += ["test=true", "trainer.log_every_n_steps=1"]
+        # The default of 200 steps would be most of this training.
+        shared += ["optim.warmup_steps=20", *extra]
         trainings = [
             Training(BF16, ["trainer.precision=bf16-mixed", *shared], rounds),
             Training(FP32, ["trainer.precision=32-true", *shared], rounds),

@@ -2,9 +2,10 @@
 
 All train the baseline at quick scale on as many images a process and step, in turns of a few
 steps, images loaded in the process itself: one process with a thread for each core, one with one
-thread, two of one thread each, and two trainings of one thread side by side that share nothing.
-The last tell what two cores give beside the engine: what they lose to each other (caches, memory,
-clock) is not the engine's loss. Efficiencies are of the median over the rounds.
+thread, two of one thread each, the same without common batch norm statistics (which torch has on
+GPUs; on the CPU they are our own code), and two trainings of one thread side by side that share
+nothing. The last tell what two cores give without the engine: what they lose to each other (caches,
+memory, clock) is not the engine's loss.
 
 Run as a script: ``python tests/benchmarks/bench_processes.py``.
 """
@@ -20,7 +21,8 @@ from turns import Training, stage
 
 IMAGES = 64
 WARM_UP = 3
-ONE, SINGLE, OTHER, TWO = "one process", "one thread", "its neighbour", "two processes"
+ONE, SINGLE, OTHER = "one process", "one thread", "its neighbour"
+TWO, APART = "two processes", "own batch norm"
 
 
 def run(rounds: int = 6, block: int = 4, extra: tuple[str, ...] = ()) -> list[Measurement]:
@@ -33,16 +35,17 @@ def run(rounds: int = 6, block: int = 4, extra: tuple[str, ...] = ()) -> list[Me
     """
     with jpeg_dataset(IMAGES) as (root, source), tempfile.TemporaryDirectory() as folder:
         shared = ["data=coco", f"data.root={root}", "logger=csv", "scale.num_workers=0", *extra]
-        alone = [*shared, "trainer.accelerator=cpu"]
+        alone, ddp = [*shared, "trainer.accelerator=cpu"], ["trainer=ddp_sim", *shared]
         trainings = [
             Training(ONE, alone, rounds, threads=2),
             Training(SINGLE, alone, 2 * rounds, threads=1),
             Training(OTHER, alone, rounds, threads=1),
-            Training(TWO, ["trainer=ddp_sim", *shared], rounds, threads=1),
+            Training(TWO, ddp, rounds, threads=1),
+            Training(APART, [*ddp, "trainer.sync_batchnorm=false"], rounds, threads=1),
         ]
         with stage(trainings, Path(folder), warm_up=WARM_UP, block=block) as turns:
-            seconds: dict[str, list[float]] = {name: [] for name in (ONE, SINGLE, OTHER, TWO)}
-            arrangements = [(ONE,), (SINGLE,), (TWO,), (SINGLE, OTHER)]
+            arrangements = [(ONE,), (SINGLE,), (TWO,), (APART,), (SINGLE, OTHER)]
+            seconds: dict[str, list[float]] = {names[-1]: [] for names in arrangements}
             for number in range(rounds):
                 # Each arrangement comes after each other one, so that none inherits its caches.
                 first = number % len(arrangements)
@@ -50,13 +53,16 @@ def run(rounds: int = 6, block: int = 4, extra: tuple[str, ...] = ()) -> list[Me
                     took = turns.turn(*names)
                     # Two at a time are done when the slower is, as the steps of one training are.
                     seconds[names[-1]].append(max(t["seconds"] for t in took))
-    one, single, pair, two = (np.array(seconds[name]) for name in (ONE, SINGLE, OTHER, TWO))
+    one, single, pair, two, apart = (
+        np.array(seconds[name]) for name in (ONE, SINGLE, OTHER, TWO, APART)
+    )
     how = f"steps in turn, median of {rounds} rounds of {block} steps; images: {source}"
     batch = _batch_size(extra)
     rates = {
         "one process of two threads": batch * block / one,
         "one process of one thread": batch * block / single,
         "two processes of one thread": 2 * batch * block / two,
+        "two processes of one thread, own batch norm": 2 * batch * block / apart,
         "two trainings of one thread side by side": 2 * batch * block / pair,
     }
     details = {
@@ -78,7 +84,14 @@ def run(rounds: int = 6, block: int = 4, extra: tuple[str, ...] = ()) -> list[Me
             value=float(np.median(pair / two)),
             goal="-",
             unit="x",
-            how="what of it is the engine's: gradients and batch norm over both; same steps",
+            how="what gradients and batch norm over both cost; same steps",
+        ),
+        Measurement(
+            name="the same against the two side by side, batch norm of each process's own images",
+            value=float(np.median(pair / apart)),
+            goal="-",
+            unit="x",
+            how="what gradients alone cost; same steps",
         ),
         Measurement(
             name="images a second: two processes of a thread / one of two threads",

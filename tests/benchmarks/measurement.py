@@ -48,11 +48,12 @@ class Measurement:
 
 
 @contextlib.contextmanager
-def jpeg_dataset(count: int) -> Iterator[tuple[Path, str]]:
+def jpeg_dataset(count: int, test: int = 1) -> Iterator[tuple[Path, str]]:
     """Yields a data directory with at least that many training JPEGs, and what they are.
 
     The environment variable ``DEEPACC_DATA`` names a directory in the internal format; without it
-    a synthetic one of the default image size is drawn and removed at the end.
+    a synthetic one of the default image size is drawn and removed at the end, with ``test`` images
+    to test on.
     """
     named = os.environ.get("DEEPACC_DATA")
     if named:
@@ -63,6 +64,6 @@ def jpeg_dataset(count: int) -> Iterator[tuple[Path, str]]:
         root = Path(folder) / "synthetic"
         with contextlib.redirect_stdout(io.StringIO()):
             write_dataset(
-                root, SyntheticConfig(), {"train": count, "val": 1, "test": 1}, progress=False
+                root, SyntheticConfig(), {"train": count, "val": 1, "test": test}, progress=False
             )
         yield root, f"synthetic, {count} images"
