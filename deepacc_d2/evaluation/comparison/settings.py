@@ -33,7 +33,6 @@ IGNORED = (
     "scale.num_workers",
     "scale.test_batch_size",
     "trainer.accelerator",
-    "trainer.default_root_dir",
     "trainer.devices",
     "trainer.num_nodes",
     "trainer.strategy",
