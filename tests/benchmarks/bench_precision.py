@@ -23,7 +23,7 @@ from deepacc_lightning.config import auto_precision
 
 IMAGES, TEST_IMAGES = 64, 16
 WARM_UP = 3
-BF16, FP32, OTHER_SEED = "bf16", "fp32", "fp32, seed 1"
+BF16, FP32, OTHER_SEED = "bf16", "fp32", "fp32 of another seed"
 
 
 def run(rounds: int = 16, block: int = 8, extra: tuple[str, ...] = ()) -> list[Measurement]:

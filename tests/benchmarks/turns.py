@@ -23,6 +23,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
+from deepacc_lightning.config import quoted
 from deepacc_lightning.run_info import write_json, write_text
 
 POLL = 0.01
@@ -48,6 +49,7 @@ class TakeTurns(Callback):
         self.warm_up = warm_up
         self.block = block
         self.blocks: list[dict[str, float]] = []
+        self._parent = os.getppid()
         self._began: tuple[float, float, float] | None = None
 
     def on_train_batch_end(
@@ -77,8 +79,9 @@ class TakeTurns(Callback):
     def _wait(self) -> None:
         go, began = self.folder / "go", time.monotonic()
         while not go.is_file() or int(go.read_text(encoding="utf-8")) <= len(self.blocks):
-            if time.monotonic() - began > PATIENCE:
-                raise TimeoutError("nobody lets this training go on")
+            # A killed benchmark could not end its trainings: they become another's children.
+            if os.getppid() != self._parent or time.monotonic() - began > PATIENCE:
+                raise RuntimeError("nobody lets this training go on")
             time.sleep(POLL)
 
 
@@ -113,7 +116,7 @@ class Training:
         name: among the others.
         overrides: of ``conf/train.yaml``.
         blocks: how many blocks it will train.
-        threads: of each of its processes; null for torch's own choice.
+        threads: of each of its processes; null for the environment's or torch's own choice.
     """
 
     name: str
@@ -218,7 +221,7 @@ def _start(training: Training, folder: Path, warm_up: int, block: int) -> subpro
         *(sys.executable, "-m", "deepacc_lightning.train"),
         *("scale=quick", "experiment=baseline", "test=false"),
         *training.overrides,
-        f"out={folder / 'run'}",
+        f"out={quoted(folder / 'run')}",
         "trainer.max_epochs=-1",
         f"trainer.max_steps={warm_up + training.blocks * block}",
         # No validation and no checkpoint within the steps that are timed.
@@ -226,12 +229,11 @@ def _start(training: Training, folder: Path, warm_up: int, block: int) -> subpro
         *("callbacks.last_checkpoint=null", "callbacks.timed_checkpoint=null"),
         *("callbacks.progress=null", "+trainer.enable_progress_bar=false"),
         "+callbacks.turns._target_=turns.TakeTurns",
-        f"+callbacks.turns.folder={folder}",
+        f"+callbacks.turns.folder={quoted(folder)}",
         f"+callbacks.turns.warm_up={warm_up}",
         f"+callbacks.turns.block={block}",
     ]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([here, *_inherited("PYTHONPATH")])}
-    environment.pop("OMP_NUM_THREADS", None)
     if training.threads:
         environment["OMP_NUM_THREADS"] = str(training.threads)
     with (folder / "output.txt").open("wb") as output:
