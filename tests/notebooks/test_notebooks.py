@@ -7,6 +7,7 @@ import io
 import json
 import runpy
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
+import torch
 from matplotlib.figure import Figure
 
 from deepacc_d2.data.synthetic import SyntheticConfig, ensure_dataset
@@ -47,6 +49,13 @@ def run_dir(tiny: Path, tiny_overrides: list[str]) -> Path:
     overrides += ["model.roi_heads.box_predictor.test_score_thresh=0.0"]
     train.run(compose_config("train", [*tiny_overrides, *overrides]))
     return out
+
+
+@pytest.fixture(autouse=True)
+def same_threads() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
 
 
 def run_cell(source: str, name: str, scope: dict[str, Any]) -> Any:
