@@ -5,7 +5,8 @@ steps, images loaded in the process itself: one process with a thread for each c
 thread, two of one thread each, the same without common batch norm statistics (which torch has on
 GPUs; on the CPU they are our own code), and two trainings of one thread side by side that share
 nothing. The last tell what two cores give without the engine: what they lose to each other (caches,
-memory, clock) is not the engine's loss.
+memory, clock) is not the engine's loss. Ratios of CPU time are kept beside those of seconds: other
+load disturbs them less.
 
 Run as a script: ``python tests/benchmarks/bench_processes.py``.
 """
@@ -46,6 +47,7 @@ def run(rounds: int = 6, block: int = 4, extra: tuple[str, ...] = ()) -> list[Me
         with stage(trainings, Path(folder), warm_up=WARM_UP, block=block) as turns:
             arrangements = [(ONE,), (SINGLE,), (TWO,), (APART,), (SINGLE, OTHER)]
             seconds: dict[str, list[float]] = {names[-1]: [] for names in arrangements}
+            cpu: dict[str, list[float]] = {names[-1]: [] for names in arrangements}
             for number in range(rounds):
                 # Each arrangement comes after each other one, so that none inherits its caches.
                 first = number % len(arrangements)
@@ -53,10 +55,12 @@ def run(rounds: int = 6, block: int = 4, extra: tuple[str, ...] = ()) -> list[Me
                     took = turns.turn(*names)
                     # Two at a time are done when the slower is, as the steps of one training are.
                     seconds[names[-1]].append(max(t["seconds"] for t in took))
+                    cpu[names[-1]].append(max(t["cpu_seconds"] for t in took))
     one, single, pair, two, apart = (
         np.array(seconds[name]) for name in (ONE, SINGLE, OTHER, TWO, APART)
     )
-    how = f"steps in turn, median of {rounds} rounds of {block} steps; images: {source}"
+    work = {name: float(np.median(used)) for name, used in cpu.items()}
+    how = f"steps in turn, median of {rounds} rounds of {block} steps"
     batch = _batch_size(extra)
     rates = {
         "one process of two threads": batch * block / one,
@@ -68,7 +72,9 @@ def run(rounds: int = 6, block: int = 4, extra: tuple[str, ...] = ()) -> list[Me
     details = {
         "images_per_second": {name: float(np.median(rate)) for name, rate in rates.items()},
         "images_per_process_and_step": batch,
-        "seconds": {name: list(map(float, took)) for name, took in seconds.items()},
+        "seconds": seconds,
+        "cpu_seconds_of_a_process": cpu,
+        "images": source,
     }
     return [
         Measurement(
@@ -76,7 +82,7 @@ def run(rounds: int = 6, block: int = 4, extra: tuple[str, ...] = ()) -> list[Me
             value=float(np.median(single / two)),
             goal="-",
             unit="x",
-            how=how,
+            how=f"{how}; by CPU time of a process: {work[SINGLE] / work[TWO]:.2f}",
             details=details,
         ),
         Measurement(
@@ -84,14 +90,16 @@ def run(rounds: int = 6, block: int = 4, extra: tuple[str, ...] = ()) -> list[Me
             value=float(np.median(pair / two)),
             goal="-",
             unit="x",
-            how="what gradients and batch norm over both cost; same steps",
+            how="what gradients and batch norm over both cost; same steps; by CPU time of a "
+            f"process: {work[OTHER] / work[TWO]:.2f}",
         ),
         Measurement(
             name="the same against the two side by side, batch norm of each process's own images",
             value=float(np.median(pair / apart)),
             goal="-",
             unit="x",
-            how="what gradients alone cost; same steps",
+            how="what gradients alone cost; same steps; by CPU time of a process: "
+            f"{work[OTHER] / work[APART]:.2f}",
         ),
         Measurement(
             name="images a second: two processes of a thread / one of two threads",
