@@ -26,7 +26,6 @@ from omegaconf import DictConfig
 
 from deepacc_d2.errors import UserError
 from deepacc_lightning.callbacks import format_duration
-from deepacc_lightning.cli import one_line
 from deepacc_lightning.config import quoted
 from deepacc_lightning.sweep_jobs import SweepJob, reason_of, train_one
 from deepacc_lightning.sweep_plan import Sweep, short_names
@@ -241,7 +240,7 @@ class JobSweeper(Sweeper):
             begun = [job for job in batch if job.started_since(started)]
             if not begun:
                 raise UserError(f"LAUNCHER={self.plan.cfg.sweep.launcher} started no job: {lost}")
-            if len(batch) == 1:
+            if len(batch) == 1 and not batch[0].done:
                 batch[0].note_failure(f"its process ended: {lost}")
             # A process that dies takes others of the launcher with it: whose fault it was shows
             # when each is run alone.
@@ -261,9 +260,9 @@ class JobSweeper(Sweeper):
                 self.launcher.launch(batch, initial_job_idx=first)
         except Exception as error:
             # A process that was killed, for its memory say, is an error of the launcher's.
-            return one_line(RuntimeError(reason_of(error)))
-        finally:
-            self.stop.unlink(missing_ok=True)
+            return reason_of(error)
+        # Left where it is after a second Ctrl-C: jobs that are still waiting must find it.
+        self.stop.unlink(missing_ok=True)
         return ""
 
     def _wait_for_others(self, jobs: Sequence[SweepJob]) -> None:
