@@ -23,6 +23,7 @@ from deepacc_lightning.checkpoint import load_trunk
 from deepacc_lightning.cli import check_overrides
 from deepacc_lightning.config import compose_config, to_plain
 from deepacc_lightning.heads import HeadsDataModule, build_caches, build_heads_module, heads_of
+from deepacc_lightning.resume import last_checkpoint
 from deepacc_lightning.run_info import make_run_dir
 from deepacc_lightning.settings import first_difference, settings_of
 
@@ -140,10 +141,8 @@ class Job:
 
 
 def go_on_from_last(cfg: DictConfig) -> None:
-    """Points a config at the last checkpoint of its own run directory, if there is one."""
-    last = Path(cfg.out) / "checkpoints" / "last.ckpt"
-    if last.is_file():
-        cfg.ckpt_path = str(last)
+    """Points a config at the newest intact checkpoint of its own run directory, if there is one."""
+    cfg.ckpt_path = last_checkpoint(Path(cfg.out)) or cfg.ckpt_path
 
 
 def run_end_to_end(cfg: DictConfig) -> dict[str, float]:

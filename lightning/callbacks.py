@@ -7,8 +7,10 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, TQDMProgressBar
+from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, TQDMProgressBar
 from torch.optim import Optimizer
+
+from deepacc_lightning.schedule import warmup_length
 
 GIB = 2**30
 
@@ -48,6 +50,24 @@ class ProgressBar(TQDMProgressBar):
         return items
 
 
+class WeightAverage(EMAWeightAveraging):
+    """Lightning's moving average of weights, begun when the learning rate's warm-up ends.
+
+    Args:
+        decay: weight of the past in a step.
+        warmup_steps: of the schedule, which cuts them for a very short training.
+    """
+
+    def __init__(self, decay: float, warmup_steps: int) -> None:
+        super().__init__(decay=decay)
+        self.warmup_steps = warmup_steps
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Works out the first step that counts."""
+        steps = int(trainer.estimated_stepping_batches)
+        self.update_starting_at_step = warmup_length(self.warmup_steps, steps)
+
+
 class Throughput(Callback):
     """Logs the step time, images a second and the wait for data, and keeps totals.
 
@@ -65,6 +85,14 @@ class Throughput(Callback):
         self.images = 0
         self._last: float | None = None
         self._batch_came: float | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the totals, which a training that goes on adds to."""
+        return {"seconds": self.seconds, "images": self.images}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes over the totals of a checkpoint."""
+        self.seconds, self.images = state_dict["seconds"], state_dict["images"]
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Starts the clock before the first batch is loaded."""

@@ -47,6 +47,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
             if path.name == LAST and path.exists():
                 path.replace(path.with_name(PREVIOUS))
             temporary.replace(path)
+            sync_folder(path.parent)
         except (OSError, RuntimeError) as error:
             # torch's writer turns a full disk into a RuntimeError of its own.
             if isinstance(error, RuntimeError) and not _is_write_error(error):
@@ -58,6 +59,15 @@ class SafeCheckpointIO(TorchCheckpointIO):
             ) from error
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Writes a folder's names to the disk, which a renamed file needs to outlive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _is_write_error(error: RuntimeError) -> bool:
@@ -83,7 +93,7 @@ def read_intact(path: str | Path) -> dict[str, Any]:
     return read_checkpoint(path)
 
 
-def newest_intact(folder: str | Path) -> tuple[Path | None, list[str]]:
+def newest_intact(folder: str | Path) -> tuple[Path | None, dict[Path, str]]:
     """Finds the checkpoint that a training goes on from.
 
     Args:
@@ -91,9 +101,9 @@ def newest_intact(folder: str | Path) -> tuple[Path | None, list[str]]:
 
     Returns:
         Of ``last.ckpt``, ``previous.ckpt`` and ``best.ckpt`` the first that can be read, null if
-        none can, and what is wrong with those before it, a line each.
+        none can, and what is wrong with those before it, a line for each path.
     """
-    problems = []
+    problems = {}
     for name in (LAST, PREVIOUS, BEST):
         path = Path(folder) / name
         if not path.is_file():
@@ -101,7 +111,7 @@ def newest_intact(folder: str | Path) -> tuple[Path | None, list[str]]:
         try:
             read_intact(path)
         except DataError as error:
-            problems.append(str(error))
+            problems[path] = str(error)
             continue
         return path, problems
     return None, problems

@@ -13,7 +13,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from deepacc_d2.errors import ConfigError, UserError
 from deepacc_lightning.config import compose_config
-from deepacc_lightning.processes import DisagreementError, is_main_process, rank
+from deepacc_lightning.processes import (
+    DisagreementError,
+    is_lightnings_child,
+    is_main_process,
+    rank,
+)
 
 
 def check_overrides(config_name: str, overrides: list[str]) -> DictConfig:
@@ -100,8 +105,10 @@ def message(error: BaseException) -> str:
 def fail(error: UserError) -> None:
     """Prints an error as one line and exits 2; of several processes each says who it is."""
     who = f" (process {rank()})" if rank() else ""
-    if not (who and isinstance(error, DisagreementError)):  # which all of them have
-        print(f"error{who}: {message(error)}", file=sys.stderr)
+    if who and isinstance(error, DisagreementError):
+        # All of them have this one: the main process says it.
+        sys.exit(0 if is_lightnings_child() else 2)
+    print(f"error{who}: {message(error)}", file=sys.stderr)
     sys.exit(2)
 
 
@@ -118,7 +125,8 @@ def interrupted(run_dir: Path | None = None, *, by: str = "", status: int = 130)
         kept = checkpoint is not None and checkpoint.is_file()
         rest = f"; checkpoint kept in {checkpoint}, RESUME={run_dir} goes on" if kept else ""
         print(f"interrupted{f' by {by}' if by else ''}{rest}", file=sys.stderr)
-    sys.exit(status)
+    # The main process is still to end its loggers.
+    sys.exit(0 if is_lightnings_child() else status)
 
 
 def run_guarded(run: Callable[[DictConfig], object], cfg: DictConfig) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytorch_lightning as pl
@@ -19,6 +19,7 @@ from deepacc_d2.modeling import image_seeds
 from deepacc_lightning.csv_logger import CSVLogger
 from deepacc_lightning.processes import check_same_everywhere
 from deepacc_lightning.random_state import rng_states, set_rng_states
+from deepacc_lightning.resume import relocate
 from deepacc_lightning.schedule import make_schedule, scaled_lr
 
 Batch = list[dict[str, Any]]
@@ -93,9 +94,7 @@ class DetectionModule(pl.LightningModule):
             except FloatingPointError as error:  # Detectron2's RPN, before there is a loss
                 raise diverged(self.global_step, "boxes or scores of the RPN") from error
         total = torch.stack([loss.float() for loss in losses.values()]).sum()
-        if not torch.isfinite(total):
-            bad = {name: float(v) for name, v in losses.items() if not torch.isfinite(v)}
-            raise diverged(self.global_step, str(bad or {"sum": float(total)}))
+        self._check_finite(losses, total)
         values = {f"train/{name}": value.detach() for name, value in losses.items()}
         latest = storage.latest()
         for source, name in LOGGED_STATISTICS.items():
@@ -105,17 +104,27 @@ class DetectionModule(pl.LightningModule):
         self._log_step(values, len(batch))
         return total
 
+    def _check_finite(self, losses: dict[str, Tensor], total: Tensor) -> None:
+        finite = bool(torch.isfinite(total))
+        if not finite:
+            bad = {name: float(v) for name, v in losses.items() if not torch.isfinite(v)}
+            what = str(bad or {"sum": float(total)})
+        else:
+            what = "a loss of another process is"
+        # All processes end together: one that waits for another's gradients waits for long.
+        together = self._trainer is not None and self.trainer.world_size > 1
+        if together:
+            finite = self.trainer.strategy.reduce_boolean_decision(finite, all=True)
+        if not finite:
+            raise diverged(self.global_step, what)
+
     def _log_step(self, values: dict[str, Tensor], batch_size: int) -> None:
         """Logs a step's numbers; of several processes their mean, where it will be written."""
         trainer = self.trainer
         # The step is counted after its last batch.
         written = (trainer.global_step + 1) % trainer.log_every_n_steps == 0
         if trainer.world_size > 1 and written:
-            names = sorted(values)
-            # One message for all: each alone would wait for the slowest process.
-            mean = torch.stack([values[name].to(self.device).float() for name in names])
-            torch.distributed.all_reduce(mean)
-            values = dict(zip(names, mean / trainer.world_size, strict=True))
+            values = mean_over_processes(values, LOGGED_STATISTICS.values(), self.device)
         loss = values.pop("train/loss")
         self.log_dict(values, batch_size=batch_size)
         self.log("train/loss", loss, prog_bar=True, batch_size=batch_size)
@@ -217,6 +226,7 @@ class DetectionModule(pl.LightningModule):
         checkpoint["deepacc_config"] = self.config
         checkpoint["deepacc_training"] = {
             "effective_batch": effective_batch(self.trainer),
+            "accumulate_grad_batches": self.trainer.accumulate_grad_batches,
             "rng": rng_states(),
         }
         # What is logged up to here must not be lost where a killed run goes on from here.
@@ -227,19 +237,24 @@ class DetectionModule(pl.LightningModule):
         """Notes where random numbers and loader stood, for when training starts.
 
         Raises:
-            ConfigError: the checkpoint lies within an epoch of other batches.
+            ConfigError: its training had another number of images a step, for which its schedule
+                and its place in the epoch are meant.
         """
+        if (self.config or {}).get("resume"):
+            relocate(checkpoint, self.config["out"])  # type: ignore[index]
         known = checkpoint.get("deepacc_training")
         if known is None:
             return
-        now = effective_batch(self.trainer)
-        position = _loader_state(checkpoint)
-        if known["effective_batch"] != now and position and position["batches"]:
+        keys = ("effective_batch", "accumulate_grad_batches")
+        before = tuple(known[key] for key in keys)
+        now = (effective_batch(self.trainer), self.trainer.accumulate_grad_batches)
+        if before != now:
             raise ConfigError(
-                f"the checkpoint was saved within an epoch of {known['effective_batch']} images a "
-                f"step, this training has {now}: use as many processes as it had, or a checkpoint "
-                "from the end of an epoch"
+                f"the checkpoint is of a training with {before[0]} images a step "
+                f"({before[1]} accumulated batches), this one has {now[0]} ({now[1]}): use as many "
+                "processes and images as it had, or only its weights by init_weights="
             )
+        position = _loader_state(checkpoint)
         self._rng, self._position = known["rng"], position
 
     def on_train_start(self) -> None:
@@ -254,6 +269,27 @@ class DetectionModule(pl.LightningModule):
         for logger in self.trainer.loggers:
             if isinstance(logger, CSVLogger):
                 logger.forget_from(self.trainer.global_step)
+
+
+def mean_over_processes(
+    values: dict[str, Tensor], optional: Iterable[str], device: torch.device
+) -> dict[str, Tensor]:
+    """Averages scalars over all processes, in one message: each alone would wait for the slowest.
+
+    Args:
+        values: scalars by name, the same names in every process.
+        optional: names that a process may lack; averaged over those that have them.
+        device: where the processes' group sends from.
+    """
+    names = sorted({*values, *optional})
+    missing = torch.tensor(float("nan"))
+    own = torch.stack([values.get(name, missing).to(device).float() for name in names])
+    there = (~own.isnan()).float()
+    sums = torch.stack([own.nan_to_num(0.0), there])
+    torch.distributed.all_reduce(sums)
+    return {
+        name: total / count for name, total, count in zip(names, *sums, strict=True) if count > 0
+    }
 
 
 def effective_batch(trainer: pl.Trainer) -> int:

@@ -30,6 +30,15 @@ def is_main_process() -> bool:
     return rank() == 0
 
 
+def is_lightnings_child() -> bool:
+    """Says whether Lightning started this process beside the main one.
+
+    Lightning kills the main process as soon as it sees one of these fail.
+    """
+    started_by_others = distributed.is_torchelastic_launched() or SLURMEnvironment.detect()
+    return rank() > 0 and not started_by_others
+
+
 def run_time(pattern: str) -> str:
     """Returns when the run began, the same in all its processes; names the run directory.
 
@@ -48,7 +57,9 @@ def run_time(pattern: str) -> str:
 def _begin(pattern: str) -> str:
     now = datetime.datetime.now().strftime(pattern)
     if SLURMEnvironment.detect():
-        return f"slurm-{os.environ['SLURM_JOB_ID']}"
+        # Each srun of a job is a step, numbered anew when the job is run again.
+        step = os.environ.get("SLURM_STEP_ID")
+        return f"slurm-{os.environ['SLURM_JOB_ID']}" + (f".{step}" if step else "")
     if not distributed.is_torchelastic_launched():
         return now
     store = distributed.TCPStore(

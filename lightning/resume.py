@@ -43,7 +43,12 @@ def continued(run_dir: str | Path, overrides: Iterable[str]) -> DictConfig:
     """
     folder = Path(run_dir).resolve()
     saved, facts = read_run_dir(folder)
-    now = {_key(o): o for o in overrides if _key(o) not in ("resume", "out", "ckpt_path")}
+    if saved.get("ablation", {}).get("protocol") == "heads":
+        raise ConfigError(f"{folder} trains heads alone: go on by the same `make ablation` command")
+    said = {_key(o): o for o in overrides}
+    if "out" in said and Path(said["out"].partition("=")[2].strip("'\"")).resolve() != folder:
+        raise ConfigError(f"RESUME={folder} goes on in that directory: leave OUT out")
+    now = {key: o for key, o in said.items() if key not in ("resume", "out", "ckpt_path")}
     begun = facts.get("overrides")
     if begun is not None:
         merged = {**{_key(o): o for o in begun}, **now}
@@ -54,7 +59,7 @@ def continued(run_dir: str | Path, overrides: Iterable[str]) -> DictConfig:
             "the command that began it"
         )
     else:
-        cfg = OmegaConf.create(saved)
+        cfg = OmegaConf.create(_moved(saved, str(saved["out"]), str(folder)))
     found, wanted = settings_of(saved), settings_of(to_plain(cfg))
     for key, value in wanted.items():
         difference = first_difference(found.get(key), value, key)
@@ -65,7 +70,11 @@ def continued(run_dir: str | Path, overrides: Iterable[str]) -> DictConfig:
             )
     cfg.out = str(folder)
     cfg.resume = str(folder)
-    cfg.ckpt_path = last_checkpoint(folder)
+    newest = last_checkpoint(folder)
+    if newest is None and is_main_process():
+        start = f"again from {cfg.ckpt_path}" if cfg.ckpt_path else "from the beginning"
+        print(f"{folder} has no checkpoint yet: it starts {start}", flush=True)
+    cfg.ckpt_path = newest or cfg.ckpt_path
     return cfg
 
 
@@ -93,23 +102,60 @@ def read_run_dir(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def last_checkpoint(folder: Path) -> str | None:
     """Finds the checkpoint that a run goes on from, and says what is wrong with newer ones.
 
+    Those are put aside: the next ``last.ckpt`` would make one of them the ``previous.ckpt``.
+
     Raises:
         DataError: there are checkpoints, but none can be read.
     """
     checkpoints = folder / "checkpoints"
     path, problems = newest_intact(checkpoints)
     if path is None and problems:
-        raise DataError(f"{problems[0]}; no other checkpoint in {checkpoints}: train anew")
+        first = next(iter(problems.values()))
+        raise DataError(f"{first}; no other checkpoint in {checkpoints}: train anew")
     if is_main_process():
-        for problem in problems:
+        for damaged, problem in problems.items():
             print(f"warning: {problem}", flush=True)
-        if path is None:
-            print(f"{folder} has no checkpoint yet: it starts from the beginning", flush=True)
-        elif problems:
+            damaged.replace(damaged.with_name(f"{damaged.name}.damaged"))
+        if problems:
             print(f"going on from the one before it, {path}", flush=True)
         for leftover in checkpoints.glob(".*.tmp"):
             leftover.unlink(missing_ok=True)
     return str(path) if path else None
+
+
+def recorded_overrides(cfg: DictConfig, given: list[str] | None) -> list[str] | None:
+    """Returns what ``run.json`` is to say that the run was begun with.
+
+    Args:
+        cfg: the run's config.
+        given: what was said on this command line; for a run that goes on, what was said at first
+            stays.
+    """
+    if not cfg.resume:
+        return given
+    begun: list[str] | None = read_run_dir(Path(cfg.resume))[1].get("overrides")
+    return begun
+
+
+def relocate(checkpoint: dict[str, Any], run_dir: str | Path) -> None:
+    """Lets checkpoint callbacks find their files in a run directory that was moved.
+
+    Args:
+        checkpoint: as Lightning loads it, before its callbacks' states are restored.
+        run_dir: where the run lies now.
+    """
+    folder = Path(run_dir) / "checkpoints"
+    for state in checkpoint.get("callbacks", {}).values():
+        if not isinstance(state, dict) or "dirpath" not in state:
+            continue
+        state["dirpath"] = str(folder)
+        for key in ("best_model_path", "last_model_path", "kth_best_model_path"):
+            if state.get(key):
+                state[key] = str(folder / Path(state[key]).name)
+        state["best_k_models"] = {
+            str(folder / Path(path).name): score
+            for path, score in (state.get("best_k_models") or {}).items()
+        }
 
 
 def check_same_data(run_dir: str | Path, fingerprint: str) -> None:
@@ -124,6 +170,17 @@ def check_same_data(run_dir: str | Path, fingerprint: str) -> None:
             f"{run_dir} was trained on another data set (fingerprint {began_with[:12]}, now "
             f"{fingerprint[:12]}): pass the DATA that it began with"
         )
+
+
+def _moved(node: Any, old: str, new: str) -> Any:
+    """Puts a run directory's new place into the paths of a resolved config."""
+    if isinstance(node, dict):
+        return {key: _moved(value, old, new) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_moved(value, old, new) for value in node]
+    if isinstance(node, str) and (node == old or node.startswith(f"{old}/")):
+        return new + node[len(old) :]
+    return node
 
 
 def _key(override: str) -> str:

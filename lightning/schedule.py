@@ -39,6 +39,11 @@ def scaled_lr(
     return lr * (batch_size / reference_batch_size) ** SCALINGS[rule]
 
 
+def warmup_length(warmup_steps: int, total_steps: int) -> int:
+    """Steps of warm-up, cut to a fifth of a training that is very short."""
+    return min(warmup_steps, max(1, total_steps // 5))
+
+
 def warmup_factor(step: int, *, warmup_steps: int, start: float) -> float:
     """Linear warm-up: ``start`` at step 0, one from ``warmup_steps`` on."""
     if step >= warmup_steps:
@@ -68,7 +73,7 @@ def make_schedule(
     """
     if total_steps < 1:
         raise ConfigError(f"training has {total_steps} steps: raise trainer.max_epochs or add data")
-    warmup = min(warmup_steps, max(1, total_steps // 5))
+    warmup = warmup_length(warmup_steps, total_steps)
 
     def factor(step: int) -> float:
         where = min(step / total_steps, 1.0 - 1e-9)

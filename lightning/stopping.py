@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -20,6 +20,32 @@ class Terminated(BaseException):
 
     No ``Exception``, like ``KeyboardInterrupt``: nothing that mends errors is to catch it.
     """
+
+
+def within_step(trainer: pl.Trainer, batch_idx: int) -> bool:
+    """Says whether more batches of this step are to come, whose gradients no checkpoint holds."""
+    accumulated = (batch_idx + 1) % trainer.accumulate_grad_batches
+    return accumulated != 0 and not trainer.is_last_batch
+
+
+class TimedCheckpoint(ModelCheckpoint):
+    """Lightning's ``ModelCheckpoint`` within epochs, at places that can be gone on from.
+
+    Not between the batches of a step; and not at an epoch's last batch, from where Lightning would
+    go on without the epoch's validation: the checkpoint of the epoch's end follows soon.
+    """
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Saves here if it is time to."""
+        if not trainer.is_last_batch and not within_step(trainer, batch_idx):
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
 
 class StopOnSignal(Checkpoint):
@@ -50,7 +76,7 @@ class StopOnSignal(Checkpoint):
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:
             self._give_back()
-            raise KeyboardInterrupt
+            raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
         self.received = signal.Signals(number)
         text = f"\n{self.received.name}: ending after this step; once more ends at once"
         # Not print(): the signal may have come in the middle of one.
@@ -79,7 +105,9 @@ class StopOnSignal(Checkpoint):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Ends here unless the epoch ends as well."""
+        """Ends here unless the epoch ends as well, or gradients are still to be accumulated."""
+        if within_step(trainer, batch_idx):
+            return
         if self._asked(trainer) and not trainer.is_last_batch:
             # Lightning writes a step's numbers after this hook, which we do not come back from.
             trainer._logger_connector.update_train_step_metrics()

@@ -29,8 +29,16 @@ def run_test(
         datamodule: its ``test_split`` is what is tested on.
         out: directory of the report.
         title: a line printed above the table.
+
+    Raises:
+        KeyboardInterrupt: at Ctrl-C.
     """
-    trainer.test(module, datamodule=datamodule, verbose=False)
+    try:
+        trainer.test(module, datamodule=datamodule, verbose=False)
+    except SystemExit as error:
+        if trainer.interrupted:  # Lightning turns Ctrl-C into an exit of its own
+            raise KeyboardInterrupt from error
+        raise
     assert module.evaluator is not None
     assert module.metrics is not None
     if trainer.is_global_zero:

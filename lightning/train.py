@@ -13,13 +13,14 @@ import hydra
 import pytorch_lightning as pl
 import torch
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import nn
 
 from deepacc_d2.data.dataset import DatasetInfo
-from deepacc_d2.errors import DataError, UserError
+from deepacc_d2.errors import ConfigError, DataError, UserError
 from deepacc_lightning.callbacks import Throughput, format_duration
 from deepacc_lightning.checkpoint import load_initial_weights, load_trunk, read_checkpoint
 from deepacc_lightning.cli import (
@@ -34,13 +35,18 @@ from deepacc_lightning.datamodule import ChromosomeDataModule
 from deepacc_lightning.loggers import finished_runs, run_columns, wandb_run_id
 from deepacc_lightning.method_check import check_method
 from deepacc_lightning.module import DetectionModule
-from deepacc_lightning.processes import is_main_process, was_requeued
-from deepacc_lightning.resume import check_same_data, continued, is_finished
+from deepacc_lightning.processes import RUN_TIME, is_main_process, rank, was_requeued
+from deepacc_lightning.resume import (
+    check_same_data,
+    continued,
+    is_finished,
+    recorded_overrides,
+)
 from deepacc_lightning.run_info import device_name, make_run_dir, write_text
 from deepacc_lightning.run_record import RunRecord
 from deepacc_lightning.stopping import Terminated
 from deepacc_lightning.testing import run_test
-from deepacc_lightning.trainer import build_trainer
+from deepacc_lightning.trainer import build_trainer, children_end_too
 
 register_resolvers()
 
@@ -169,7 +175,7 @@ def execute(
         data={"name": info.name, "root": str(info.root), "fingerprint": info.fingerprint},
         parameters=sum(p.numel() for p in module.model.parameters()),
         wandb_id=cfg.wandb_id,
-        overrides=task_overrides(),
+        overrides=recorded_overrides(cfg, task_overrides()),
         **module.facts(),
     )
     if trainer.is_global_zero:
@@ -179,7 +185,8 @@ def execute(
             logger.log_hyperparams(run_columns(module.config, {**record.facts, "device": device}))
         announce(cfg, trainer, info, out)
     began = time.monotonic()
-    with record.keep(trainer), finished_runs(loggers):
+    # What it came to is written first: W&B may take its time.
+    with finished_runs(loggers), children_end_too(trainer), record.keep(trainer):
         fit(trainer, module, datamodule, cfg.ckpt_path)
         record.add(**training_facts(trainer, module, time.monotonic() - began))
         return finish(trainer, module, datamodule, out) if cfg.test else plain_metrics(trainer)
@@ -271,10 +278,24 @@ def finish(
     best = Path(trainer.checkpoint_callback.best_model_path or "")  # type: ignore[union-attr]
     if best.is_file():
         module.load_weights(read_checkpoint(best)["model"])
+    elif trainer.is_global_zero:
+        print("warning: there is no best checkpoint, the last weights are tested", flush=True)
     metrics = run_test(trainer, module, datamodule, out / "test")
     if trainer.is_global_zero:
-        print(f"best checkpoint  {best}\nrun directory    {out}", flush=True)
+        print(f"best checkpoint  {best if best.is_file() else 'none'}\nrun directory    {out}")
     return {f"test/{k}": float(v) for k, v in metrics.summary().items()}
+
+
+def check_new(out: Path) -> None:
+    """Refuses to train into the directory of another run.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    if is_main_process() and (out / "run.json").is_file():
+        raise ConfigError(
+            f"{out} holds a run already: go on with it by RESUME={out}, or choose another OUT"
+        )
 
 
 def task_overrides() -> list[str] | None:
@@ -288,14 +309,19 @@ def task_overrides() -> list[str] | None:
 def main(cfg: DictConfig) -> None:
     """Entry point; exits 2 on bad input, 130 on Ctrl-C, 143 on SIGTERM, with one line each."""
     began = time.monotonic()
+    if HydraConfig.get().mode == RunMode.MULTIRUN and not rank():
+        os.environ.pop(RUN_TIME, None)  # each job of Hydra's multirun is a run of its own
     try:
         if not cfg.resume and was_requeued() and (Path(cfg.out) / "run.json").is_file():
             cfg.resume = cfg.out
         if cfg.resume:
             cfg = continued(cfg.resume, task_overrides() or [])
             if is_finished(cfg.resume):
-                print(f"{cfg.resume} is finished: there is nothing to go on with", flush=True)
+                if is_main_process():
+                    print(f"{cfg.resume} is finished: there is nothing to go on with", flush=True)
                 return
+        else:
+            check_new(Path(cfg.out))
         run(cfg)
     except UserError as error:
         fail(error)

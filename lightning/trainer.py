@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
@@ -11,12 +14,14 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 from pytorch_lightning.plugins.layer_sync import LayerSync, TorchSyncBatchNorm
-from torch import nn
+from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
+from torch import distributed, nn
 
 from deepacc_d2.distributed import GatheredBatchNorm2d, gather_batch_norm
 from deepacc_d2.errors import ConfigError
 from deepacc_lightning.checkpoint_io import SafeCheckpointIO
 from deepacc_lightning.config import instantiate_all
+from deepacc_lightning.processes import DisagreementError
 
 
 class GatherBatchNorm(LayerSync):
@@ -66,7 +71,8 @@ def trainer_plugins(trainer: Any) -> list[Any]:
     plugins: list[Any] = [SafeCheckpointIO()]
     if trainer.get("sync_batchnorm"):
         plugins.append(TorchSyncBatchNorm() if uses_gpu(trainer) else GatherBatchNorm())
-    if SLURMEnvironment.detect():
+    # torchrun may itself have been started by Slurm, once a node.
+    if SLURMEnvironment.detect() and not distributed.is_torchelastic_launched():
         # Lightning's own requeueing keeps checkpoints of another kind, in another place, saved in
         # the middle of a step. A signal here ends the step first (stopping.py), and Slurm requeues.
         try:
@@ -96,3 +102,20 @@ def build_trainer(cfg: DictConfig, loggers: list[Any]) -> pl.Trainer:
         reason = " ".join(str(error.__cause__ or error).split())
         raise ConfigError(f"no such trainer here: {reason}") from error
     return trainer
+
+
+@contextmanager
+def children_end_too(trainer: pl.Trainer) -> Iterator[None]:
+    """Ends the processes that Lightning started where this one fails.
+
+    They would wait for it in the middle of a step; Lightning ends them after a signal only.
+    """
+    try:
+        yield
+    except Exception as error:
+        launcher = trainer.strategy.launcher
+        if isinstance(launcher, _SubprocessScriptLauncher) and not isinstance(
+            error, DisagreementError
+        ):
+            launcher.kill(signal.SIGKILL)
+        raise

@@ -64,7 +64,10 @@ class ChromosomeROIHeads(StandardROIHeads):
         """
         device = proposals[0].proposal_boxes.device
         self._generators = generators(len(proposals), PROPOSALS, device)
-        sampled: list[Instances] = super().label_and_sample_proposals(proposals, targets)
+        try:
+            sampled: list[Instances] = super().label_and_sample_proposals(proposals, targets)
+        finally:
+            del self._generators  # a generator cannot be copied with the model
         return sampled
 
     def _sample_proposals(

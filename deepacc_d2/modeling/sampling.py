@@ -97,7 +97,10 @@ class ChromosomeRPN(RPN):
         """Labels anchors; see Detectron2's ``RPN.label_and_sample_anchors``."""
         self._generators = generators(len(gt_instances), ANCHORS, anchors[0].device)
         labels: tuple[list[Tensor], list[Tensor]]
-        labels = super().label_and_sample_anchors(anchors, gt_instances)
+        try:
+            labels = super().label_and_sample_anchors(anchors, gt_instances)
+        finally:
+            del self._generators  # a generator cannot be copied with the model
         return labels
 
     def _subsample_labels(self, label: Tensor) -> Tensor:

@@ -16,9 +16,11 @@ class SignalAtStep(Callback):
     def __init__(self, name: str, step: int) -> None:
         self.number = signal.Signals[name]
         self.step = step
+        self.sent = False
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.global_step == self.step:
+        if trainer.global_step == self.step and not self.sent:
+            self.sent = True
             os.kill(os.getpid(), self.number)

@@ -41,6 +41,9 @@ def test_a_slurm_job_keeps_its_directory_when_it_is_run_again() -> None:
     os.environ["SLURM_RESTART_COUNT"] = "1"
     assert processes.run_time("%Y") == "slurm-4711"
     assert processes.was_requeued()
+    del os.environ[processes.RUN_TIME]
+    os.environ["SLURM_STEP_ID"] = "2"
+    assert processes.run_time("%Y") == "slurm-4711.2"
 
 
 def test_a_shell_within_a_slurm_allocation_is_no_job() -> None:

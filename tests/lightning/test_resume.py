@@ -3,8 +3,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from deepacc_d2.errors import ConfigError, DataError
 from deepacc_lightning import train
 from deepacc_lightning.checkpoint_io import read_intact
 from deepacc_lightning.config import compose_config
-from deepacc_lightning.resume import continued
+from deepacc_lightning.resume import continued, relocate
 from deepacc_lightning.stopping import Terminated
 
 HERE = Path(__file__).parent
@@ -26,7 +28,7 @@ LONGER = (
     "experiment=siamese_gia",
     "callbacks=ema",
     "callbacks.progress=null",
-    "callbacks.ema.update_starting_at_step=1",
+    "callbacks.ema.warmup_steps=1",
     "scale.max_epochs=3",
     "test=false",
 )
@@ -268,3 +270,115 @@ def test_another_data_set_is_refused(stopped: Path) -> None:
     (stopped / "run.json").write_text(json.dumps(facts))
     with pytest.raises(DataError, match="trained on another data set"):
         train.run(continued(stopped, []))
+
+
+def _make_train(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "deepacc_lightning.train", *arguments]
+    env = {**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+
+
+def test_the_command_line_goes_on_twice(
+    shared_overrides: list[str], tmp_path: Path, reference: Path
+) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(Terminated):
+        train.run(_config([*shared_overrides, *_signal("SIGTERM", 1)], out))
+    _as_begun_by_make(out, [*shared_overrides, *_signal("SIGTERM", 4)])
+
+    again = _make_train(f"resume={out}")
+    assert again.returncode == 143, again.stderr
+    assert f"interrupted by SIGTERM; checkpoint kept in {out}" in again.stderr
+    assert _state(out)["global_step"] == 5
+
+    done = _make_train(f"resume={out}", "experiment=siamese_gia")
+    assert done.returncode == 0, done.stderr
+    _assert_same_training(out, reference)
+
+    nothing = _make_train(f"resume={out}")
+    assert (nothing.returncode, nothing.stdout.splitlines()[0]) == (
+        0,
+        f"{out} is finished: there is nothing to go on with",
+    )
+    other = _make_train(f"resume={out}", "experiment=sep")
+    assert other.returncode == 2
+    assert other.stderr.splitlines()[-1].startswith(f"error: {out} holds a run of other settings")
+
+
+def test_a_directory_with_a_run_is_not_trained_into(stopped: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=rf"holds a run already: go on with it by RESUME={stopped}"
+    ):
+        train.check_new(stopped)
+    train.check_new(stopped.with_name("new"))
+
+
+def test_the_best_checkpoint_is_found_in_a_moved_run(
+    shared_overrides: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(Terminated):
+        train.run(_config([*shared_overrides, *_signal("SIGTERM", 4)], out))
+    moved = out.rename(tmp_path / "moved")
+    best = moved / "checkpoints" / "best.ckpt"
+    assert best.is_file()
+    content = torch.load(moved / "checkpoints" / "last.ckpt", weights_only=True)
+    relocate(content, moved)
+    paths = [s["best_model_path"] for s in content["callbacks"].values() if "best_model_path" in s]
+    assert str(best) in paths
+    assert not any(str(out) + "/" in path for path in paths)
+    _resume(moved)
+    assert json.loads((moved / "run.json").read_text())["best"]["checkpoint"] == str(best)
+
+
+def test_accumulated_gradients_are_not_left_behind(
+    shared_overrides: list[str], tmp_path: Path
+) -> None:
+    # Three batches an epoch, two of them a step, the last one alone.
+    more = [*shared_overrides, "trainer.accumulate_grad_batches=2", "scale.batch_size=2"]
+    train.run(_config(more, tmp_path / "whole"))
+    out = tmp_path / "run"
+    with pytest.raises(Terminated):
+        train.run(_config([*more, *_signal("SIGTERM", 2)], out))
+    assert _state(out)["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["ready"] == 2
+    _resume(out)
+    _assert_same_training(out, tmp_path / "whole")
+
+
+def test_averages_begin_when_a_short_warm_up_ends(reference: Path) -> None:
+    content = _state(reference)
+    # Nine steps: the warm-up of one, then eight that count.
+    assert int(content["averaging_state"]["n_averaged"]) == 8
+    raw, averaged = content["current_model_state"], content["state_dict"]
+    weights = [name for name in raw if name.endswith("weight")]
+    assert not any(torch.equal(raw[name], averaged[name]) for name in weights)
+
+
+def test_a_signal_to_the_whole_group_spares_the_loader_workers(
+    overrides: list[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "deepacc_lightning.train", *overrides, "scale.num_workers=2"]
+    command += ["scale.max_epochs=10000", "test=false", f"out={out}"]
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not (out / "checkpoints" / "last.ckpt").is_file():
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGTERM)
+        errors = process.communicate(timeout=60)[1]
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 143, errors
+    assert errors.count("SIGTERM: ending after this step") == 1
+    assert json.loads((out / "run.json").read_text())["status"] == "interrupted"
