@@ -78,35 +78,35 @@ def run(rounds: int = 6, block: int = 4, extra: tuple[str, ...] = ()) -> list[Me
     }
     return [
         Measurement(
-            name="efficiency of two processes: two / twice one, a thread each",
+            name="two processes / twice one process (efficiency), a thread each",
             value=float(np.median(single / two)),
             goal="-",
             unit="x",
-            how=f"{how}; by CPU time of a process: {work[SINGLE] / work[TWO]:.2f}",
+            how=f"images/s, {how}; by CPU time of a process: {work[SINGLE] / work[TWO]:.2f}",
             details=details,
         ),
         Measurement(
-            name="the same against two trainings side by side that share nothing",
+            name="two processes / two trainings side by side that share nothing",
             value=float(np.median(pair / two)),
             goal="-",
             unit="x",
-            how="what gradients and batch norm over both cost; same steps; by CPU time of a "
+            how="images/s; what gradients and batch norm over both cost; by CPU time of a "
             f"process: {work[OTHER] / work[TWO]:.2f}",
         ),
         Measurement(
-            name="the same against the two side by side, batch norm of each process's own images",
+            name="two processes, own batch norm / two trainings side by side",
             value=float(np.median(pair / apart)),
             goal="-",
             unit="x",
-            how="what gradients alone cost; same steps; by CPU time of a process: "
+            how="images/s; what gradients alone cost; by CPU time of a process: "
             f"{work[OTHER] / work[APART]:.2f}",
         ),
         Measurement(
-            name="images a second: two processes of a thread / one of two threads",
+            name="two processes of a thread / one process of two threads",
             value=float(np.median(2 * one / two)),
             goal="-",
             unit="x",
-            how="same steps",
+            how="images/s",
         ),
         *(
             Measurement(
