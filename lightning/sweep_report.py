@@ -172,12 +172,20 @@ def best_command(job: SweepJob, sweep: Sweep, root: Path | None = None) -> str:
         if values.get("DATA") == "coco" and "/" in values["DATA_DIR"]:
             values["DATA"] = values.pop("DATA_DIR")
     if arguments:
-        values["ARGS"] = " ".join(shlex.quote(text) for text in arguments)
+        values["ARGS"] = " ".join(_for_args(text) for text in arguments)
     order = ("EXP", "SCALE", "DATA", "DATA_DIR", "SEED", "ARGS")
     words = [f"{name}={_for_make(values[name])}" for name in order if name in values]
     return " ".join(["make train", *words])
 
 
+def _for_args(text: str) -> str:
+    # No shell sees the inside of ARGS: brackets need no quotes there.
+    plain = not set(text) & set("'\"\\") and shlex.split(text) == [text]
+    return text if plain else shlex.quote(text)
+
+
 def _for_make(value: str) -> str:
+    if shlex.quote(value) != value and not set(value) & set('"$`\\!'):
+        return f'"{value}"'
     # Make expands variables in what it is given on its command line.
     return shlex.quote(value.replace("$", "$$"))

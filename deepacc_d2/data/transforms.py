@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from detectron2.data import transforms as T
 
+from deepacc_d2.data.spread import find_spread, normalize_tone
 from deepacc_d2.errors import ConfigError
 
 
@@ -159,3 +160,111 @@ class RandomTone(T.Augmentation):
         levels = (np.arange(256) / 255) ** exponent * 255
         table = np.clip((levels - 128) * gain + 128 + shift, 0, 255)
         return LookupTransform(np.rint(table).astype(np.uint8))
+
+
+class NormalizeToneTransform(T.Transform):
+    """Evens the background and spreads the gray levels; geometry is unchanged."""
+
+    def apply_image(self, img: np.ndarray) -> np.ndarray:
+        """Normalizes a uint8 image (H, W) by what it shows itself."""
+        return normalize_tone(img)
+
+    def apply_coords(self, coords: np.ndarray) -> np.ndarray:
+        """Leaves points alone."""
+        return coords
+
+    def inverse(self) -> T.Transform:
+        """Not invertible in gray levels; the geometry's inverse is no change."""
+        return T.NoOpTransform()
+
+
+class NormalizeTone(T.Augmentation):
+    """Gives every image the same light background and depth of chromosomes."""
+
+    def get_transform(self, image: np.ndarray) -> T.Transform:
+        """Returns the transform of an image (H, W)."""
+        return NormalizeToneTransform()
+
+
+class ResizeToChromosomes(T.Augmentation):
+    """Scales so that chromosomes have one size, whatever the magnification and the crop.
+
+    The size is estimated from the pixels (:func:`deepacc_d2.data.spread.find_spread`), never from
+    annotations, so that images without any are treated alike. An image in which no spread is found
+    is fitted into ``max_size``.
+
+    Args:
+        chromosome_size: median square root of a chromosome's box area, in pixels.
+        scale: bounds of a log-uniform random factor; (1, 1) at test time.
+        max_size: the longest side may not become longer.
+    """
+
+    def __init__(
+        self, chromosome_size: float, scale: tuple[float, float] = (1.0, 1.0), max_size: int = 1024
+    ) -> None:
+        super().__init__()
+        if chromosome_size < 8 or max_size < 32 or not 0 < scale[0] <= scale[1]:
+            raise ConfigError(
+                "resize needs chromosome_size >= 8, max_size >= 32 and 0 < low <= high, not "
+                f"{chromosome_size}, {max_size}, {tuple(scale)}"
+            )
+        self.chromosome_size = chromosome_size
+        self.scale = scale
+        self.max_size = max_size
+
+    def get_transform(self, image: np.ndarray) -> T.Transform:
+        """Draws the transform of an image (H, W)."""
+        height, width = image.shape[:2]
+        low, high = np.log(self.scale)
+        spread = find_spread(image)
+        largest = self.max_size / max(height, width)
+        factor = self.chromosome_size / spread.chromosome_size if spread else largest
+        factor = min(factor * np.exp(np.random.uniform(low, high)), largest)  # noqa: NPY002
+        return CV2ResizeTransform(
+            height, width, max(1, round(height * factor)), max(1, round(width * factor))
+        )
+
+
+class RandomResolution(T.Augmentation):
+    """Takes detail away as a lower magnification would, without a change of size.
+
+    Args:
+        lowest: least resolution, as a share of the image's; drawn log-uniformly up to 1.
+        prob: share of images that it is done to.
+    """
+
+    def __init__(self, lowest: float = 0.45, prob: float = 0.5) -> None:
+        super().__init__()
+        if not 0 < lowest <= 1:
+            raise ConfigError(f"lowest={lowest} is no share of a resolution: 0 < lowest <= 1")
+        self.lowest = lowest
+        self.prob = prob
+
+    def get_transform(self, image: np.ndarray) -> T.Transform:
+        """Draws the transform."""
+        if self._rand_range() >= self.prob:
+            return T.NoOpTransform()
+        return LowerResolutionTransform(float(np.exp(self._rand_range(np.log(self.lowest), 0))))
+
+
+class LowerResolutionTransform(T.Transform):
+    """Shrinks by a factor and enlarges again."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def apply_image(self, img: np.ndarray) -> np.ndarray:
+        """Takes detail from an image (H, W)."""
+        height, width = img.shape[:2]
+        size = (max(1, round(width * self.factor)), max(1, round(height * self.factor)))
+        small = cv2.resize(img, size, interpolation=cv2.INTER_AREA)
+        return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
+
+    def apply_coords(self, coords: np.ndarray) -> np.ndarray:
+        """Leaves points alone."""
+        return coords
+
+    def inverse(self) -> T.Transform:
+        """Detail does not come back; the geometry's inverse is no change."""
+        return T.NoOpTransform()
