@@ -1,0 +1,1 @@
+"""From an image to chromosomes, and files that tell of them."""
