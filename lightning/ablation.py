@@ -17,6 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from deepacc_d2.checkpoint import read_checkpoint
 from deepacc_d2.errors import ConfigError, UserError
 from deepacc_d2.evaluation.ablation_report import AblationResult
 from deepacc_d2.modeling.cached import fingerprint, trunk_weights
@@ -31,7 +32,6 @@ from deepacc_lightning.ablation_jobs import (
 )
 from deepacc_lightning.ablation_report import report
 from deepacc_lightning.callbacks import format_duration
-from deepacc_lightning.checkpoint import read_checkpoint
 from deepacc_lightning.cli import (
     check_accelerator,
     check_data_root,

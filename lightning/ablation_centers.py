@@ -10,12 +10,12 @@ from omegaconf import DictConfig
 from tabulate import tabulate
 from torch import nn
 
+from deepacc_d2.checkpoint import build_from_checkpoint, read_checkpoint
 from deepacc_d2.evaluation.center_quality import (
     OUTCOMES,
     CenterQuality,
     measure_center_quality,
 )
-from deepacc_lightning.checkpoint import build_from_checkpoint, read_checkpoint
 from deepacc_lightning.heads import device_of
 from deepacc_lightning.train import build_datamodule
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from deepacc_d2.checkpoint import read_checkpoint
 from deepacc_d2.evaluation.ablation_report import (
     AblationResult,
     confusions_markdown,
@@ -20,7 +21,6 @@ from deepacc_d2.evaluation.ablation_report import (
 from deepacc_d2.evaluation.center_quality import CenterQuality
 from deepacc_lightning.ablation_centers import centers_markdown, measure_centers
 from deepacc_lightning.ablation_jobs import Job, read_facts
-from deepacc_lightning.checkpoint import read_checkpoint
 from deepacc_lightning.train import build_datamodule
 
 

@@ -1,83 +1,23 @@
-"""Reading checkpoints: ours for evaluation, and any of Detectron2's to start training from."""
+"""Weights to start a training from: checkpoints of ours, and any of Detectron2's."""
 
 from __future__ import annotations
 
 import logging
 import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
-import hydra
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
-from deepacc_d2.chromosomes import NUM_CLASSES
+from deepacc_d2.checkpoint import read_checkpoint
 from deepacc_d2.errors import ConfigError, DataError
 from deepacc_d2.modeling.cached import trunk_weights
-from deepacc_lightning.config import check_trusted
 
 MULTIARRAY = ("_reconstruct", "scalar")
 # A deeper trunk's or a mask head's file has hundreds of weights that a model has no place for.
 MAX_UNUSED_LINES = 12
-
-
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Reads a checkpoint that our training wrote, without running any code of it.
-
-    Raises:
-        DataError: no such file, cut short, or not one of ours.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(f"checkpoint {path} does not exist: pass CKPT=<run>/checkpoints/best.ckpt")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError, OSError) as error:
-        reason = str(error).strip().splitlines()[0][:120] if str(error) else type(error).__name__
-        raise DataError(f"checkpoint {path} is damaged or not a checkpoint ({reason})") from error
-    if not isinstance(content, dict) or not {"model", "deepacc_config"} <= content.keys():
-        raise DataError(f"checkpoint {path} was not written by this project: no deepacc_config")
-    if not content["deepacc_config"]:
-        raise DataError(f"checkpoint {path} holds no config to build its model from")
-    return content
-
-
-def build_from_checkpoint(content: dict[str, Any], path: str | Path) -> nn.Module:
-    """Builds the model that a checkpoint describes and gives it its weights.
-
-    Raises:
-        ConfigError: the config would call something other than a model part.
-        DataError: weights and config do not belong together, or it has other classes.
-    """
-    node = content["deepacc_config"]["model"]
-    check_trusted(node)
-    check_num_classes(node, path)
-    model: nn.Module = hydra.utils.instantiate(node)
-    try:
-        model.load_state_dict(content["model"])
-    except RuntimeError as error:
-        lines = str(error).strip().splitlines()
-        detail = lines[min(1, len(lines) - 1)].strip()[:200]
-        raise DataError(f"checkpoint {path} holds weights of another model: {detail}") from error
-    return model
-
-
-def check_num_classes(node: Any, path: str | Path) -> None:
-    """Refuses a model node with other than 24 classes anywhere.
-
-    Raises:
-        DataError: names the count found.
-    """
-    if isinstance(node, dict):
-        count = node.get("num_classes", NUM_CLASSES)
-        if count != NUM_CLASSES:
-            raise DataError(
-                f"checkpoint {path} is of a model with {count} classes, not {NUM_CLASSES}"
-            )
-        for value in node.values():
-            check_num_classes(value, path)
 
 
 class _NumpyUnpickler(pickle.Unpickler):

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
+from deepacc_d2.checkpoint import read_checkpoint
 from deepacc_d2.errors import DataError, UserError
-from deepacc_lightning.checkpoint import read_checkpoint
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 
@@ -79,7 +79,7 @@ def read_intact(path: str | Path) -> dict[str, Any]:
     """Reads a checkpoint of ours, every byte of it checked against the file's checksums.
 
     Raises:
-        DataError: as :func:`~deepacc_lightning.checkpoint.read_checkpoint`, or a checksum is off.
+        DataError: as :func:`~deepacc_d2.checkpoint.read_checkpoint`, or a checksum is off.
     """
     path = Path(path)
     if path.is_file():

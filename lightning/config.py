@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,6 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from deepacc_d2.errors import ConfigError, UserError
 from deepacc_lightning.method_check import check_method
 from deepacc_lightning.processes import run_time
-
-TRUSTED_TARGETS = ("deepacc_d2.", "detectron2.layers.", "detectron2.modeling.")
-"""What a model node read from a checkpoint may build: a checkpoint can come from a stranger, and
-``_target_`` calls anything importable."""
 
 
 def config_dir() -> str:
@@ -124,28 +120,3 @@ def instantiate_all(nodes: DictConfig | None) -> list[Any]:
 def to_plain(cfg: DictConfig | ListConfig) -> Any:
     """Resolves a config into plain dicts, lists and numbers, fit for a checkpoint."""
     return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-
-
-def targets(node: Any) -> Iterator[str]:
-    """Yields every ``_target_`` in nested plain containers."""
-    if isinstance(node, dict):
-        if "_target_" in node:
-            yield str(node["_target_"])
-        for value in node.values():
-            yield from targets(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from targets(value)
-
-
-def check_trusted(node: Any, *, extra: tuple[str, ...] = ()) -> None:
-    """Refuses a plain config that would call anything but model or augmentation classes.
-
-    Raises:
-        ConfigError: names the first target outside the trusted packages.
-    """
-    for target in targets(node):
-        if not target.startswith(TRUSTED_TARGETS + extra):
-            raise ConfigError(
-                f"the checkpoint's config wants to call {target!r}: not a model part, refused"
-            )

@@ -12,9 +12,9 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
 
+from deepacc_d2.checkpoint import build_from_checkpoint, check_trusted, read_checkpoint
 from deepacc_d2.errors import ConfigError
 from deepacc_lightning.callbacks import ProgressBar
-from deepacc_lightning.checkpoint import build_from_checkpoint, read_checkpoint
 from deepacc_lightning.cli import (
     check_accelerator,
     check_data_root,
@@ -22,7 +22,6 @@ from deepacc_lightning.cli import (
     run_guarded,
 )
 from deepacc_lightning.config import (
-    check_trusted,
     config_dir,
     instantiate_all,
     register_resolvers,

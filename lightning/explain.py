@@ -12,6 +12,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from deepacc_d2.checkpoint import build_from_checkpoint, check_trusted, read_checkpoint
 from deepacc_d2.data.dataset import read_info, read_split, to_dicts
 from deepacc_d2.data.mapper import MetaphaseMapper, read_gray
 from deepacc_d2.data.splits import SPLITS
@@ -20,9 +21,8 @@ from deepacc_d2.evaluation.explain import explain_image
 from deepacc_d2.evaluation.explain_plot import plot_explanation
 from deepacc_d2.evaluation.explanation import Explanation, format_explanation
 from deepacc_d2.evaluation.head_outputs import check_has_heads
-from deepacc_lightning.checkpoint import build_from_checkpoint, read_checkpoint
 from deepacc_lightning.cli import check_accelerator, run_entry_point, run_guarded
-from deepacc_lightning.config import check_trusted, config_dir, register_resolvers
+from deepacc_lightning.config import config_dir, register_resolvers
 from deepacc_lightning.evaluate import AUGMENTATIONS, check_expected
 from deepacc_lightning.run_info import make_run_dir, write_json
 from deepacc_lightning.train import quiet

@@ -19,10 +19,11 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import nn
 
+from deepacc_d2.checkpoint import read_checkpoint
 from deepacc_d2.data.dataset import DatasetInfo
 from deepacc_d2.errors import ConfigError, DataError, UserError
 from deepacc_lightning.callbacks import Throughput, format_duration
-from deepacc_lightning.checkpoint import load_initial_weights, load_trunk, read_checkpoint
+from deepacc_lightning.checkpoint import load_initial_weights, load_trunk
 from deepacc_lightning.cli import (
     check_accelerator,
     check_data_root,

@@ -11,12 +11,9 @@ from detectron2.modeling import build_model
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from deepacc_d2.checkpoint import build_from_checkpoint, read_checkpoint
 from deepacc_d2.errors import ConfigError, DataError
-from deepacc_lightning.checkpoint import (
-    build_from_checkpoint,
-    load_initial_weights,
-    read_checkpoint,
-)
+from deepacc_lightning.checkpoint import load_initial_weights
 from deepacc_lightning.config import compose_config, to_plain
 
 
@@ -29,61 +26,9 @@ def content(cfg: dict) -> dict:
     return {"model": instantiate(cfg["model"]).state_dict(), "deepacc_config": cfg}
 
 
-def test_a_saved_model_comes_back(overrides: list[str], tmp_path: Path) -> None:
-    saved = content(config(overrides))
-    torch.save(saved, tmp_path / "a.ckpt")
-    model = build_from_checkpoint(read_checkpoint(tmp_path / "a.ckpt"), "a.ckpt")
-    for name, value in model.state_dict().items():
-        assert torch.equal(value, saved["model"][name]), name
-
-
-def test_missing_and_damaged_files(overrides: list[str], tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no\.ckpt does not exist: pass CKPT="):
-        read_checkpoint(tmp_path / "no.ckpt")
-    path = tmp_path / "cut.ckpt"
-    torch.save(content(config(overrides)), path)
-    path.write_bytes(path.read_bytes()[:3000])
-    with pytest.raises(DataError, match=r"cut\.ckpt is damaged or not a checkpoint"):
-        read_checkpoint(path)
-    path.write_bytes(b"")
-    with pytest.raises(DataError, match=r"cut\.ckpt is damaged or not a checkpoint"):
-        read_checkpoint(path)
-    torch.save({"state_dict": {}}, path)
-    with pytest.raises(DataError, match="was not written by this project"):
-        read_checkpoint(path)
-
-
 class Evil:
     def __reduce__(self):
         return (print, ("code of a stranger ran",))
-
-
-def test_pickled_code_is_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    torch.save({"model": Evil(), "deepacc_config": {}}, tmp_path / "evil.ckpt")
-    with pytest.raises(DataError, match="damaged or not a checkpoint"):
-        read_checkpoint(tmp_path / "evil.ckpt")
-    assert "stranger" not in capsys.readouterr().out
-
-
-def test_config_in_a_checkpoint_calls_only_model_parts(overrides: list[str]) -> None:
-    saved = content(config(overrides))
-    saved["deepacc_config"]["model"]["backbone"]["norm"] = {"_target_": "os.system", "command": "x"}
-    with pytest.raises(ConfigError, match=r"wants to call 'os\.system'"):
-        build_from_checkpoint(saved, "a.ckpt")
-
-
-def test_other_class_count(overrides: list[str]) -> None:
-    saved = content(config(overrides))
-    saved["deepacc_config"]["model"]["roi_heads"]["num_classes"] = 80
-    with pytest.raises(DataError, match=r"with 80 classes, not 24"):
-        build_from_checkpoint(saved, "a.ckpt")
-
-
-def test_weights_of_another_model(overrides: list[str]) -> None:
-    saved = content(config(overrides))
-    saved["deepacc_config"] = config(overrides, "experiment=retinanet")
-    with pytest.raises(DataError, match="weights of another model"):
-        build_from_checkpoint(saved, "a.ckpt")
 
 
 def test_initial_weights_load_what_fits(overrides: list[str], tmp_path: Path) -> None:

@@ -1,0 +1,129 @@
+"""Checkpoints of this project: reading them without running any code of theirs, and their models.
+
+A checkpoint's ``deepacc_config`` describes its model by ``_target_`` nodes. Only model parts may be
+built from it: a checkpoint can come from a stranger, and a ``_target_`` calls anything importable.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.utils.registry import locate
+from torch import nn
+
+from deepacc_d2.chromosomes import NUM_CLASSES
+from deepacc_d2.errors import ConfigError, DataError
+
+TRUSTED_TARGETS = ("deepacc_d2.", "detectron2.layers.", "detectron2.modeling.")
+"""What a model node read from a checkpoint may build."""
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Reads a checkpoint that our training wrote, without running any code of it.
+
+    Raises:
+        DataError: no such file, cut short, or not one of ours.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"checkpoint {path} does not exist: pass CKPT=<run>/checkpoints/best.ckpt")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError, OSError) as error:
+        reason = str(error).strip().splitlines()[0][:120] if str(error) else type(error).__name__
+        raise DataError(f"checkpoint {path} is damaged or not a checkpoint ({reason})") from error
+    if not isinstance(content, dict) or not {"model", "deepacc_config"} <= content.keys():
+        raise DataError(f"checkpoint {path} was not written by this project: no deepacc_config")
+    if not content["deepacc_config"]:
+        raise DataError(f"checkpoint {path} holds no config to build its model from")
+    return content
+
+
+def build_from_checkpoint(content: dict[str, Any], path: str | Path) -> nn.Module:
+    """Builds the model that a checkpoint describes and gives it its weights.
+
+    Raises:
+        ConfigError: the config would call something other than a model part.
+        DataError: weights and config do not belong together, it has other classes, or was written
+            by a version with other parts.
+    """
+    node = content["deepacc_config"]["model"]
+    check_trusted(node)
+    check_num_classes(node, path)
+    try:
+        model: nn.Module = build(node)
+    except (TypeError, ImportError) as error:
+        raise DataError(
+            f"checkpoint {path} describes a model that this version cannot build ({error}): use "
+            "the version that its run.json names"
+        ) from error
+    try:
+        model.load_state_dict(content["model"])
+    except RuntimeError as error:
+        lines = str(error).strip().splitlines()
+        detail = lines[min(1, len(lines) - 1)].strip()[:200]
+        raise DataError(f"checkpoint {path} holds weights of another model: {detail}") from error
+    return model
+
+
+def build(node: Any) -> Any:
+    """Builds what a resolved, plain node describes, from the leaves up, as Hydra would."""
+    if isinstance(node, list):
+        return [build(value) for value in node]
+    if not isinstance(node, dict):
+        return node
+    options = {key: build(value) for key, value in node.items() if key != "_convert_"}
+    target = options.pop("_target_", None)
+    if target is None:
+        return options
+    try:
+        called = locate(target)
+    except Exception as error:  # Detectron2 raises a bare one
+        raise ImportError(f"there is no {target}") from error
+    return called(**options)
+
+
+def check_num_classes(node: Any, path: str | Path) -> None:
+    """Refuses a model node with other than 24 classes anywhere.
+
+    Raises:
+        DataError: names the count found.
+    """
+    if isinstance(node, dict):
+        count = node.get("num_classes", NUM_CLASSES)
+        if count != NUM_CLASSES:
+            raise DataError(
+                f"checkpoint {path} is of a model with {count} classes, not {NUM_CLASSES}"
+            )
+        for value in node.values():
+            check_num_classes(value, path)
+
+
+def targets(node: Any) -> Iterator[str]:
+    """Yields every ``_target_`` in nested plain containers."""
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield str(node["_target_"])
+        for value in node.values():
+            yield from targets(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from targets(value)
+
+
+def check_trusted(node: Any, *, extra: tuple[str, ...] = ()) -> None:
+    """Refuses a plain config that would call anything but model or augmentation classes.
+
+    Raises:
+        ConfigError: names the first target outside the trusted packages.
+    """
+    for target in targets(node):
+        if not target.startswith(TRUSTED_TARGETS + extra):
+            raise ConfigError(
+                f"the checkpoint's config wants to call {target!r}: not a model part, refused"
+            )

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.utils import instantiate
+
+from deepacc_d2.checkpoint import build, build_from_checkpoint, read_checkpoint
+from deepacc_d2.errors import ConfigError, DataError
+from deepacc_lightning.config import compose_config, to_plain
+
+TINY = [
+    "pixel_mean=200",
+    "pixel_std=50",
+    "scale.backbone.stem_channels=8",
+    "scale.backbone.res2_channels=8",
+    "scale.fpn.out_channels=32",
+    "scale.roi.fc_dims=[16,16]",
+]
+
+
+@pytest.fixture
+def overrides() -> list[str]:
+    return TINY
+
+
+def config(tiny: list[str], *more: str) -> dict:
+    return to_plain(compose_config("train", [*tiny, "data.root=unused", "out=unused", *more]))
+
+
+def content(cfg: dict) -> dict:
+    torch.manual_seed(1)
+    return {"model": instantiate(cfg["model"]).state_dict(), "deepacc_config": cfg}
+
+
+def test_a_saved_model_comes_back(overrides: list[str], tmp_path: Path) -> None:
+    saved = content(config(overrides))
+    torch.save(saved, tmp_path / "a.ckpt")
+    model = build_from_checkpoint(read_checkpoint(tmp_path / "a.ckpt"), "a.ckpt")
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, saved["model"][name]), name
+
+
+def test_missing_and_damaged_files(overrides: list[str], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no\.ckpt does not exist: pass CKPT="):
+        read_checkpoint(tmp_path / "no.ckpt")
+    path = tmp_path / "cut.ckpt"
+    torch.save(content(config(overrides)), path)
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(DataError, match=r"cut\.ckpt is damaged or not a checkpoint"):
+        read_checkpoint(path)
+    path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"cut\.ckpt is damaged or not a checkpoint"):
+        read_checkpoint(path)
+    torch.save({"state_dict": {}}, path)
+    with pytest.raises(DataError, match="was not written by this project"):
+        read_checkpoint(path)
+
+
+class Evil:
+    def __reduce__(self):
+        return (print, ("code of a stranger ran",))
+
+
+def test_pickled_code_is_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"model": Evil(), "deepacc_config": {}}, tmp_path / "evil.ckpt")
+    with pytest.raises(DataError, match="damaged or not a checkpoint"):
+        read_checkpoint(tmp_path / "evil.ckpt")
+    assert "stranger" not in capsys.readouterr().out
+
+
+def test_config_in_a_checkpoint_calls_only_model_parts(overrides: list[str]) -> None:
+    saved = content(config(overrides))
+    saved["deepacc_config"]["model"]["backbone"]["norm"] = {"_target_": "os.system", "command": "x"}
+    with pytest.raises(ConfigError, match=r"wants to call 'os\.system'"):
+        build_from_checkpoint(saved, "a.ckpt")
+
+
+def test_other_class_count(overrides: list[str]) -> None:
+    saved = content(config(overrides))
+    saved["deepacc_config"]["model"]["roi_heads"]["num_classes"] = 80
+    with pytest.raises(DataError, match=r"with 80 classes, not 24"):
+        build_from_checkpoint(saved, "a.ckpt")
+
+
+def test_weights_of_another_model(overrides: list[str]) -> None:
+    saved = content(config(overrides))
+    saved["deepacc_config"] = config(overrides, "experiment=retinanet")
+    with pytest.raises(DataError, match="weights of another model"):
+        build_from_checkpoint(saved, "a.ckpt")
+
+
+@pytest.mark.parametrize("preset", ["baseline", "sep", "siamese_gia", "retinanet"])
+def test_builds_what_hydra_builds(overrides: list[str], preset: str) -> None:
+    node = config(overrides, f"experiment={preset}")["model"]
+    torch.manual_seed(3)
+    ours = build(node)
+    torch.manual_seed(3)
+    theirs = instantiate(node)
+    assert repr(ours) == repr(theirs)
+    weights = theirs.state_dict()
+    for name, value in ours.state_dict().items():
+        assert torch.equal(value, weights[name]), name
+
+
+def test_config_of_another_version(overrides: list[str]) -> None:
+    saved = content(config(overrides))
+    saved["deepacc_config"]["model"]["roi_heads"]["_target_"] = "deepacc_d2.modeling.NewHeads"
+    with pytest.raises(DataError, match=r"a\.ckpt .*deepacc_d2\.modeling\.NewHeads"):
+        build_from_checkpoint(saved, "a.ckpt")
+    saved = content(config(overrides))
+    saved["deepacc_config"]["model"]["roi_heads"]["wings"] = 2
+    with pytest.raises(DataError, match=r"a\.ckpt .*wings"):
+        build_from_checkpoint(saved, "a.ckpt")
