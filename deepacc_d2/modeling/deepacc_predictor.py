@@ -13,10 +13,12 @@ from detectron2.config import configurable
 from detectron2.layers import ShapeSpec
 from detectron2.structures import Instances
 from torch import Tensor
+from torch.nn import functional as F
 
 from deepacc_d2.config import check_deepacc_config
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.losses import GroupInnerAdjacencyLoss
+from deepacc_d2.losses.aam import NORM_EPS
 from deepacc_d2.modeling.branches import AngularMarginBranch, LinearBranch, SiameseInferenceBranch
 from deepacc_d2.modeling.local_centers import LocalCenters
 from deepacc_d2.modeling.predictor import BoxPredictor, Predictions, RegionFeatures
@@ -125,6 +127,7 @@ class DeepACCPredictor(BoxPredictor):
         if margin_branch is not None:
             # It would be a parameter without a gradient.
             del self.cls_score
+            self.register_load_state_dict_pre_hook(_start_from_linear_classifier)
 
     @classmethod
     def from_config(cls, cfg: Any, input_shape: ShapeSpec) -> dict[str, Any]:
@@ -207,3 +210,25 @@ class DeepACCPredictor(BoxPredictor):
         if self.gia is not None:
             losses["loss_gia"] = self.gamma * self.gia(margin_logits, targets, output.counts)
         return losses
+
+
+def _start_from_linear_classifier(
+    predictor: DeepACCPredictor, state_dict: dict[str, Tensor], prefix: str, *_: Any
+) -> None:
+    """Lets weights of a detector without branches start the margin branch.
+
+    Rows of a linear classifier point at their classes, as the margin branch's centers do; of an
+    angular one only their directions count. A classifier of other classes, or one beside a margin
+    branch, stays under its name, so that loading reports it as one without a place.
+    """
+    branch = predictor.margin_branch
+    source, own = f"{prefix}cls_score.weight", f"{prefix}margin_branch.weight"
+    weight = state_dict.get(source)
+    if branch is None or weight is None or own in state_dict or weight.shape != branch.weight.shape:
+        return
+    del state_dict[source]
+    angular = isinstance(branch, AngularMarginBranch)
+    state_dict[own] = F.normalize(weight, dim=1, eps=NORM_EPS) if angular else weight
+    bias = f"{prefix}cls_score.bias"
+    if not angular and bias in state_dict:
+        state_dict[f"{prefix}margin_branch.bias"] = state_dict.pop(bias)

@@ -183,6 +183,29 @@ def test_many_weights_without_a_place_are_counted(overrides: list[str], tmp_path
     assert lines[-1] == "29 more: only in the file, no place for them here"
 
 
+@pytest.mark.parametrize("preset", ["siamese_gia", "siamese"])
+def test_margin_branch_starts_from_a_linear_classifier(
+    overrides: list[str], tmp_path: Path, preset: str
+) -> None:
+    saved = content(config(overrides, "experiment=sep"))
+    torch.save(saved, tmp_path / "sep.ckpt")
+    model = instantiate(config(overrides, f"experiment={preset}")["model"])
+    lines = load_initial_weights(model, str(tmp_path / "sep.ckpt"))
+    classifier = saved["model"][f"{PREDICTOR}.cls_score.weight"]
+    branch = model.roi_heads.box_predictor.margin_branch
+    missing = [f"{PREDICTOR}.inference_branch.bias: not in the file"]
+    if preset == "siamese":
+        assert torch.equal(branch.weight, classifier)
+        assert torch.equal(branch.bias, saved["model"][f"{PREDICTOR}.cls_score.bias"])
+    else:
+        length = classifier.square().sum(dim=1, keepdim=True).sqrt()
+        torch.testing.assert_close(branch.weight.detach() * length, classifier)
+        missing.append(f"{PREDICTOR}.cls_score.bias: only in the file, no place for it here")
+    assert lines == missing
+    shared = "roi_heads.box_head.classification.fc1.weight"
+    assert torch.equal(model.state_dict()[shared], saved["model"][shared])
+
+
 def test_checkpoint_of_ours_is_complete_for_deepacc(overrides: list[str], tmp_path: Path) -> None:
     cfg = config(overrides, "experiment=siamese_gia")
     saved = content(cfg)
