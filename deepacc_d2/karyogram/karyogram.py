@@ -1,0 +1,96 @@
+"""A cell's karyogram: strips cut, straightened and turned, in the order of a page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepacc_d2.chromosomes import CLASSES
+from deepacc_d2.karyogram.cut import cut_cell
+from deepacc_d2.karyogram.layout import Layout, lay_out
+from deepacc_d2.karyogram.polarity import find_polarity
+from deepacc_d2.karyogram.straighten import straighten
+from deepacc_d2.karyogram.strip import Strip
+from deepacc_d2.prediction.types import LEFT_OUT, Cell
+
+# Strips are read so that a chromosome has about this many strip pixels (square root of its box's
+# area): fine enough for a page of 1600 pixels and for print.
+_STRIP_SIZE = 150.0
+_MIN_ZOOM, _MAX_ZOOM = 0.1, 6.0
+
+
+@dataclass(frozen=True, eq=False)
+class Karyogram:
+    """A karyogram, laid out; see :func:`build_karyogram`.
+
+    Attributes:
+        cell: what it shows.
+        strips: one for each of ``cell.chromosomes``, in their order.
+        layout: where everything lies on the page.
+    """
+
+    cell: Cell
+    strips: tuple[Strip, ...]
+    layout: Layout
+
+    def save(self, path: str | Path) -> None:
+        """Writes the karyogram in the format that the suffix names, the same bytes each time.
+
+        Args:
+            path: ends in ``.png`` (1600 pixels wide), ``.svg`` or ``.pdf`` (vector, the strips
+                embedded as images, text as text).
+
+        Raises:
+            ConfigError: another suffix.
+            OSError: the file cannot be written.
+        """
+        from deepacc_d2.karyogram.draw import save_karyogram
+
+        save_karyogram(self, path)
+
+
+def build_karyogram(gray: NDArray[np.uint8], cell: Cell) -> Karyogram:
+    """Cuts, straightens and turns a cell's chromosomes and lays them out.
+
+    Args:
+        gray: uint8 (H, W), the image whose pixels the boxes are in, dark on light or the reverse.
+        cell: what was found in it; a cell without chromosomes gives a page of empty places.
+
+    Raises:
+        ValueError: ``gray`` is not uint8 (H, W).
+    """
+    if gray.ndim != 2 or gray.dtype != np.uint8 or not gray.size:
+        raise ValueError(f"a karyogram needs uint8 (H, W) pixels, not {gray.dtype} {gray.shape}")
+    boxes = [chromosome.box for chromosome in cell.chromosomes]
+    zoom = _zoom(boxes)
+    strips = []
+    for chromosome, cut in zip(cell.chromosomes, cut_cell(gray, boxes), strict=True):
+        straight = straighten(cut, zoom)
+        polarity = find_polarity(straight, chromosome.name)
+        dark = straight.dark[::-1, ::-1] if polarity.flip else straight.dark
+        strips.append(
+            Strip(
+                name=chromosome.name,
+                placed=chromosome.assigned != LEFT_OUT,
+                dark=np.ascontiguousarray(dark),
+                zoom=straight.zoom,
+                centromere=polarity.centromere,
+                polarity_confidence=polarity.confidence,
+                cut=not cut.whole,
+            )
+        )
+    counts = cell.counts() if cell.chromosomes else np.zeros(len(CLASSES), np.int64)
+    return Karyogram(cell, tuple(strips), lay_out(strips, counts))
+
+
+def _zoom(boxes: list[tuple[float, float, float, float]]) -> float:
+    """Returns strip pixels for an image pixel that suit the boxes' median size."""
+    if not boxes:
+        return 1.0
+    sides = np.asarray(boxes, np.float64)
+    area = np.clip(sides[:, 2] - sides[:, 0], 1, None) * np.clip(sides[:, 3] - sides[:, 1], 1, None)
+    size = float(np.nanmedian(np.sqrt(area)))
+    return float(np.clip(_STRIP_SIZE / max(size, 1.0), _MIN_ZOOM, _MAX_ZOOM))

@@ -1,0 +1,41 @@
+"""A chromosome as a karyogram shows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Strip:
+    """One chromosome, upright.
+
+    Attributes:
+        name: class name that it is shown under.
+        placed: False for a box that the assignment leaves out.
+        dark: float32 (L, W), 0 white to 1 black, p arm up.
+        zoom: strip pixels for one image pixel.
+        centromere: its place along the strip, 0 (top) to 1 (bottom).
+        polarity_confidence: probability, 0.5 to 1, that the p arm is up.
+        cut: False where no background could be told and the plain crop is shown.
+    """
+
+    name: str
+    placed: bool
+    dark: NDArray[np.float32]
+    zoom: float
+    centromere: float
+    polarity_confidence: float
+    cut: bool
+
+    @property
+    def length(self) -> float:
+        """Length in image pixels."""
+        return self.dark.shape[0] / self.zoom
+
+    @property
+    def width(self) -> float:
+        """Width in image pixels."""
+        return self.dark.shape[1] / self.zoom

@@ -1,0 +1,100 @@
+"""What a program gets: a karyogram, an overlay and a case's page of any cell."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+from defusedxml import ElementTree
+
+from deepacc_d2.data.synthetic import SyntheticConfig, render_metaphase
+from deepacc_d2.errors import ConfigError
+from deepacc_d2.karyogram import build_karyogram, draw_overlay, save_case_report
+from deepacc_d2.prediction.types import LEFT_OUT, Cell, Chromosome
+
+
+def chromosome(box, index, *, assigned=None, flags=(), confidence=0.9):
+    probabilities = np.full(25, 0.1 / 24)
+    probabilities[index] = 0.9
+    assigned = index if assigned is None else assigned
+    return Chromosome(tuple(box), probabilities, index, assigned, confidence, flags)
+
+
+def cell_of(chromosomes, name="cell 1", karyotype="46,XX", size=(200, 200)):
+    return Cell(name, "", *size, list(chromosomes), karyotype, karyotype, 0.8)
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    gray, record = render_metaphase(SyntheticConfig(seed=5, box_margin=3, loss_rate=0.0), 0, 0)
+    found = []
+    for annotation in record["annotations"]:
+        x, y, w, h = annotation["bbox"]
+        found.append(chromosome((x, y, x + w, y + h), annotation["category_id"] - 1))
+    found[0].flags = ("low_confidence",)
+    found[4].flags = ("touching", "reassigned")
+    found[9].assigned, found[9].flags = LEFT_OUT, ("left_out",)
+    return gray, cell_of(found, karyotype=record["karyotype"], size=gray.shape[::-1])
+
+
+@pytest.fixture(scope="module")
+def karyogram(drawn):
+    return build_karyogram(*drawn)
+
+
+def test_svg_is_xml_with_labels_as_text(karyogram, tmp_path):
+    karyogram.save(tmp_path / "k.svg")
+    root = ElementTree.parse(tmp_path / "k.svg").getroot()
+    texts = {element.text for element in root.iter("{http://www.w3.org/2000/svg}text")}
+    assert {*(str(n) for n in range(1, 23)), "X", "Y"} <= texts
+    assert {"cell 1", karyogram.cell.karyotype, "low confidence", "Not placed"} <= texts
+    assert {"touches another chromosome", "class changed by the assignment"} <= texts
+    images = list(root.iter("{http://www.w3.org/2000/svg}image"))
+    assert len(images) == len(karyogram.cell.chromosomes)
+
+
+def test_png_is_1600_wide_white_and_the_same_each_time(karyogram, tmp_path):
+    karyogram.save(tmp_path / "a.png")
+    karyogram.save(tmp_path / "b.png")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    pixels = cv2.imread(str(tmp_path / "a.png"))
+    assert pixels.shape[1] == 1600
+    assert abs(pixels.shape[0] - karyogram.layout.height) <= 1
+    assert (pixels == 255).all(axis=2).mean() > 0.75
+
+
+def test_page_of_a_case_is_one_page_and_the_same_each_time(karyogram, tmp_path):
+    case = SimpleNamespace(case_id="case 7", karyotype="47,XY,+21[8]/46,XY[12]")
+    for name in ("a.pdf", "b.pdf"):
+        save_case_report(tmp_path / name, case, [karyogram.cell] * 40, karyogram, about="model")
+    data = (tmp_path / "a.pdf").read_bytes()
+    assert data == (tmp_path / "b.pdf").read_bytes()
+    assert data.startswith(b"%PDF")
+    assert b"/Count 1 " in data
+    assert b"/CreationDate" not in data
+
+
+def test_overlay_is_rgb_and_large_enough_to_read(drawn):
+    gray, cell = drawn
+    picture = draw_overlay(gray, cell)
+    assert picture.dtype == np.uint8
+    assert picture.shape[2] == 3
+    assert max(picture.shape) >= 1000
+    assert np.ptp(picture.astype(int), axis=2).max() > 100, "boxes are coloured"
+
+
+def test_a_cell_without_chromosomes_has_its_empty_places(tmp_path):
+    gray = np.full((80, 100), 240, np.uint8)
+    karyogram = build_karyogram(gray, cell_of([], karyotype=""))
+    assert sum(place.strip is None for s in karyogram.layout.slots for place in s.places) == 46
+    karyogram.save(tmp_path / "k.svg")
+    assert "no chromosome found" in (tmp_path / "k.svg").read_text()
+    assert draw_overlay(gray, karyogram.cell).shape[2] == 3
+
+
+def test_another_suffix_is_refused_in_one_line(karyogram, tmp_path):
+    with pytest.raises(ConfigError, match=r"k\.gif: a picture ends in \.png, \.svg, \.pdf"):
+        karyogram.save(tmp_path / "k.gif")
+    assert not list(tmp_path.iterdir())
