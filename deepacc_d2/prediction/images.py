@@ -170,10 +170,10 @@ def _decode_deep(file: IO[bytes]) -> NDArray[Any] | None:
     """Decodes 16-bit colour to RGB or RGBA, None where OpenCV cannot."""
     file.seek(0)
     data = np.frombuffer(file.read(), dtype=np.uint8)
-    pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    pixels: NDArray[Any] | None = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.ndim != 3 or pixels.shape[-1] not in (3, 4):
         return None
-    return np.asarray(pixels)[..., [2, 1, 0, 3][: pixels.shape[-1]]]
+    return pixels[..., [2, 1, 0, 3][: pixels.shape[-1]]]
 
 
 def _layers(image: Image.Image, notes: list[str]) -> NDArray[Any]:
@@ -186,7 +186,7 @@ def _layers(image: Image.Image, notes: list[str]) -> NDArray[Any]:
         return np.asarray(image.convert("L"))
     if "transparency" in image.info or image.mode in ("LA", "PA", "La", "RGBA", "RGBa"):
         coloured = image.convert("RGBA")
-        if coloured.getextrema()[3] == (0, 0):
+        if coloured.getchannel("A").getextrema() == (0, 0):
             # Some microscopes' software writes a fourth channel that means nothing.
             notes.append("its alpha channel is empty and was ignored")
             return np.asarray(coloured.convert("RGB").convert("L"))

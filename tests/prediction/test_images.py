@@ -301,7 +301,6 @@ def test_no_damaged_file_raises_anything_else(tmp_path_factory, data):
     path.write_bytes(content[: data.draw(st.integers(1, len(content)))])
     try:
         gray, facts = read_image(path)
-    except DataError as error:
-        assert "\n" not in str(error)
-    else:
-        assert gray.shape == (facts.height, facts.width)
+    except DataError:
+        return
+    assert gray.shape == (facts.height, facts.width)

@@ -228,7 +228,7 @@ def test_bad_tables_are_refused_in_one_line(folder, text, what):
 def test_a_name_that_two_images_have_is_refused(folder):
     (folder / "p2/cell2.JPG").touch()
     text = "file,case\ncell2.JPG,a\n"
-    with pytest.raises(DataError, match="line 2: cell2.JPG names .* write the path"):
+    with pytest.raises(DataError, match=r"line 2: cell2\.JPG names .* write the path"):
         list_images([folder / "p1", folder / "p2"], cases=_table(folder, text))
 
 

@@ -157,7 +157,9 @@ def test_other_arrays_are_refused():
     seed=st.integers(0, 999),
     normalize=st.booleans(),
 )
-def test_any_image_has_a_view_and_a_way_back(height, width, kind, inverted, seed, normalize):
+def test_any_image_has_a_view_and_a_way_back(  # noqa: PLR0917
+    height, width, kind, inverted, seed, normalize
+):
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 256, (height, width)).astype(np.float32)
     if kind == "smooth":
