@@ -1,0 +1,1 @@
+"""From class probabilities of boxes to the karyotype of a cell and of a case."""

@@ -1,0 +1,294 @@
+"""Boxes to classes for a whole cell at once, with a prior on the copies of each class.
+
+Maximized, exactly, over all assignments a of N boxes to 24 classes or none (left out)::
+
+    sum_i log p[i, a_i]  +  strength * log_prior(copies of each class in a)
+
+The log prior is the best of two hypotheses, XX and XY, each a sum of one concave function per
+class of its number of copies: 0 at the normal number, :data:`AUTOSOME_COST` or :data:`SEX_COST`
+less for each copy gained or lost. So X, XXY, XYY and XXX are one change away from XX or XY.
+
+Why this is an ordinary assignment problem. Give class k slots 1, 2, 3, ... and let a box in slot s
+score log p[i, k] plus what the s-th copy adds to the prior. As the prior is concave, each slot adds
+no more than the one before it, so in an optimal assignment the slots in use can be taken to be the
+first ones, whose sum is the prior of that number of copies, less a constant. Background has a slot
+for each box. Boxes to slots, each slot once, is solved by ``scipy.optimize.linear_sum_assignment``.
+
+Why few slots are enough. The problem is a flow of least cost from boxes over classes. An
+assignment that is not optimal can be improved along a simple cycle, which passes each class once
+and so takes at most one more slot of it. Where the best assignment within S slots a class leaves
+the last slot of each class free, that slot, no worse than any beyond it, would have given
+the same improvement: there is none, and the assignment is optimal without the limit. Classes that
+are full get more slots and all is solved again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import linear_sum_assignment
+
+from deepacc_d2.chromosomes import NUM_CLASSES
+from deepacc_d2.errors import DataError
+from deepacc_d2.karyotype.counts import (
+    NORMAL_SEXES,
+    X,
+    checked_counts,
+    count_classes,
+    normal_counts,
+)
+from deepacc_d2.prediction.types import LEFT_OUT
+
+AUTOSOME_COST: tuple[float, float] = (4.0, 5.0)
+"""Log-odds against the first copy gained or lost, and against each further one of that class.
+
+exp(-4) is 2 percent: far above the 0.1 percent of cells that lose or gain a given autosome in
+Tseng et al. 2023, so that the prior settles what is in doubt and does not overrule what is seen.
+"""
+
+SEX_COST: tuple[float, float] = (3.0, 4.0)
+"""The same for X and Y, 5 percent: their numbers vary most (3 percent 45,X and 47,XXY each there)."""
+
+LEAST_PROBABILITY = 1e-12
+"""Smaller class probabilities count as this, so that no box is tied to a class by rounding."""
+
+_FORCED = 1e5  # acts as infinite: above what all boxes of a cell can say, within float64's digits
+_FIRST_SLOTS = 4
+
+
+@dataclass(frozen=True)
+class Change:
+    """A box that the assignment takes for something else than the box by itself says.
+
+    Attributes:
+        index: of the box.
+        before: class 0..23 by the box alone, or :data:`LEFT_OUT`.
+        after: the same by the assignment.
+        cost: log-probability that the box gives up by it, 0 or more, in nats.
+    """
+
+    index: int
+    before: int
+    after: int
+    cost: float
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """The best assignment of a cell.
+
+    Attributes:
+        assigned: (N,) int64, class 0..23 or :data:`LEFT_OUT`.
+        by_box: (N,) the same of each box by itself: the most probable of 25.
+        objective: the maximum, in nats.
+        changes: each box where the two differ, by index.
+        sex: copies of X and Y of the hypothesis that won, (2, 0) or (1, 1); not what was counted.
+    """
+
+    assigned: NDArray[np.int64]
+    by_box: NDArray[np.int64]
+    objective: float
+    changes: tuple[Change, ...]
+    sex: tuple[int, int]
+
+
+def log_prior(counts: ArrayLike) -> float:
+    """Returns the log prior of copies (24,) at strength 1: 0 for 46,XX and 46,XY, else less."""
+    whole = checked_counts(counts)
+    return max(_hypothesis_prior(whole, sex) for sex in NORMAL_SEXES)
+
+
+def _hypothesis_prior(counts: NDArray[np.int64], sex: tuple[int, int]) -> float:
+    off = np.abs(counts - normal_counts(sex))
+    costs = np.array([AUTOSOME_COST if k < X else SEX_COST for k in range(NUM_CLASSES)])
+    return -float(np.where(off > 0, costs[:, 0] + (off - 1) * costs[:, 1], 0.0).sum())
+
+
+def _slot_gains(normal: int, cost: tuple[float, float], slots: int) -> NDArray[np.float64]:
+    """Returns (slots,) what each further copy of a class adds to the log prior."""
+    first, further = cost
+    copies = np.arange(1, slots + 1)
+    return np.select(
+        [copies < normal, copies == normal, copies == normal + 1], [further, first, -first], -further
+    )
+
+
+def log_probabilities(probabilities: ArrayLike) -> NDArray[np.float64]:
+    """Returns logs (N, 25) of probabilities, none below that of :data:`LEAST_PROBABILITY`.
+
+    Raises:
+        DataError: they are not (N, 25) finite values of at least 0.
+    """
+    p = np.asarray(probabilities, dtype=np.float64)
+    if p.shape == (0,):
+        p = p.reshape(0, NUM_CLASSES + 1)
+    if p.ndim != 2 or p.shape[1] != NUM_CLASSES + 1:
+        raise DataError(f"class probabilities have shape {p.shape}: expected (N, 25)")
+    if not np.isfinite(p).all() or (p < 0).any():
+        raise DataError("class probabilities have values that are no probability")
+    return np.log(np.maximum(p, LEAST_PROBABILITY))
+
+
+def by_box_classes(probabilities: ArrayLike) -> NDArray[np.int64]:
+    """Returns the most probable of 25 for each box (N,): class 0..23 or :data:`LEFT_OUT`."""
+    logs = log_probabilities(probabilities)
+    best = logs.argmax(axis=1) if len(logs) else np.zeros(0, dtype=np.int64)
+    return np.where(best == NUM_CLASSES, LEFT_OUT, best).astype(np.int64)
+
+
+def assign(probabilities: ArrayLike, strength: float) -> Assignment:
+    """Finds the best assignment of a cell; see the module.
+
+    Args:
+        probabilities: (N, 25) of the 24 classes and of no chromosome, calibrated.
+        strength: factor of the log prior, 0 or more. 0 gives each box its most probable class,
+            infinity as nearly 46,XX or 46,XY as the number of boxes allows.
+
+    Raises:
+        DataError: the probabilities are none, or the strength is below 0 or no number.
+    """
+    if math.isnan(strength) or strength < 0:
+        raise DataError(f"strength of the copy-number prior {strength}: give 0 or more")
+    logs = log_probabilities(probabilities)
+    by_box = by_box_classes(probabilities)
+    weight = min(strength, _FORCED)
+    if weight == 0:
+        # Ties and all: by definition each box its own answer.
+        best, sex = by_box, _nearer_sex(by_box)
+        objective = _evidence(logs, best)
+    else:
+        tried = []
+        for hypothesis in NORMAL_SEXES:
+            assigned = _solve(logs, weight, hypothesis)
+            prior = _hypothesis_prior(count_classes(assigned), hypothesis)
+            tried.append((_evidence(logs, assigned) + weight * prior, assigned, hypothesis))
+        objective, best, sex = max(tried, key=lambda t: t[0])
+    changes = tuple(
+        Change(int(i), int(by_box[i]), int(best[i]), float(logs[i, by_box[i]] - logs[i, best[i]]))
+        for i in np.flatnonzero(best != by_box)
+    )
+    return Assignment(best, by_box, objective, changes, sex)
+
+
+def _nearer_sex(assigned: NDArray[np.int64]) -> tuple[int, int]:
+    counts = count_classes(assigned)
+    return max(NORMAL_SEXES, key=lambda sex: _hypothesis_prior(counts, sex))
+
+
+def _evidence(logs: NDArray[np.float64], assigned: NDArray[np.int64]) -> float:
+    # LEFT_OUT is -1, so that it takes the last column, which is that of no chromosome.
+    return float(logs[np.arange(len(logs)), assigned].sum())
+
+
+def _solve(
+    logs: NDArray[np.float64], weight: float, sex: tuple[int, int]
+) -> NDArray[np.int64]:
+    """Returns the best classes (N,) under one hypothesis of the sex."""
+    number = len(logs)
+    if number == 0:
+        return np.zeros(0, dtype=np.int64)
+    normal = normal_counts(sex)
+    slots = np.full(NUM_CLASSES, min(_FIRST_SLOTS, number))
+    while True:
+        classes = np.repeat(np.arange(NUM_CLASSES), slots)
+        gains = np.concatenate(
+            [
+                _slot_gains(int(normal[k]), AUTOSOME_COST if k < X else SEX_COST, int(slots[k]))
+                for k in range(NUM_CLASSES)
+            ]
+        )
+        none = np.repeat(logs[:, NUM_CLASSES, None], number, axis=1)
+        scores = np.concatenate([logs[:, classes] + weight * gains, none], axis=1)
+        _, column = linear_sum_assignment(scores, maximize=True)
+        owner = np.concatenate([classes, np.full(number, LEFT_OUT)])
+        assigned = owner[column].astype(np.int64)
+        full = (count_classes(assigned) >= slots) & (slots < number)
+        if not full.any():
+            return assigned
+        slots = np.where(full, np.minimum(2 * slots, number), slots)
+
+
+@dataclass(frozen=True)
+class StrengthResult:
+    """What a strength of the prior gives on cells with known labels.
+
+    Attributes:
+        strength: of the prior.
+        wrong: boxes with another class than the true one, left out and spurious ones included.
+        boxes: of all cells.
+        kept: aneuploid cells whose every true change is told.
+        aneuploid: cells with a true numerical change.
+        allowed: whether ``kept`` is no less than without the prior.
+    """
+
+    strength: float
+    wrong: int
+    boxes: int
+    kept: int
+    aneuploid: int
+    allowed: bool
+
+
+def choose_prior_strength(
+    cells: Sequence[ArrayLike],
+    labels_per_cell: Sequence[ArrayLike],
+    strengths: Sequence[float] = (0.0, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0, 1.5),
+    counts_per_cell: Sequence[ArrayLike] | None = None,
+) -> tuple[float, list[StrengthResult]]:
+    """Chooses the strength of the prior on validation cells.
+
+    The one with the fewest wrong labels, of those that keep as many aneuploid cells as no prior
+    does; the weaker of equals. A cell is kept where each class whose true number is not normal (X
+    and Y both, if the sex chromosomes are neither XX nor XY) is counted right. Whether a cell is
+    called abnormal at all would be no criterion: a weak network calls most cells abnormal by
+    mistake, and any prior would lower that.
+
+    Args:
+        cells: calibrated probabilities (N, 25) of each.
+        labels_per_cell: true classes (N,) of the boxes, 24 for no chromosome.
+        strengths: to choose from; 0 is tried in any case.
+        counts_per_cell: true counts (24,) of each cell; those of the labels if not given, which
+            lack what was not found.
+
+    Returns:
+        The strength, and what each one gave, weakest first.
+
+    Raises:
+        DataError: the lengths differ, or a value is out of its range.
+    """
+    labels = [np.asarray(given, dtype=np.int64) for given in labels_per_cell]
+    counts = (
+        [count_classes(given) for given in labels]
+        if counts_per_cell is None
+        else [checked_counts(given) for given in counts_per_cell]
+    )
+    if not len(cells) == len(labels) == len(counts):
+        raise DataError("cells, labels and counts have to be as many")
+    results: list[StrengthResult] = []
+    for strength in sorted({0.0, *map(float, strengths)}):
+        wrong = kept = boxes = 0
+        for probabilities, label, count in zip(cells, labels, counts, strict=True):
+            assigned = assign(probabilities, strength).assigned
+            if len(assigned) != len(label):
+                raise DataError(f"a cell has {len(assigned)} boxes but {len(label)} labels")
+            truth = np.where(label == NUM_CLASSES, LEFT_OUT, label)
+            wrong += int((assigned != truth).sum())
+            boxes += len(label)
+            changed = _changed_classes(count)
+            kept += bool(changed.any() and (count_classes(assigned) == count)[changed].all())
+        aneuploid = sum(bool(_changed_classes(count).any()) for count in counts)
+        allowed = not results or kept >= results[0].kept
+        results.append(StrengthResult(strength, wrong, boxes, kept, aneuploid, allowed))
+    best = min((r for r in results if r.allowed), key=lambda r: (r.wrong, r.strength))
+    return best.strength, results
+
+
+def _changed_classes(counts: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Returns (24,) which classes have another number than a normal cell's."""
+    changed = counts != 2
+    changed[X:] = (int(counts[X]), int(counts[X + 1])) not in NORMAL_SEXES
+    return changed

@@ -1,0 +1,129 @@
+"""The ISCN short form of a cell's chromosome counts, written and read.
+
+Grammar (International System for Human Cytogenomic Nomenclature, ISCN 2020 and 2024), numerical
+abnormalities only::
+
+    karyotype = total ["<" level "n>"] "," sex {"," sign autosome}
+    sex       = {"X"} {"Y"}, at least one, or "?" for none
+
+- Sex chromosomes come first, then autosomes in numerical order, whatever the sign. A change of
+  two is written twice: ``48,XX,+8,+8``.
+- The sex chromosomes are written as the complement that is there, the constitutional way: ``45,X``
+  and ``47,XXY``, never ``45,XX,-X``. Which of them was gained or lost later is not to be seen in
+  one cell.
+- A cell without any sex chromosome has ``?`` in their place, ISCN's sign for what is not
+  identified: the constitutional sex is not known, so neither -X,-X nor -X,-Y can be said.
+- Changes are relative to the ploidy level that the total is near to: up to 34 chromosomes 1n, 35
+  to 57 2n, 58 to 80 3n, 81 to 103 4n and so on (23 times the level, 11 less to 11 more). Other
+  levels than 2n are written: ``69<3n>,XXX``, ``68<3n>,XXX,-21``, ``26<1n>,X,+4,+6,+21``.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from deepacc_d2.chromosomes import CLASSES, NUM_CLASSES
+from deepacc_d2.errors import DataError
+from deepacc_d2.karyotype.counts import AUTOSOMES, X, Y, checked_counts, sex_complement
+
+NO_SEX_CHROMOSOME = "?"
+
+_HEAD = re.compile(r"(0|[1-9][0-9]{0,3})(?:<([1-9][0-9]{0,2})n>)?", re.ASCII)
+_SEX = re.compile(r"(X*)(Y*)")
+_CHANGE = re.compile(r"([+-])([1-9][0-9]?)", re.ASCII)
+
+
+def ploidy_level(total: int) -> int:
+    """Returns how many sets of 23 a number of chromosomes is near to, at least 1."""
+    return max(1, (total - 12) // 23 + 1)
+
+
+def format_karyotype(counts: ArrayLike) -> str:
+    """Writes counts (24,) as ISCN short form, such as ``47,XY,+21``; empty if there is none.
+
+    Raises:
+        DataError: they are not 24 whole numbers of at least 0.
+    """
+    whole = checked_counts(counts)
+    total = int(whole.sum())
+    if total == 0:
+        return ""
+    level = ploidy_level(total)
+    parts = [
+        str(total) if level == 2 else f"{total}<{level}n>",
+        sex_complement(whole) or NO_SEX_CHROMOSOME,
+        *differences(whole, level),
+    ]
+    return ",".join(parts)
+
+
+def differences(counts: ArrayLike, level: int = 2) -> list[str]:
+    """Returns the autosomal changes of counts (24,) from a ploidy level, such as +8 and -21."""
+    changes = []
+    for k, copies in enumerate(checked_counts(counts)[:AUTOSOMES]):
+        sign = "+" if copies > level else "-"
+        changes += [f"{sign}{CLASSES[k]}"] * abs(int(copies) - level)
+    return changes
+
+
+def parse_karyotype(text: str) -> NDArray[np.int64]:
+    """Reads an ISCN short form of numerical changes; the inverse of :func:`format_karyotype`.
+
+    A ploidy level that is not written is that of the total. Changes may be told from any level
+    that is written, as in ``58<2n>,...``.
+
+    Returns:
+        Counts (24,) int64; all 0 for an empty text.
+
+    Raises:
+        DataError: the text is outside the grammar, or its total is not what the changes add up to.
+    """
+    if text == "":
+        return np.zeros(NUM_CLASSES, dtype=np.int64)
+    head, *rest = text.split(",")
+    match = _HEAD.fullmatch(head)
+    if match is None or int(match[1]) == 0:
+        raise _bad(text, f"it has to begin with the number of chromosomes, not {head!r}")
+    total = int(match[1])
+    level = int(match[2]) if match[2] else ploidy_level(total)
+    sex = rest[0] if rest else ""
+    found = _SEX.fullmatch(sex)
+    if not sex or (sex != NO_SEX_CHROMOSOME and found is None):
+        raise _bad(text, f"after the number come the sex chromosomes, Xs before Ys, not {sex!r}")
+    counts = np.full(NUM_CLASSES, level, dtype=np.int64)
+    counts[X], counts[Y] = (len(found[1]), len(found[2])) if found else (0, 0)
+    _apply_changes(counts, rest[1:], text)
+    if counts.sum() != total:
+        raise _bad(text, f"its parts add up to {counts.sum()} chromosomes, not to {total}")
+    return counts
+
+
+def _apply_changes(counts: NDArray[np.int64], changes: list[str], text: str) -> None:
+    """Adds and takes away autosomes in place.
+
+    Raises:
+        DataError: see :func:`parse_karyotype`.
+    """
+    before = -1, "+"
+    for change in changes:
+        match = _CHANGE.fullmatch(change)
+        number = int(match[2]) if match else 0
+        if match is None or not 1 <= number <= AUTOSOMES:
+            raise _bad(text, f"{change!r} is no gain or loss of an autosome such as +21 or -22")
+        k, sign = number - 1, match[1]
+        if k < before[0]:
+            raise _bad(text, f"{change} has to come before {before[1]}{before[0] + 1}")
+        if k == before[0] and sign != before[1]:
+            raise _bad(text, f"{number} is both gained and lost")
+        counts[k] += 1 if sign == "+" else -1
+        if counts[k] < 0:
+            raise _bad(text, f"more {number} are lost than there are")
+        before = k, sign
+
+
+def _bad(text: str, reason: str) -> DataError:
+    shown = text if len(text) <= 80 else text[:77] + "..."
+    return DataError(f"karyotype {shown!r} cannot be read: {reason}")
