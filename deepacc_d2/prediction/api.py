@@ -1,0 +1,53 @@
+"""``deepacc_d2.predict``: images in, cells out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepacc_d2.errors import ConfigError
+from deepacc_d2.prediction.images import as_gray, read_image
+from deepacc_d2.prediction.inputs import list_images
+from deepacc_d2.prediction.predictor import Predictor, load_predictor
+from deepacc_d2.prediction.types import Cell
+
+Image = str | Path | NDArray[Any]
+
+
+def predict(
+    images: Image | Sequence[Image],
+    *,
+    checkpoint: str | Path | Predictor | None = None,
+    cases: str | Path | None = None,
+    **options: Any,
+) -> list[Cell]:
+    """Finds and classifies the chromosomes of metaphase images; see :func:`deepacc_d2.predict`."""
+    items = [images] if isinstance(images, str | Path | np.ndarray) else list(images)
+    arrays = [item for item in items if isinstance(item, np.ndarray)]
+    if arrays and len(arrays) < len(items):
+        raise ConfigError("images mixes arrays and paths: predict them in two calls")
+    if isinstance(checkpoint, Predictor):
+        if options:
+            raise ConfigError(f"{next(iter(options))} is for a predictor yet to be made")
+        predictor = checkpoint
+    else:
+        predictor = load_predictor(checkpoint, **options)
+    if arrays:
+        return [
+            predictor.cell(as_gray(array), name=f"image{number}")
+            for number, array in enumerate(arrays, start=1)
+        ]
+    paths = [item for item in items if not isinstance(item, np.ndarray)]
+    return [
+        predictor.cell(
+            read_image(found.path).gray,
+            name=found.name,
+            path=str(found.path),
+            case_id=found.case_id,
+        )
+        for found in list_images(paths, cases)
+    ]

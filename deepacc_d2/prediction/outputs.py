@@ -1,0 +1,66 @@
+"""The files of one cell: overlay, karyogram, record."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+
+import cv2
+
+from deepacc_d2.data.spread import Gray
+from deepacc_d2.errors import ConfigError
+from deepacc_d2.karyogram import build_karyogram, draw_overlay
+from deepacc_d2.prediction.folder import OutputFolder, write_whole
+from deepacc_d2.prediction.record import to_record
+from deepacc_d2.prediction.types import Cell
+
+VECTOR = (".svg", ".pdf")
+KARYOGRAMS = (".png", *VECTOR)
+
+
+def check_suffixes(suffixes: Sequence[str]) -> tuple[str, ...]:
+    """Returns the suffixes of karyograms with their dots.
+
+    Raises:
+        ConfigError: one is none that we draw.
+    """
+    dotted = tuple(dict.fromkeys(f".{suffix.lower().lstrip('.')}" for suffix in suffixes))
+    for suffix in dotted:
+        if suffix not in KARYOGRAMS:
+            raise ConfigError(f"karyogram={suffix}: choose of png, svg and pdf")
+    return dotted
+
+
+def write_cell(
+    folder: OutputFolder,
+    gray: Gray,
+    cell: Cell,
+    *,
+    overlay: bool = True,
+    karyogram: Sequence[str] = (".png",),
+) -> None:
+    """Draws and writes a cell; its record comes last, so that an unfinished cell has none.
+
+    Args:
+        folder: the job's.
+        gray: uint8 (H, W), the image.
+        cell: what was found in it.
+        overlay: draw the image with its boxes.
+        karyogram: suffixes of the karyograms to draw.
+    """
+    if overlay:
+        drawn = cv2.cvtColor(draw_overlay(gray, cell), cv2.COLOR_RGB2BGR)
+        write_whole(folder.overlay(cell.name), cv2.imencode(".png", drawn)[1].tobytes())
+    if karyogram:
+        built = build_karyogram(gray, cell)
+        for suffix in karyogram:
+            path = folder.karyogram(cell.name, suffix)
+            # The suffix tells the format, so it stays last in the temporary name too.
+            temporary = path.with_name(f".{path.stem}.{os.getpid()}{suffix}")
+            try:
+                built.save(temporary)
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+    write_whole(folder.record(cell.name), json.dumps(to_record(cell), indent=1) + "\n")

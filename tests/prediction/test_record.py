@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from deepacc_d2.errors import DataError
+from deepacc_d2.karyotype.disclaimer import DISCLAIMER
+from deepacc_d2.prediction.record import from_record, to_record
+from deepacc_d2.prediction.types import Cell
+
+
+def test_a_cell_comes_back_from_json(make_cell: Callable[..., Cell]) -> None:
+    cell = make_cell("x", "case 7")
+    record = json.loads(json.dumps(to_record(cell)))
+    back = from_record(record)
+    for field in ("name", "path", "width", "height", "karyotype", "karyotype_by_box", "case_id"):
+        assert getattr(back, field) == getattr(cell, field), field
+    assert (back.flags, back.view) == (cell.flags, cell.view)
+    assert len(back.chromosomes) == 4
+    for found, told in zip(back.chromosomes, cell.chromosomes, strict=True):
+        assert (found.box, found.label, found.assigned) == (told.box, told.label, told.assigned)
+        assert found.flags == told.flags
+        np.testing.assert_allclose(found.probabilities, told.probabilities, atol=1e-5)
+        assert found.confidence == pytest.approx(told.confidence, abs=1e-5)
+
+
+def test_what_a_record_tells(make_cell: Callable[..., Cell]) -> None:
+    record = to_record(make_cell())
+    assert record["count"] == 3
+    assert {name: n for name, n in record["counts"].items() if n} == {"1": 2, "X": 1}
+    assert [c["class"] for c in record["chromosomes"]] == ["1", "1", "X", None]
+    assert [c["id"] for c in record["chromosomes"]] == [1, 2, 3, 4]
+    assert record["disclaimer"] == DISCLAIMER
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 99}, "of format 99"),
+        ({"chromosomes": [{}]}, "damaged"),
+        ({"image": None}, "damaged"),
+    ],
+)
+def test_bad_records(
+    make_cell: Callable[..., Cell], change: dict[str, object], message: str
+) -> None:
+    with pytest.raises(DataError, match=rf"a\.json .*{message}"):
+        from_record({**to_record(make_cell()), **change}, "a.json")

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pycocotools.coco import COCO
+
+from deepacc_d2.prediction.folder import OutputFolder, open_folder, write_whole
+from deepacc_d2.prediction.record import to_record
+from deepacc_d2.prediction.tables import write_errors, write_tables
+from deepacc_d2.prediction.types import Cell
+
+
+@pytest.fixture
+def folder(tmp_path: Path, make_cell: Callable[..., Cell]) -> OutputFolder:
+    made = open_folder(tmp_path, {"kind": "prediction"})
+    for cell in (make_cell("b", "k1", 1), make_cell("a", None, 2)):
+        write_whole(made.record(cell.name), json.dumps(to_record(cell)))
+    return made
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_csv(folder: OutputFolder) -> None:
+    assert write_tables(folder) == 2
+    first, second = rows(folder.root / "cells.csv")
+    assert (first["cell"], first["case"], second["case"]) == ("a", "", "k1")
+    assert (first["count"], first["karyotype"], first["n_1"], first["n_X"]) == (
+        *("3", "3,X,+1", "2", "1"),
+    )
+    chromosomes = rows(folder.root / "chromosomes.csv")
+    assert [c["class"] for c in chromosomes] == ["1", "1", "X", ""] * 2
+    assert chromosomes[1]["flags"] == "touching"
+    assert [float(chromosomes[2][k]) for k in ("x0", "y0", "x1", "y1")] == [20, 5, 28.25, 40.5]
+
+
+def test_coco_is_read_by_the_reference_library(folder: OutputFolder) -> None:
+    write_tables(folder)
+    coco = COCO(str(folder.root / "coco.json"))
+    assert [i["file_name"] for i in coco.dataset["images"]] == ["slides/a.tif", "slides/b.tif"]
+    ids = coco.getAnnIds(imgIds=[2])
+    found = [(a["category_id"], a["bbox"]) for a in coco.loadAnns(ids)]
+    # Boxes as x, y, width, height; what the assignment leaves out is no annotation.
+    expected = [(1, [0.0, 5.0, 8.25, 35.5]), (1, [10.0, 5.0, 8.25, 35.5])]
+    assert found == [*expected, (23, [20.0, 5.0, 8.25, 35.5])]
+    assert coco.loadCats([23])[0]["name"] == "X"
+
+
+def test_an_empty_job_has_tables(tmp_path: Path) -> None:
+    folder = open_folder(tmp_path, {"kind": "prediction"})
+    assert write_tables(folder) == 0
+    assert COCO(str(tmp_path / "coco.json")).dataset["annotations"] == []
+    assert rows(tmp_path / "cells.csv") == []
+
+
+def test_a_name_is_no_formula(tmp_path: Path, make_cell: Callable[..., Cell]) -> None:
+    folder = open_folder(tmp_path, {"kind": "prediction"})
+    cell = make_cell("a", "=HYPERLINK(1)")
+    write_whole(folder.record("a"), json.dumps(to_record(cell)))
+    write_tables(folder)
+    assert rows(tmp_path / "cells.csv")[0]["case"] == "'=HYPERLINK(1)"
+
+
+def test_errors(tmp_path: Path) -> None:
+    folder = open_folder(tmp_path, {"kind": "prediction"})
+    write_errors(folder, [("b.png", "is empty, really"), ("a.png", "is cut")])
+    found = rows(tmp_path / "errors.csv")
+    assert found == [
+        {"image": "a.png", "error": "is cut"},
+        {"image": "b.png", "error": "is empty, really"},
+    ]
+    write_errors(folder, [])
+    assert not (tmp_path / "errors.csv").exists()
