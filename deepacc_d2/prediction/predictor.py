@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -168,29 +168,34 @@ def load_predictor(
         ConfigError: there is no such device or precision.
     """
     path = Path(DEFAULT_CHECKPOINT if checkpoint is None else checkpoint)
+    detector, told = _load(path, device, precision)
+    view = ViewSettings.from_augmentations(told["test_augmentations"], normalize=normalize)
+    selection = _selection(told.get("selection") or {}, path)
+    if min_foreground is not None:
+        selection = replace(selection, min_foreground=min_foreground)
+    karyotype = KaryotypeSettings.from_dict(told.get("karyotype") or {})
+    if prior_strength is not None:
+        karyotype = replace(karyotype, prior_strength=prior_strength)
+    name = str((told.get("card") or {}).get("name") or path.name)
+    return Predictor(detector, view=view, selection=selection, karyotype=karyotype, name=name)
+
+
+def _load(path: Path, device: str, precision: str) -> tuple[Detector, Mapping[str, Any]]:
+    """Returns what runs the network, and what its file tells beside the weights."""
     if path.suffix.lower() in EXPORTED:
         from deepacc_d2.export.runners import load_runner
 
-        detector = load_runner(path)
-        content = detector.metadata
-        scale = content
-    else:
-        content = read_checkpoint(path)
-        target = check_device(device)
-        if precision not in PRECISIONS:
-            raise ConfigError(f"precision={precision}: choose {', '.join(PRECISIONS)}")
-        model = build_from_checkpoint(content, path)
-        detector = TorchDetector(model, device=target, dtype=PRECISIONS[precision])
-        scale = content["deepacc_config"]["scale"]
-    view = ViewSettings.from_augmentations(scale["test_augmentations"], normalize=normalize)
-    selection = _selection(content.get("selection") or {}, path)
-    if min_foreground is not None:
-        selection = replace(selection, min_foreground=min_foreground)
-    karyotype = KaryotypeSettings.from_dict(content.get("karyotype") or {})
-    if prior_strength is not None:
-        karyotype = replace(karyotype, prior_strength=prior_strength)
-    name = str((content.get("card") or {}).get("name") or path.name)
-    return Predictor(detector, view=view, selection=selection, karyotype=karyotype, name=name)
+        runner = load_runner(path)
+        return runner, dict(runner.metadata)
+    target = check_device(device)
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision={precision}: choose {', '.join(PRECISIONS)}")
+    content = read_checkpoint(path)
+    nodes = content["deepacc_config"]["scale"]["test_augmentations"]
+    detector = TorchDetector(
+        build_from_checkpoint(content, path), device=target, dtype=PRECISIONS[precision]
+    )
+    return detector, {**content, "test_augmentations": nodes}
 
 
 def _selection(found: dict[str, Any], path: Path) -> SelectionSettings:

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+import deepacc_d2
+from deepacc_d2.data.spread import Gray
+from deepacc_d2.errors import ConfigError, DataError
+from deepacc_d2.karyotype.settings import KaryotypeSettings
+from deepacc_d2.prediction.core import Raw
+from deepacc_d2.prediction.predictor import Predictor, load_predictor
+from deepacc_d2.prediction.types import LEFT_OUT
+from deepacc_d2.prediction.view import ViewSettings
+
+MakeContent = Callable[..., dict[str, Any]]
+PLAIN = ViewSettings(normalize=False, tone=False, max_size=400)
+
+
+def one_hot(label: int, p: float = 0.98) -> list[float]:
+    """Probabilities with one class above the others."""
+    values = np.full(25, (1 - p) / 24)
+    values[label] = p
+    return values.tolist()
+
+
+class FixedDetector:
+    """Tells of the same boxes whatever it is shown, and remembers what that was."""
+
+    def __init__(self, boxes: list[list[float]], labels: list[int]) -> None:
+        self.raw: Raw = (
+            np.array(boxes, dtype=np.float32).reshape(-1, 4),
+            np.array([one_hot(k) for k in labels], dtype=np.float32).reshape(-1, 25),
+        )
+        self.seen: list[Gray] = []
+
+    def __call__(self, image: Gray) -> Raw:
+        self.seen.append(image)
+        return self.raw
+
+
+def grid(count: int) -> list[list[float]]:
+    """Boxes that do not overlap, in a view of 400 x 200 pixels."""
+    return [[8.0 * n, 10.0, 8.0 * n + 6, 30.0] for n in range(count)]
+
+
+def normal_male() -> list[int]:
+    return [*(k for k in range(22) for _ in range(2)), 22, 23]
+
+
+def test_boxes_return_to_the_pixels_of_the_image() -> None:
+    detector = FixedDetector(grid(46), normal_male())
+    cell = Predictor(detector, view=PLAIN).cell(np.full((100, 200), 240, dtype=np.uint8))
+    assert detector.seen[0].shape == (200, 400)  # zoomed twice
+    assert cell.karyotype == cell.karyotype_by_box == "46,XY"
+    # By class, so the first two are chromosomes 1, where the detector saw them, at half the size.
+    assert [c.box for c in cell.chromosomes[:2]] == [(0, 5, 3, 15), (4, 5, 7, 15)]
+    assert [c.name for c in cell.chromosomes[-2:]] == ["X", "Y"]
+    assert (cell.width, cell.height) == (200, 100)
+    assert cell.view["zoom"] == 2
+    np.testing.assert_array_equal(cell.counts(), [2] * 22 + [1, 1])
+
+
+def test_an_extra_chromosome_is_told() -> None:
+    detector = FixedDetector(grid(47), [*normal_male(), 20])
+    cell = Predictor(detector, view=PLAIN).cell(np.full((100, 200), 240, dtype=np.uint8))
+    assert cell.karyotype == cell.karyotype_by_box == "47,XY,+21"
+    assert "abnormal" in cell.flags
+
+
+def test_settings_reach_the_karyotype() -> None:
+    labels = [k if k != 5 else 6 for k in normal_male()]  # both 6 called 7
+    detector = FixedDetector(grid(46), labels)
+    detector.raw[1][[n for n, k in enumerate(normal_male()) if k == 5], 5] = 0.9
+    free = Predictor(detector, view=PLAIN, karyotype=KaryotypeSettings(prior_strength=0.0))
+    image = np.full((100, 200), 240, dtype=np.uint8)
+    assert free.cell(image).karyotype == "46,XY,-6,-6,+7,+7"
+    strong = Predictor(detector, view=PLAIN, karyotype=KaryotypeSettings(prior_strength=1.0))
+    cell = strong.cell(image)
+    assert (cell.karyotype, cell.karyotype_by_box) == ("46,XY", "46,XY,-6,-6,+7,+7")
+    assert sum("reassigned" in c.flags for c in cell.chromosomes) == 2
+    assert strong.settings()["karyotype"]["prior_strength"] == 1.0
+
+
+def test_nothing_is_a_result() -> None:
+    cell = Predictor(FixedDetector([], []), view=PLAIN).cell(np.zeros((9, 9), dtype=np.uint8))
+    assert (cell.karyotype, cell.chromosomes, cell.confidence) == ("", [], 0.0)
+    assert cell.counts().sum() == 0
+
+
+def save(tmp_path: Path, content: dict[str, Any], **more: Any) -> Path:
+    path = tmp_path / "model.ckpt"
+    torch.save({**content, **more}, path)
+    return path
+
+
+def test_a_checkpoint_brings_its_settings(tmp_path: Path, make_content: MakeContent) -> None:
+    path = save(
+        tmp_path,
+        make_content(),
+        karyotype={"temperature": 1.7},
+        selection={"min_foreground": 0.25},
+        card={"name": "mine 2"},
+    )
+    predictor = load_predictor(path, prior_strength=0)
+    assert predictor.karyotype == KaryotypeSettings(temperature=1.7, prior_strength=0)
+    assert predictor.selection.min_foreground == 0.25
+    assert load_predictor(path, min_foreground=0.75).selection.min_foreground == 0.75
+    assert (predictor.view.chromosome_size, predictor.view.tone) == (40, True)
+    assert predictor.name == "mine 2"
+
+
+def test_predict_is_the_same_from_files_and_arrays(
+    tmp_path: Path, make_content: MakeContent
+) -> None:
+    path = save(tmp_path, make_content(), selection={"min_foreground": 0.0})
+    image = np.full((150, 220), 230, dtype=np.uint8)
+    cv2.ellipse(image, (60, 60), (30, 8), 20, 0, 360, 90, -1)
+    cv2.ellipse(image, (150, 90), (20, 7), 80, 0, 360, 110, -1)
+    (tmp_path / "slides").mkdir()
+    for name in ("b", "a"):
+        cv2.imwrite(str(tmp_path / "slides" / f"{name}.png"), image)
+    cells = deepacc_d2.predict(tmp_path / "slides", checkpoint=path, cases="folder")
+    assert [(c.name, c.case_id) for c in cells] == [("a", "slides"), ("b", "slides")]
+    predictor = load_predictor(path)
+    (array,) = deepacc_d2.predict(image, checkpoint=predictor)
+    colour = np.repeat(image[..., None], 3, axis=2)
+    found = [*cells, array, *deepacc_d2.predict([colour, image], checkpoint=predictor)]
+    assert array.chromosomes
+    for cell in found:
+        assert [c.box for c in cell.chromosomes] == [c.box for c in array.chromosomes]
+        assert (cell.karyotype, cell.confidence) == (array.karyotype, array.confidence)
+        assert all(c.assigned == LEFT_OUT or 0 <= c.assigned < 24 for c in cell.chromosomes)
+
+
+def test_bad_input(tmp_path: Path, make_content: MakeContent) -> None:
+    with pytest.raises(DataError, match=r"nowhere\.ckpt does not exist"):
+        load_predictor("nowhere.ckpt")
+    path = save(tmp_path, make_content(preset="retinanet"))
+    with pytest.raises(DataError, match="has no proposals"):
+        load_predictor(path)
+    path = save(tmp_path, make_content())
+    with pytest.raises(ConfigError, match="precision=8: choose"):
+        load_predictor(path, precision="8")
+    with pytest.raises(ConfigError, match="device=toaster is unknown"):
+        load_predictor(path, device="toaster")
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match="asks for a GPU that torch does not find"):
+            load_predictor(path, device="cuda:1")
+    path = save(tmp_path, make_content(), selection={"wings": 2})
+    with pytest.raises(DataError, match="selection settings of another version"):
+        load_predictor(path)
+    image = np.zeros((40, 40), dtype=np.uint8)
+    with pytest.raises(ConfigError, match="mixes arrays and paths"):
+        deepacc_d2.predict([image, "a.png"], checkpoint=path)
