@@ -51,7 +51,7 @@ Tseng et al. 2023, so that the prior settles what is in doubt and does not overr
 """
 
 SEX_COST: tuple[float, float] = (3.0, 4.0)
-"""The same for X and Y, 5 percent: their numbers vary most (3 percent 45,X and 47,XXY each there)."""
+"""The same for X and Y, 5 percent: their numbers vary most (there 3 percent 45,X and XXY each)."""
 
 LEAST_PROBABILITY = 1e-12
 """Smaller class probabilities count as this, so that no box is tied to a class by rounding."""
@@ -86,7 +86,7 @@ class Assignment:
         by_box: (N,) the same of each box by itself: the most probable of 25.
         objective: the maximum, in nats.
         changes: each box where the two differ, by index.
-        sex: copies of X and Y of the hypothesis that won, (2, 0) or (1, 1); not what was counted.
+        sex: copies of X and Y of the hypothesis that fits better, (2, 0) or (1, 1); not the count.
     """
 
     assigned: NDArray[np.int64]
@@ -113,7 +113,9 @@ def _slot_gains(normal: int, cost: tuple[float, float], slots: int) -> NDArray[n
     first, further = cost
     copies = np.arange(1, slots + 1)
     return np.select(
-        [copies < normal, copies == normal, copies == normal + 1], [further, first, -first], -further
+        [copies < normal, copies == normal, copies == normal + 1],
+        [further, first, -first],
+        -further,
     )
 
 
@@ -158,20 +160,19 @@ def assign(probabilities: ArrayLike, strength: float) -> Assignment:
     weight = min(strength, _FORCED)
     if weight == 0:
         # Ties and all: by definition each box its own answer.
-        best, sex = by_box, _nearer_sex(by_box)
-        objective = _evidence(logs, best)
+        best, objective = by_box, _evidence(logs, by_box)
     else:
         tried = []
         for hypothesis in NORMAL_SEXES:
             assigned = _solve(logs, weight, hypothesis)
             prior = _hypothesis_prior(count_classes(assigned), hypothesis)
-            tried.append((_evidence(logs, assigned) + weight * prior, assigned, hypothesis))
-        objective, best, sex = max(tried, key=lambda t: t[0])
+            tried.append((_evidence(logs, assigned) + weight * prior, assigned))
+        objective, best = max(tried, key=lambda t: t[0])
     changes = tuple(
         Change(int(i), int(by_box[i]), int(best[i]), float(logs[i, by_box[i]] - logs[i, best[i]]))
         for i in np.flatnonzero(best != by_box)
     )
-    return Assignment(best, by_box, objective, changes, sex)
+    return Assignment(best, by_box, objective, changes, _nearer_sex(best))
 
 
 def _nearer_sex(assigned: NDArray[np.int64]) -> tuple[int, int]:
@@ -184,9 +185,7 @@ def _evidence(logs: NDArray[np.float64], assigned: NDArray[np.int64]) -> float:
     return float(logs[np.arange(len(logs)), assigned].sum())
 
 
-def _solve(
-    logs: NDArray[np.float64], weight: float, sex: tuple[int, int]
-) -> NDArray[np.int64]:
+def _solve(logs: NDArray[np.float64], weight: float, sex: tuple[int, int]) -> NDArray[np.int64]:
     """Returns the best classes (N,) under one hypothesis of the sex."""
     number = len(logs)
     if number == 0:
