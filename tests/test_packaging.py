@@ -23,7 +23,7 @@ CONDA_NAMES = {
     "opencv-python-headless": "py-opencv",
     "matplotlib": "matplotlib-base",
 }
-EXTRAS = ("joblib", "optuna", "ray", "submitit")
+EXTRAS = ("joblib", "optuna", "ray", "submitit", "export")
 VARIABLES = (
     *("EXP", "DATA", "DATA_DIR", "SCALE", "SEED", "CKPT", "IMAGE", "OUT", "ARGS", "FORMAT", "SRC"),
     *("RESUME", "SWEEPER", "N", "SPACE", "LAUNCHER", "JOBS", "EXTRAS"),
