@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deepacc_d2.errors import DataError
+from deepacc_d2.karyotype.case import difference, summarize_case
+from deepacc_d2.karyotype.iscn import parse_karyotype
+from deepacc_d2.prediction.types import Cell, Chromosome
+
+
+def cells(*groups: tuple[int, str]) -> list[tuple[str, np.ndarray]]:
+    """So many cells of each karyotype, named in order."""
+    texts = [text for number, text in groups for _ in range(number)]
+    return [(f"cell{n:02d}", parse_karyotype(text)) for n, text in enumerate(texts)]
+
+
+@pytest.mark.parametrize(
+    ("groups", "karyotype"),
+    [
+        ([(20, "46,XX")], "46,XX[20]"),
+        ([(8, "47,XY,+21"), (12, "46,XY")], "47,XY,+21[8]/46,XY[12]"),
+        ([(12, "46,XY"), (8, "47,XY,+21")], "47,XY,+21[8]/46,XY[12]"),
+        ([(20, "47,XY,+21")], "47,XY,+21[20]"),
+        # A gain in one cell and a loss in two are not clonal; in two and three they are.
+        ([(19, "46,XY"), (1, "47,XY,+8")], "46,XY[20]"),
+        ([(18, "46,XY"), (2, "47,XY,+8")], "47,XY,+8[2]/46,XY[18]"),
+        ([(18, "46,XX"), (2, "45,XX,-7")], "46,XX[20]"),
+        ([(17, "46,XX"), (3, "45,XX,-7")], "45,XX,-7[3]/46,XX[17]"),
+        # Two cells that each lost another chromosome share no change.
+        ([(17, "46,XX"), (1, "45,XX,-7"), (1, "45,XX,-8"), (1, "45,XX,-9")], "46,XX[20]"),
+        # A trisomic cell that lost something else by chance counts with its clone.
+        ([(17, "47,XX,+21"), (1, "46,XX,-3,+21"), (1, "46,XX,+21,-22")], "47,XX,+21[19]"),
+        ([(10, "45,X"), (10, "46,XX")], "45,X[10]/46,XX[10]"),
+        ([(4, "45,X"), (10, "46,XY")], "45,X[4]/46,XY[10]"),
+        ([(2, "45,X"), (10, "46,XY")], "46,XY[12]"),
+        ([(9, "47,XXY"), (11, "46,XY")], "47,XXY[9]/46,XY[11]"),
+        ([(20, "45,X")], "45,X[20]"),
+        ([(6, "45,X"), (9, "47,XXX"), (5, "46,XX")], "47,XXX[9]/45,X[6]/46,XX[5]"),
+        # Both clonal changes in one cell are no third clone.
+        ([(9, "47,XX,+8"), (6, "47,XX,+21"), (1, "48,XX,+8,+21")], "47,XX,+8[10]/47,XX,+21[6]"),
+        (
+            [(6, "47,XX,+8"), (3, "48,XX,+8,+8"), (1, "46,XX")],
+            "47,XX,+8[6]/48,XX,+8,+8[3]/46,XX[1]",
+        ),
+        ([(3, "92<4n>,XXYY"), (17, "46,XY")], "92<4n>,XXYY[3]/46,XY[17]"),
+        # Few cells: only what all of them show.
+        ([(1, "47,XY,+21")], "47,XY,+21[1]"),
+        ([(2, "45,X")], "45,X[2]"),
+        ([(1, "45,X"), (1, "46,XX")], "46,XX[2]"),
+        ([(1, "45,XX,-3"), (1, "45,XX,-5"), (1, "45,XX,-9")], "46,XX[3]"),
+    ],
+)
+def test_the_clones_of_a_case(groups: list[tuple[int, str]], karyotype: str) -> None:
+    assert summarize_case(cells(*groups)).karyotype == karyotype
+
+
+def test_cells_that_disagree_are_told_with_what_differs() -> None:
+    given_cells = cells((6, "47,XY,+21"), (1, "45,X,-5,+21"), (1, "46,XY,+21,-22"), (4, "46,XY"))
+    result = summarize_case(given_cells, case_id="A7")
+    assert result.karyotype == "47,XY,+21[8]/46,XY[4]"
+    assert [(d.cell, d.iscn, d.clone, d.differs) for d in result.disagreeing] == [
+        ("cell06", "45,X,-5,+21", "47,XY,+21", ("-Y", "-5")),
+        ("cell07", "46,XY,+21,-22", "47,XY,+21", ("-22",)),
+    ]
+    assert result.clones[0].cells == tuple(f"cell{n:02d}" for n in range(8))
+    assert (result.n_cells, result.n_excluded, result.sex) == (12, 0, "XY")
+    assert result.review == ("cell06", "cell07")
+    assert result.case_id == "A7"
+
+
+def test_cells_without_chromosomes_and_burst_ones_are_left_out() -> None:
+    burst = np.zeros(24, dtype=int)
+    burst[:12] = 2
+    given_cells = [*cells((5, "46,XX")), ("empty", np.zeros(24, dtype=int)), ("burst", burst)]
+    result = summarize_case(given_cells)
+    assert result.karyotype == "46,XX[5]"
+    assert [(e.cell, e.reason) for e in result.excluded] == [
+        ("empty", "no chromosome found"),
+        ("burst", "differs from every other cell by 22 or more chromosomes"),
+    ]
+    assert result.review == ("empty", "burst")
+
+
+def test_a_case_without_a_cell_that_counts() -> None:
+    assert summarize_case([]).karyotype == ""
+    result = summarize_case([("a", np.zeros(24, dtype=int))])
+    assert (result.karyotype, result.n_cells, result.n_excluded) == ("", 0, 1)
+    json.dumps(result.to_record())
+
+
+def test_a_single_cell_says_that_the_rule_cannot_hold() -> None:
+    assert "fewer cells" in summarize_case(cells((1, "46,XX"))).notes[0]
+    assert summarize_case(cells((3, "46,XX"))).notes == ()
+
+
+def test_the_composite_counts_the_cells_of_each_clonal_change() -> None:
+    result = summarize_case(cells((5, "47,XX,+8"), (3, "45,XX,-7"), (2, "46,XX"), (1, "45,XX,-2")))
+    assert result.composite == "45~47,XX,-7[3],+8[5][cp11]"
+
+
+def predicted(name: str, iscn: str, confidence: float, flags: tuple[str, ...] = ()) -> Cell:
+    p = np.full(25, 1 / 25)
+    found = [
+        Chromosome((0.0, 0.0, 1.0, 1.0), p, int(k), int(k), 0.9)
+        for k in np.repeat(np.arange(24), parse_karyotype(iscn))
+    ]
+    return Cell(name, "", 10, 10, found, iscn, iscn, confidence, flags)
+
+
+def test_predicted_cells_and_their_order_of_review() -> None:
+    result = summarize_case(
+        [
+            predicted("sure", "46,XX", 0.9),
+            predicted("flagged", "46,XX", 0.6, ("many_touching",)),
+            predicted("worse", "46,XX", 0.2, ("low_confidence",)),
+            predicted("odd", "45,XX,-4", 0.95, ("abnormal",)),
+        ]
+    )
+    assert result.karyotype == "46,XX[4]"
+    assert result.review == ("odd", "worse", "flagged")
+
+
+def test_names_have_to_be_unique() -> None:
+    with pytest.raises(DataError, match="two cells are named a"):
+        summarize_case([("a", parse_karyotype("46,XX"))] * 2)
+
+
+def test_differences_tell_the_sex_chromosomes_first() -> None:
+    change = difference(parse_karyotype("45,X,+8,-9"), parse_karyotype("46,XY"))
+    assert change == ("-Y", "+8", "-9")
+
+
+TEXTS = st.sampled_from(
+    ["46,XX", "46,XX", "46,XX", "47,XX,+8", "45,XX,-7", "45,X", "48,XX,+8,+21", "46,XY", "47,XXY"]
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(texts=st.lists(TEXTS, min_size=1, max_size=12))
+def test_each_cell_counts_once_and_clones_obey_the_rule(texts: list[str]) -> None:
+    result = summarize_case(cells(*((1, text) for text in texts)))
+    assert sorted((*result.counted, *(e.cell for e in result.excluded))) == [
+        f"cell{n:02d}" for n in range(len(texts))
+    ]
+    numbers = [int(n) for n in re.findall(r"\[(\d+)\]", result.karyotype)]
+    assert sum(numbers) == result.n_cells == len(texts)
+    folded = {name: clone.iscn for clone in result.clones for name in clone.cells}
+    for n, text in enumerate(texts):
+        told = {d.cell: d for d in result.disagreeing}.get(f"cell{n:02d}")
+        assert (told is not None) == (folded[f"cell{n:02d}"] != text)
+    # By hand: a gain of 8 is in some clone just if two cells have it (or the only one).
+    eights = sum("+8" in text for text in texts)
+    if eights < min(2, len(texts)):
+        assert "+8" not in result.karyotype
