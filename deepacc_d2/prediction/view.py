@@ -160,6 +160,9 @@ def make_view(gray: Gray, settings: ViewSettings) -> View:
             said.append(f"{wanted:.2f} would pass {settings.max_size} pixels")
         if crop != (0, 0, width, height):
             said.append("cut to {},{}-{},{}".format(*crop))
+        if spread.others:
+            what = "another spread" if spread.others == 1 else f"{spread.others} other spreads"
+            said.append(f"{what} in the field")
     if inverted and settings.tone:
         said.append("light on dark inverted")
     image = _resize(gray[crop[1] : crop[3], crop[0] : crop[2]], zoom)
