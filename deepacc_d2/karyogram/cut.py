@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from deepacc_d2.data.spread import darkness, foreground_threshold
+from deepacc_d2.karyogram.axis import longest_path, resample
 
 Box = tuple[float, float, float, float]
 Mask = NDArray[np.bool_]
@@ -28,6 +29,8 @@ _WIDEN = 0.03
 _NUCLEUS = 2.8
 # Pieces of a divided chromosome smaller than this share of its largest are the neighbour's.
 _PIECE = 0.15
+# A body is nowhere more than this many times as thick as on average.
+_STUMP = 1.35
 # Loose parts in a box belong to the chromosome if they lie within this many half widths of it.
 _LOOSE = 1.0
 # Darkness of the foreground's percentile that is drawn as ``_DEEPEST``.
@@ -211,6 +214,7 @@ def _share(
     for place, number in enumerate(numbers):
         own = (basins == place + 1) & inside[place]
         own = _one_chromosome(own, inside[place], field.half_width)
+        own = _corridor(own, inside[place], depth, field.half_width)
         x0, y0, x1, y1 = windows[number]
         mask = np.zeros((y1 - y0, x1 - x0), bool)
         a0, b0 = max(y0, top), max(x0, left)
@@ -257,6 +261,35 @@ def _one_chromosome(own: Mask, allowed: Mask, half_width: float) -> Mask:
         ]
         joined |= (closed > 0) & allowed
     return joined
+
+
+def _corridor(own: Mask, allowed: Mask, depth: NDArray[Any], half_width: float) -> Mask:
+    """Keeps what lies along one path through a mask, and gives it back what crosses that path.
+
+    A watershed leaves stumps of neighbours, and pieces without what joins them.
+    """
+    if own.sum() < 4 * half_width:
+        return own
+    field = np.pad(own | allowed, 1)
+    body = np.pad(own, 1)
+    path, thickness = longest_path(field, np.pad(depth, 1), body)
+    path = resample(path, 0.7)
+    x = np.clip(np.rint(path.real).astype(int), 0, field.shape[1] - 1)
+    y = np.clip(np.rint(path.imag).astype(int), 0, field.shape[0] - 1)
+    far = np.ones(field.shape, bool)
+    far[y, x] = False
+    distance, (near_y, near_x) = ndimage.distance_transform_edt(far, return_indices=True)
+    thickness = float(np.clip(thickness, 0.7 * half_width, 1.25 * half_width))
+    on_path = ~far & ~body
+    # Not only beside the gap itself: a crossing is cut obliquely.
+    bridge = ndimage.distance_transform_edt(~on_path) <= thickness if on_path.any() else on_path
+    of_bridge = (bridge & ~far)[near_y, near_x]
+    kept = (body & (distance <= _STUMP * thickness + 1)) | (
+        field & of_bridge & (distance <= thickness + 0.5)
+    )
+    smooth = cv2.medianBlur(kept.astype(np.uint8), 5 if half_width > 4 else 3) > 0
+    result: Mask = (smooth & field)[1:-1, 1:-1]
+    return result if result.sum() >= 0.3 * own.sum() else own
 
 
 def _add_loose(
@@ -307,8 +340,8 @@ def _finish(
     foreign = field.foreground[top:bottom, left:right] & ~wide
     rim = max(1, round(0.3 * field.half_width))
     near = ndimage.distance_transform_edt(~wide) <= rim
-    alpha = cv2.GaussianBlur((near & ~foreign).astype(np.float32), (0, 0), 0.6)
-    alpha = np.maximum(np.where(foreign, 0, alpha), wide)
+    alpha = cv2.GaussianBlur((near & ~foreign).astype(np.float32), (0, 0), 0.9)
+    alpha = np.clip(1.25 * alpha, 0, 1)
     # The background's own haze is taken off, so that the page stays white around a chromosome.
     crop = dark[top:bottom, left:right]
     floor = 0.4 * field.threshold

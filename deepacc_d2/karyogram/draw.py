@@ -16,7 +16,8 @@ from matplotlib.patches import FancyBboxPatch, Rectangle
 from deepacc_d2.chromosomes import GROUP_OF
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.karyogram.layout import FOOTER, MARGIN, PAGE_WIDTH, Layout, Place, Slot
-from deepacc_d2.karyogram.marks import EXTRA, MARKS, disclaimer, marks_of
+from deepacc_d2.karyogram.marks import EXTRA, MARKS, marks_of
+from deepacc_d2.karyotype.disclaimer import DISCLAIMER
 
 if TYPE_CHECKING:
     from deepacc_d2.karyogram.karyogram import Karyogram
@@ -124,7 +125,7 @@ def draw_karyogram(
     _legend(pen, karyogram)
     if footing:
         pen.text(
-            PAGE_WIDTH / 2, layout.height - 16, disclaimer(), 13, _PALE, ha="center", va="bottom"
+            PAGE_WIDTH / 2, layout.height - 16, DISCLAIMER, 13, _PALE, ha="center", va="bottom"
         )
     axes.set(xlim=(0, PAGE_WIDTH), ylim=(layout.height, 0))
 

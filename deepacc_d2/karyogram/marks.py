@@ -41,12 +41,3 @@ def marks_of(chromosome: Chromosome, strip: Strip, *, extra: bool) -> list[str]:
     if strip.polarity_confidence < UNSURE_POLARITY:
         found.add("polarity")
     return [name for name in MARKS if name in found]
-
-
-def disclaimer() -> str:
-    """Returns the line that each report carries."""
-    try:
-        from deepacc_d2.karyotype.disclaimer import DISCLAIMER
-    except ImportError:
-        return "Research software: not a medical device, and no diagnosis."
-    return str(DISCLAIMER)

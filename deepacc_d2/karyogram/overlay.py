@@ -13,7 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from deepacc_d2.chromosomes import DENVER_GROUPS, GROUP_OF
 from deepacc_d2.evaluation.label_layout import place_labels
-from deepacc_d2.karyogram.marks import MARKS, disclaimer
+from deepacc_d2.karyogram.marks import MARKS
+from deepacc_d2.karyotype.disclaimer import DISCLAIMER
 from deepacc_d2.palette import GROUP_COLORS
 from deepacc_d2.prediction.types import LEFT_OUT, Cell, Chromosome
 
@@ -155,4 +156,4 @@ def _foot(pen: ImageDraw.ImageDraw, cell: Cell, top: int) -> None:
             pen.ellipse((x, top + 12, x + 10, top + 22), fill=mark.color)
             pen.text((x + 15, top + 17), mark.meaning, font=font, fill="black", anchor="lm")
             x += 30 + font.getlength(mark.meaning)
-    pen.text((8, top + 44), disclaimer(), font=_font(13), fill="#666666", anchor="lm")
+    pen.text((8, top + 44), DISCLAIMER, font=_font(13), fill="#666666", anchor="lm")

@@ -24,12 +24,18 @@ POINTS = 128
 """Samples of a profile, from tip to tip."""
 
 # Standard deviation of the blur of bands, in lengths of chromosome 1.
-_BLUR = 0.016
-# Shifts of the middle of a profile that are tried: short arms vary, tips are cut off or added.
-_STRETCHES = np.linspace(-0.06, 0.06, 5)
-_ENDS = (-0.03, 0.0, 0.03)
+_BLUR = 0.011
+# Shifts of a profile's middle and ends that are tried (short arms vary, tips are cut off or added),
+# and what they cost: a profile that may be stretched at will fits either way up.
+_STRETCHES = np.linspace(-0.08, 0.08, 7)
+_ENDS = (-0.04, -0.02, 0.0, 0.02, 0.04)
+_STRETCH_COST, _STRETCH_UNIT, _END_UNIT = 0.02, 0.05, 0.04
+# Standard deviations that a profile is cut at: what another chromosome crosses is too dark.
+_CLIP = 1.6
+# Gaussian trend that is taken out, in chromosome lengths.
+_TREND = 0.12
 # Weights of the two kinds of evidence in the log-odds; fitted on synthetic spreads.
-_WEIGHT_BANDS, _WEIGHT_WIDTH = 7.0, 3.0
+_WEIGHT_BANDS, _WEIGHT_WIDTH = 10.6, 14.7
 
 
 @dataclass(frozen=True)
@@ -113,10 +119,13 @@ def template(name: str) -> Profile:
     return np.interp(np.linspace(0, 1, POINTS), at, smooth)
 
 
-def _standard(profile: Profile) -> Profile:
-    """Removes mean and slow trend, scales to unit length along the last axis."""
-    trend = ndimage.gaussian_filter1d(profile, POINTS / 4, axis=-1, mode="nearest")
+def standard(profile: Profile) -> Profile:
+    """Removes the slow trend, cuts what stands out, scales to unit length along the last axis."""
+    trend = ndimage.gaussian_filter1d(profile, _TREND * POINTS, axis=-1, mode="nearest")
     level = profile - 0.7 * trend
+    level = level - level.mean(axis=-1, keepdims=True)
+    most = _CLIP * level.std(axis=-1, keepdims=True)
+    level = np.clip(level, -most, most)
     level = level - level.mean(axis=-1, keepdims=True)
     norm = np.sqrt((level**2).sum(axis=-1, keepdims=True))
     scaled: Profile = level / np.maximum(norm, 1e-9)
@@ -124,12 +133,12 @@ def _standard(profile: Profile) -> Profile:
 
 
 @cache
-def _warped(name: str) -> tuple[Profile, Profile]:
-    """Returns standardized templates (K, POINTS) of all stretches, and their centromeres (K,)."""
+def _warped(name: str) -> tuple[Profile, Profile, Profile]:
+    """Returns standardized templates (K, POINTS) of all stretches, centromeres and costs (K,)."""
     ideogram = load_ideograms()[name]
     base = template(name)
     at = np.linspace(0, 1, POINTS)
-    rows, places = [], []
+    rows, places, costs = [], [], []
     for stretch in _STRETCHES:
         for top in _ENDS:
             for bottom in _ENDS:
@@ -137,13 +146,15 @@ def _warped(name: str) -> tuple[Profile, Profile]:
                 v = top + (1 + bottom - top) * at + 4 * stretch * at * (1 - at)
                 rows.append(np.interp(v, at, base))
                 places.append(float(np.interp(ideogram.centromere, v, at)))
-    return _standard(np.array(rows)), np.array(places)
+                ends = (top / _END_UNIT) ** 2 + (bottom / _END_UNIT) ** 2
+                costs.append(_STRETCH_COST * (ends + (stretch / _STRETCH_UNIT) ** 2))
+    return standard(np.array(rows)), np.array(places), np.array(costs)
 
 
 def _best_fit(bands: Profile, name: str) -> tuple[float, float]:
-    """Returns the best correlation over all stretches, and where it puts the centromere."""
-    rows, places = _warped(name)
-    fits = rows @ _standard(bands)
+    """Returns the best correlation less cost over stretches, and where it puts the centromere."""
+    rows, places, costs = _warped(name)
+    fits = rows @ standard(bands) - costs
     best = int(np.argmax(fits))
     return float(fits[best]), float(places[best])
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,29 +13,17 @@ from matplotlib.patches import Rectangle
 from deepacc_d2.karyogram.draw import draw_karyogram, save_figure, write
 from deepacc_d2.karyogram.karyogram import Karyogram
 from deepacc_d2.karyogram.layout import PAGE_WIDTH
-from deepacc_d2.karyogram.marks import disclaimer
+from deepacc_d2.karyotype.case import CaseResult
+from deepacc_d2.karyotype.disclaimer import DISCLAIMER
 from deepacc_d2.prediction.types import Cell
 
 _WIDTH, _HEIGHT = 595.3, 841.9  # A4 in points
 _LEFT, _RIGHT = 40.0, 555.3
 _INK, _PALE, _ALARM = "#1a1a1a", "#6f6f6f", "#c8102e"
 _ROW = 12.5
-_MAX_REVIEW = 6
+_MAX_REVIEW, _MAX_NOTES = 6, 3
 # The table takes what the karyogram leaves, but no more rows than this.
 _MAX_ROWS = 22
-_SURE = 0.9
-
-
-class CaseLike(Protocol):
-    """What a page needs of a case."""
-
-    @property
-    def case_id(self) -> str | None:
-        """Of the patient or culture."""
-
-    @property
-    def karyotype(self) -> str:
-        """The case's ISCN short form; empty if no cell counts."""
 
 
 @dataclass
@@ -56,7 +42,7 @@ class _Page:
 
 def save_case_report(
     path: str | Path,
-    case: CaseLike,
+    case: CaseResult,
     cells: Sequence[Cell],
     best_karyogram: Karyogram | None,
     *,
@@ -66,7 +52,7 @@ def save_case_report(
 
     Args:
         path: ends in ``.pdf``, or ``.png`` or ``.svg`` for a picture of the page.
-        case: its name and karyotype.
+        case: of :func:`deepacc_d2.karyotype.case.summarize_case`.
         cells: of the case, any number.
         best_karyogram: of the cell to show; None leaves its place to the table.
         about: one line on the model and the program's version.
@@ -80,20 +66,20 @@ def save_case_report(
     axes.set_axis_off()
     page = _Page(axes)
     axes.set(xlim=(0, _WIDTH), ylim=(_HEIGHT, 0))
-    _header(page, case, cells)
-    _review(page, cells)
+    _header(page, case)
+    _review(page, case, cells)
     bottom = _HEIGHT - 62
     if best_karyogram is not None:
         bottom = _karyogram(figure, best_karyogram, page.y + 110, bottom, str(path))
-    _table(page, cells, bottom)
+    _table(page, case, cells, bottom)
     _footer(page, about)
     axes.set(xlim=(0, _WIDTH), ylim=(_HEIGHT, 0))
     save_figure(figure, Path(path), dpi=150)
 
 
-def urgency(cell: Cell) -> tuple[float, ...]:
+def urgency(cell: Cell) -> tuple[float, str]:
     """Returns a key by which the cells that need a look most come first."""
-    return (cell.confidence - 0.1 * len(cell.flags),)
+    return cell.confidence, cell.name
 
 
 def _short(text: str, size: int) -> str:
@@ -101,46 +87,42 @@ def _short(text: str, size: int) -> str:
     return text if len(text) <= size else f"{text[: size - 1]}…"
 
 
-def _header(page: _Page, case: CaseLike, cells: Sequence[Cell]) -> None:
+def _header(page: _Page, case: CaseResult) -> None:
     page.y = 52
     page.text(_LEFT, "Draft karyotype", 9, _PALE)
     page.y = 72
     page.text(_LEFT, _short(case.case_id or "case without a name", 48), 16, fontweight="bold")
     page.y = 98
-    karyotype = case.karyotype or "no karyotype: no cell could be counted"
+    karyotype = _short(case.karyotype or "no karyotype: no cell could be counted", 150)
     page.text(_LEFT, karyotype, min(17.0, 880 / len(karyotype)))
-    page.y = 116
-    counted, excluded = case_counts(case, cells)
-    facts = f"{counted} of {len(cells)} cells counted"
-    if excluded:
-        facts += f", {excluded} left out"
-    page.text(_LEFT, facts, 9, _PALE)
-    page.y = 126
+    page.y = 115
+    facts = [f"{case.n_counted} of {case.n_cells} cells counted"]
+    if case.n_excluded:
+        facts.append(f"{case.n_excluded} left out")
+    if case.by_box and case.by_box != case.karyotype:
+        facts.append(f"each box by itself: {case.by_box}")
+    page.text(_LEFT, _short(", ".join(facts), 110), 9, _PALE)
+    for note in case.notes[:_MAX_NOTES]:
+        page.y += 12
+        page.text(_LEFT, _short(note, 118), 8.5, _PALE)
+    page.y += 10
     page.rule("#333333")
 
 
-def case_counts(case: CaseLike, cells: Sequence[Cell]) -> tuple[int, int]:
-    """Returns how many cells the case's karyotype counts, and how many it leaves out."""
-    counted = getattr(case, "counted", None)
-    if counted is None:
-        number = sum(bool(cell.chromosomes) for cell in cells)
-    else:
-        number = counted if isinstance(counted, int) else len(counted)
-    return number, len(cells) - number
-
-
-def _review(page: _Page, cells: Sequence[Cell]) -> None:
+def _review(page: _Page, case: CaseResult, cells: Sequence[Cell]) -> None:
     """Lists what needs a look first."""
     page.y += 18
     page.text(_LEFT, "Look at first", 10.5, fontweight="bold")
-    points = review_points(cells)
+    points = review_points(case, cells)
     for point in points[:_MAX_REVIEW]:
         page.y += _ROW
         page.text(_LEFT + 6, "•", 8.5, _ALARM)
         page.text(_LEFT + 16, _short(point, 112), 8.5)
     if not points:
         page.y += _ROW
-        page.text(_LEFT + 6, "Nothing is flagged. All cells still need a human's eye.", 8.5, _PALE)
+        page.text(
+            _LEFT + 6, "Nothing is flagged; every cell still needs a human's eye.", 8.5, _PALE
+        )
     if len(points) > _MAX_REVIEW:
         page.y += _ROW
         more = f"and {len(points) - _MAX_REVIEW} more in cells.csv"
@@ -148,30 +130,43 @@ def _review(page: _Page, cells: Sequence[Cell]) -> None:
     page.y += 22
 
 
-def review_points(cells: Sequence[Cell]) -> list[str]:
+def by_urgency(case: CaseResult, cells: Sequence[Cell]) -> list[Cell]:
+    """Returns the cells in the order of ``case.review``, then the others, the least sure first."""
+    place = {name: number for number, name in enumerate(case.review)}
+    return sorted(cells, key=lambda c: (place.get(c.name, len(place)), c.confidence, c.name))
+
+
+def review_points(case: CaseResult, cells: Sequence[Cell]) -> list[str]:
     """Returns one line for each cell that has something to look at, the most urgent first."""
+    of_case = {d.name: f"has {', '.join(d.differs)} against its clone" for d in case.disagreeing}
+    of_case.update({e.name: f"not counted: {e.reason}" for e in case.excluded})
     points = []
-    for cell in sorted(cells, key=urgency):
-        reasons = [flag.replace("_", " ") for flag in cell.flags]
-        if not cell.chromosomes:
-            reasons = ["no chromosome found"]
-        marked = Counter(flag for c in cell.chromosomes for flag in c.flags)
+    for cell in by_urgency(case, cells):
+        reasons = [of_case[cell.name]] if cell.name in of_case else []
+        reasons += [_reason(flag, cell) for flag in cell.flags]
         doubtful = [c.name for c in cell.chromosomes if "low_confidence" in c.flags]
         if doubtful:
-            names = ", ".join(sorted(set(doubtful), key=doubtful.index)[:8])
-            reasons.append(f"{len(doubtful)} of low confidence ({names})")
-        if marked["left_out"]:
-            reasons.append(f"{marked['left_out']} not placed")
-        if cell.karyotype_by_box and cell.karyotype_by_box != cell.karyotype:
-            reasons.append(f"each box by itself: {cell.karyotype_by_box}")
-        if cell.chromosomes and cell.confidence < _SURE:
-            reasons.insert(0, f"confidence {cell.confidence:.2f}")
+            names = ", ".join(dict.fromkeys(doubtful))
+            reasons.append(f"{len(doubtful)} doubtful ({_short(names, 24)})")
+        left_out = len(cell.chromosomes) - len(cell.counted)
+        if left_out:
+            reasons.append(f"{left_out} not placed")
         if reasons:
             points.append(f"{_short(cell.name, 30)}: {'; '.join(reasons)}")
     return points
 
 
-def _table(page: _Page, cells: Sequence[Cell], bottom: float) -> None:
+def _reason(flag: str, cell: Cell) -> str:
+    """Returns what a flag of a cell says of it."""
+    return {
+        "abnormal": cell.karyotype,
+        "count_not_46": f"{len(cell.counted)} chromosomes",
+        "answers_differ": f"each box by itself: {cell.karyotype_by_box or 'none'}",
+        "low_confidence": f"confidence {cell.confidence:.2f}",
+    }.get(flag, flag.replace("_", " "))
+
+
+def _table(page: _Page, case: CaseResult, cells: Sequence[Cell], bottom: float) -> None:
     """Lists the cells, the most urgent first, as far as there is room."""
     page.text(_LEFT, "Cells", 10.5, fontweight="bold")
     columns = (
@@ -186,7 +181,7 @@ def _table(page: _Page, cells: Sequence[Cell], bottom: float) -> None:
     page.rule()
     room = int((bottom - page.y - 6) / _ROW)
     rows = min(room, _MAX_ROWS) if len(cells) > min(room, _MAX_ROWS) else len(cells)
-    ordered = sorted(cells, key=urgency)
+    ordered = by_urgency(case, cells)
     shown = ordered if rows == len(cells) else ordered[: max(rows - 1, 0)]
     for cell in shown:
         page.y += _ROW
@@ -224,6 +219,6 @@ def _footer(page: _Page, about: str) -> None:
     page.y = _HEIGHT - 46
     page.rule()
     page.y += 13
-    page.text(_LEFT, disclaimer(), 8, _ALARM, fontweight="bold")
+    page.text(_LEFT, DISCLAIMER, 8, _ALARM, fontweight="bold")
     page.y += 11
     page.text(_LEFT, _short(about, 120), 7.5, _PALE)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import cv2
 import numpy as np
 import pytest
@@ -12,6 +10,9 @@ from defusedxml import ElementTree
 from deepacc_d2.data.synthetic import SyntheticConfig, render_metaphase
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.karyogram import build_karyogram, draw_overlay, save_case_report
+from deepacc_d2.karyogram.report import by_urgency, review_points
+from deepacc_d2.karyotype.case import summarize_case
+from deepacc_d2.karyotype.disclaimer import DISCLAIMER
 from deepacc_d2.prediction.types import LEFT_OUT, Cell, Chromosome
 
 
@@ -65,15 +66,52 @@ def test_png_is_1600_wide_white_and_the_same_each_time(karyogram, tmp_path):
     assert (pixels == 255).all(axis=2).mean() > 0.75
 
 
-def test_page_of_a_case_is_one_page_and_the_same_each_time(karyogram, tmp_path):
-    case = SimpleNamespace(case_id="case 7", karyotype="47,XY,+21[8]/46,XY[12]")
-    for name in ("a.pdf", "b.pdf"):
-        save_case_report(tmp_path / name, case, [karyogram.cell] * 40, karyogram, about="model")
+def cells_of_a_case(karyogram, count):
+    """A cell's copies under other names; every third lacks its last chromosome."""
+    cells = []
+    for number in range(count):
+        own = list(karyogram.cell.chromosomes)[: -1 if number % 3 == 0 else None]
+        flags = ("count_not_46",) if number % 3 == 0 else ()
+        cell = cell_of(own, name=f"cell {number}", karyotype="46,XX")
+        cell.flags, cell.confidence = flags, 0.5 + 0.3 * number / count
+        cells.append(cell)
+    return cells
+
+
+@pytest.mark.parametrize("count", [1, 500])
+def test_page_of_a_case_is_one_page(karyogram, tmp_path, count):
+    cells = cells_of_a_case(karyogram, count)
+    case = summarize_case(cells, case_id="case 7")
+    save_case_report(tmp_path / "a.pdf", case, cells, karyogram, about="model")
     data = (tmp_path / "a.pdf").read_bytes()
-    assert data == (tmp_path / "b.pdf").read_bytes()
     assert data.startswith(b"%PDF")
     assert b"/Count 1 " in data
     assert b"/CreationDate" not in data
+
+
+def test_page_of_a_case_tells_its_karyotype_cells_and_what_to_look_at(karyogram, tmp_path):
+    cells = cells_of_a_case(karyogram, 60)
+    case = summarize_case(cells, case_id="case <7> & $x$")
+    for name in ("a.svg", "b.svg"):
+        save_case_report(tmp_path / name, case, cells, None, about="DeepACC-D2, best.ckpt")
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+    root = ElementTree.parse(tmp_path / "a.svg").getroot()
+    texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"case <7> & $x$", case.karyotype, DISCLAIMER, "DeepACC-D2, best.ckpt"} <= set(texts)
+    shown = [text for text in texts if text.startswith("cell ") and ":" not in text]
+    more = [int(t.split()[1]) for t in texts if t.startswith("and ") and t.endswith("cells.csv")]
+    assert len(shown) + more[-1] == 60
+    wanted = by_urgency(case, cells)
+    assert shown == [cell.name for cell in wanted[: len(shown)]]
+    points = review_points(case, cells)
+    assert [t for t in texts if t in points] == points[:6]
+    assert more[0] == len(points) - 6
+
+
+def test_page_of_a_case_without_cells(tmp_path):
+    case = summarize_case([], case_id=None)
+    save_case_report(tmp_path / "a.svg", case, [], None, about="")
+    assert "no karyotype: no cell could be counted" in (tmp_path / "a.svg").read_text()
 
 
 def test_overlay_is_rgb_and_large_enough_to_read(drawn):

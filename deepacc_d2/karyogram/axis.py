@@ -1,0 +1,239 @@
+"""The medial axis of a chromosome's body, by shortest paths within it.
+
+The axis is the path between the two points that lie farthest apart within the body, drawn to where
+it is thick, cut back from the tips (there it would run into a corner), smoothed until normals of
+the body do not cross, moved to the middle of its cross-sections and extended to both ends. Short,
+round chromosomes have no such path: their principal axis is taken. Points are complex numbers
+x + iy, y down.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage, sparse
+from scipy.sparse import csgraph
+
+Axis = NDArray[np.complex128]
+Mask = NDArray[np.bool_]
+
+# Path length over body width below which the principal axis is taken.
+_ROUND = 2.1
+# Largest product of curvature and half width: beyond 1 normals cross within the body.
+_BEND = 0.85
+# Pixels of a mask that paths are searched in; larger ones are shrunk for it.
+_MAX_PIXELS = 2500
+# Price of a pixel that is not the body's own, such as one of a crossing neighbour.
+_FOREIGN = 4.0
+
+
+def medial_axis(mask: Mask, depth: NDArray[Any]) -> tuple[Axis, float]:
+    """Finds the axis of a body.
+
+    Args:
+        mask: bool (h, w), not empty, False along the border.
+        depth: distance of each of its pixels to the outside.
+
+    Returns:
+        Points about one pixel apart, reaching beyond both tips, and the body's half width.
+    """
+    path, half_width = longest_path(mask, depth)
+    length = float(np.abs(np.diff(path)).sum()) if len(path) > 1 else 0.0
+    if length < _ROUND * 2 * half_width:
+        return _principal_axis(mask, half_width), half_width
+    path = resample(path, 1.0)
+    cut = min(int(1.0 * half_width), int(0.3 * len(path)))
+    path = path[cut : len(path) - cut]
+    axis = _smooth_until_even(path, 0.5 * half_width, half_width)
+    for _ in range(2):
+        axis = _center(mask, axis, half_width)
+        axis = _smooth_until_even(axis, 0.4 * half_width, half_width)
+    return _extend(axis, half_width, 2.5 * half_width + 3), half_width
+
+
+def _principal_axis(mask: Mask, half_width: float) -> Axis:
+    """Returns the straight line along which the body's pixels spread most."""
+    ys, xs = np.nonzero(mask)
+    points = xs + 1j * ys
+    center = points.mean()
+    offset = points - center
+    spread = (offset**2).sum()  # its half angle is that of the major axis
+    direction = np.exp(0.5j * np.angle(spread)) if abs(spread) > 1e-9 else 1j
+    reach = np.abs((offset * np.conj(direction)).real).max() + 0.5 * half_width + 3
+    count = max(int(2 * reach), 2)
+    line: Axis = center + direction * np.linspace(-reach, reach, count)
+    return line
+
+
+def longest_path(mask: Mask, depth: NDArray[Any], own: Mask | None = None) -> tuple[Axis, float]:
+    """Finds the path between the two points farthest apart in a body.
+
+    Args:
+        mask: bool (h, w), not empty, False along the border: where the path may go.
+        depth: distance of each of its pixels to the outside.
+        own: bool (h, w), pixels that are surely the body's: the path ends in them, and goes
+            through others at a price. None: all are.
+
+    Returns:
+        The path's points about one pixel apart, and the body's median half width along it.
+    """
+    shrink = max(1.0, float(np.sqrt(mask.sum() / _MAX_PIXELS)))
+    scale_x = scale_y = 1.0
+    if shrink > 1:
+        size = (max(3, round(mask.shape[1] / shrink)), max(3, round(mask.shape[0] / shrink)))
+        small = np.pad(_shrunk(mask, size), 1)
+        if small.any():
+            scale_x, scale_y = mask.shape[1] / size[0], mask.shape[0] / size[1]
+            depth = cv2.distanceTransform(small.astype(np.uint8), cv2.DIST_L2, 5) * shrink
+            own = None if own is None else np.pad(_shrunk(own, size), 1) & small
+            mask = small
+        else:
+            shrink = 1.0
+    ys, xs = np.nonzero(mask)
+    foreign = np.zeros(len(ys), bool)
+    if own is not None and own.any():
+        foreign = ~own[ys, xs]
+    graph, cost = _graphs(mask, depth, foreign)
+    start = int(np.argmax(np.where(foreign, -1, depth[ys, xs])))
+    first = _farthest(csgraph.dijkstra(graph, indices=start), foreign)
+    second = _farthest(csgraph.dijkstra(graph, indices=first), foreign)
+    _, before = csgraph.dijkstra(cost, indices=first, return_predecessors=True)
+    steps = [second]
+    while steps[-1] != first and before[steps[-1]] >= 0:
+        steps.append(int(before[steps[-1]]))
+    order = np.array(steps[::-1])
+    kept = order[~foreign[order]]
+    half_width = float(np.median(depth[ys[kept], xs[kept]]))
+    x, y = xs[order].astype(float), ys[order].astype(float)
+    if shrink > 1:
+        x, y = (x - 0.5) * scale_x - 0.5, (y - 0.5) * scale_y - 0.5
+    return x + 1j * y, max(half_width, 1.0)
+
+
+def _shrunk(mask: Mask, size: tuple[int, int]) -> Mask:
+    """Returns a mask of another width and height."""
+    small = cv2.resize(mask.astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    found: Mask = small > 0.5
+    return found
+
+
+def _farthest(distance: NDArray[np.float64], foreign: Mask) -> int:
+    """Returns the reachable node of the largest distance among the body's own."""
+    return int(np.argmax(np.where(np.isfinite(distance) & ~foreign, distance, -1)))
+
+
+def _graphs(
+    mask: Mask, depth: NDArray[Any], foreign: Mask
+) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
+    """Returns the pixels as graphs, of lengths and of costs that fall with depth.
+
+    Lengths are of all pixels alike; a foreign one costs more.
+    """
+    ys, xs = np.nonzero(mask)
+    index = np.full(mask.shape, -1, np.int32)
+    index[ys, xs] = np.arange(len(ys))
+    expense = 1 + 8 * (1 - depth[ys, xs] / float(depth.max())) ** 2
+    expense = expense * np.where(foreign, _FOREIGN, 1.0)
+    heads, tails, lengths = [], [], []
+    for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        neighbour = index[ys + dy, xs + dx]  # the mask ends before the border
+        kept = neighbour >= 0
+        heads.append(np.flatnonzero(kept))
+        tails.append(neighbour[kept])
+        lengths.append(np.full(int(kept.sum()), np.hypot(dy, dx)))
+    head, tail = np.concatenate(heads), np.concatenate(tails)
+    length = np.concatenate(lengths)
+    price = length * (expense[head] + expense[tail]) / 2
+    shape = (len(ys), len(ys))
+    both = (np.concatenate([head, tail]), np.concatenate([tail, head]))
+    plain = sparse.csr_matrix((np.concatenate([length, length]), both), shape=shape)
+    priced = sparse.csr_matrix((np.concatenate([price, price]), both), shape=shape)
+    return plain, priced
+
+
+def resample(points: Axis, step: float) -> Axis:
+    """Returns points at equal distances along a polyline."""
+    along = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(points)))])
+    count = max(round(along[-1] / step) + 1, 2)
+    at = np.linspace(0, along[-1], count)
+    even: Axis = np.interp(at, along, points.real) + 1j * np.interp(at, along, points.imag)
+    return even
+
+
+def _blur(points: Axis, sigma: float) -> Axis:
+    """Gaussian smoothing that keeps the ends and their direction."""
+    reach = min(int(3 * sigma) + 1, len(points) - 1)
+    if reach < 1:
+        return points
+    before = 2 * points[0] - points[reach:0:-1]
+    after = 2 * points[-1] - points[-2 : -reach - 2 : -1]
+    padded = np.concatenate([before, points, after])
+    smooth = ndimage.gaussian_filter1d(padded.real, sigma) + 1j * ndimage.gaussian_filter1d(
+        padded.imag, sigma
+    )
+    kept: Axis = smooth[reach : reach + len(points)]
+    return kept
+
+
+def _smooth_until_even(points: Axis, sigma: float, half_width: float) -> Axis:
+    """Smooths a path until it nowhere bends more sharply than its body allows."""
+    for _ in range(9):
+        axis = resample(_blur(points, sigma), 1.0)
+        if len(axis) < 4:
+            return axis
+        turn = np.angle(np.diff(axis)[1:] * np.conj(np.diff(axis)[:-1]))
+        if np.abs(ndimage.gaussian_filter1d(turn, 1.5)).max() * half_width <= _BEND:
+            break
+        sigma *= 1.35
+    return axis
+
+
+def _center(mask: Mask, axis: Axis, half_width: float) -> Axis:
+    """Moves each point to the middle of the body's cross-section through it."""
+    across = np.arange(-1.7 * half_width, 1.7 * half_width + 0.25, 0.5)
+    grid = axis[:, None] + across[None, :] * normals(axis)[:, None]
+    inside = read(mask.astype(np.float32), grid) > 0.5
+    middle = len(across) // 2
+    # Only the run of pixels around the axis: another arm of the body may lie within reach.
+    right = np.logical_and.accumulate(inside[:, middle:], axis=1)
+    left = np.logical_and.accumulate(inside[:, middle::-1], axis=1)
+    offset = 0.25 * (right.sum(axis=1) - left.sum(axis=1))
+    # Where a neighbour was cut off or another arm is grown together, the middle is elsewhere.
+    offset = np.clip(offset, -0.5 * half_width, 0.5 * half_width)
+    offset = ndimage.gaussian_filter1d(offset, max(0.7 * half_width, 1.0), mode="nearest")
+    moved: Axis = axis + offset * normals(axis)
+    return moved
+
+
+def _extend(axis: Axis, half_width: float, reach: float) -> Axis:
+    """Adds straight ends along the mean direction of the axis' outer parts."""
+    back = int(np.clip(1.2 * half_width, 1, len(axis) - 1))
+    steps = np.arange(1.0, reach + 1)
+    head, tail = axis[0] - axis[back], axis[-1] - axis[-1 - back]
+    before = axis[0] + head / max(abs(head), 1e-9) * steps[::-1]
+    after = axis[-1] + tail / max(abs(tail), 1e-9) * steps
+    return np.concatenate([before, axis, after])
+
+
+def normals(axis: Axis) -> Axis:
+    """Returns unit normals: x to the right where the axis runs down."""
+    tangent = np.gradient(axis)
+    tangent = tangent / np.maximum(np.abs(tangent), 1e-9)
+    normal: Axis = -1j * tangent
+    return normal
+
+
+def read(image: NDArray[Any], points: Axis, interpolation: int = cv2.INTER_LINEAR) -> Any:
+    """Reads an image at complex points of any 2-D shape; 0 outside."""
+    found: Any = cv2.remap(
+        image,
+        np.ascontiguousarray(points.real, np.float32),
+        np.ascontiguousarray(points.imag, np.float32),
+        interpolation,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=0,
+    )
+    return found
