@@ -31,6 +31,8 @@ MAX_THICKNESS = 2.2
 # and its area this many times the square of half that.
 MIN_THICKNESS = 0.6
 MIN_SLENDERNESS = 5.0
+# That way of telling is asked only if the other finds fewer parts than this, and believed if it
+# finds this many and this many times more.
 FEW_PARTS = 15
 MANY_MORE = 1.5
 # Parts nearer to each other than this many chromosome sizes belong to one spread.
@@ -144,15 +146,15 @@ def _find_at_once(gray: Gray) -> Spread | None:
     if factor != 1:
         method = cv2.INTER_AREA if factor < 1 else cv2.INTER_CUBIC
         height, width = gray.shape
-        size = (max(1, round(width * factor)), max(1, round(height * factor)))
-        gray = np.asarray(cv2.resize(gray, size, interpolation=method), dtype=np.uint8)
+        sides = (max(1, round(width * factor)), max(1, round(height * factor)))
+        gray = np.asarray(cv2.resize(gray, sides, interpolation=method), dtype=np.uint8)
     dark = darkness(gray)
     threshold = foreground_threshold(dark)
     if threshold is None:
         return None
     mask = (dark > threshold).astype(np.uint8)
-    mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
-    found = _grouped(mask)
+    closed = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
+    found = _grouped(np.asarray(closed, dtype=np.uint8))
     if found is None:
         return None
     chosen, box, others = found
@@ -167,9 +169,9 @@ def _grouped(
     mask: NDArray[np.uint8],
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], int] | None:
     """Returns the largest group: statistics (P, 5) and box (4,); and how many others there are."""
-    count, labels, table, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    stats = np.asarray(table, dtype=np.int32)
-    depth = cv2.distanceTransform(mask, cv2.DIST_L2, 5)
+    count, numbers, table, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    labels, stats = np.asarray(numbers, dtype=np.int32), np.asarray(table, dtype=np.int32)
+    depth = np.asarray(cv2.distanceTransform(mask, cv2.DIST_L2, 5), dtype=np.float32)
     ridge = (depth >= cv2.dilate(depth, np.ones((3, 3))) - 1e-6) & (mask > 0)
     where, depths = labels[ridge], depth[ridge]
     deepest = np.zeros(count)
