@@ -15,7 +15,7 @@ export VENV PYTHON
 LAUNCH = +@exec sh tools/run.sh tools/launch.py
 IN_VENV = '$(VENV)/bin/python' -m
 
-.PHONY: help setup train evaluate ablation sweep compare dashboard explain data data-check synthetic lint format test bench lock clean
+.PHONY: help setup train predict evaluate ablation sweep compare dashboard explain robustness export data data-check synthetic lint format test bench lock clean
 
 ##@ Model
 train: ## train a detector and evaluate it: make train EXP=baseline
@@ -30,7 +30,13 @@ compare: ## runs side by side, as a table and a page: make compare RUNS="runs/a 
 	$(LAUNCH) $@
 dashboard: ## make or update the W&B dashboard of a project: make dashboard PROJECT=deepacc-d2
 	$(LAUNCH) $@
+predict: ## images to karyograms and karyotypes: make predict IMAGES=slides OUT=results
+	$(LAUNCH) $@
 explain: ## draw why an image got its classes: make explain CKPT=... IMAGE=...
+	$(LAUNCH) $@
+robustness: ## metrics on rescaled, padded, inverted copies of a test split: make robustness DATA=...
+	$(LAUNCH) $@
+export: ## a detector for ONNX Runtime or OpenVINO: make export CKPT=... FORMAT=onnx OUT=...
 	$(LAUNCH) $@
 
 ##@ Data
@@ -77,6 +83,13 @@ help: ## show this list
 	@echo '  IMAGE       image file to explain'
 	@echo '  OUT         output directory; of explain also a .png or .pdf file'
 	@echo '  ARGS        further Hydra overrides: ARGS="trainer.max_steps=100 optim.optimizer.lr=0.01"'
+	@echo 'Variables of make predict (CKPT: the shipped DeepACC by default)'
+	@echo '  IMAGES      an image, a folder, or a pattern in quotes: IMAGES="slides/**/*.tif"'
+	@echo '  CASES       which images are of one case: folder, or a CSV file with file,case'
+	@echo '  OVERWRITE   1 removes the results that are in OUT; they are gone on with otherwise'
+	@echo 'Variables of make export (make setup EXTRAS=export, once; DATA: to check it on)'
+	@echo '  FORMAT      onnx or openvino'
+	@echo '  PRECISION   fp32; of openvino also bf16 or int8'
 	@echo 'Variables of make ablation'
 	@echo '  PROTOCOL    heads (one frozen trunk, heads on its cached output) or end_to_end'
 	@echo '  SEEDS       how many seeds, or which: 3 or 0,1,2'

@@ -26,6 +26,7 @@ CONDA_NAMES = {
 EXTRAS = ("joblib", "optuna", "ray", "submitit", "export")
 VARIABLES = (
     *("EXP", "DATA", "DATA_DIR", "SCALE", "SEED", "CKPT", "IMAGE", "OUT", "ARGS", "FORMAT", "SRC"),
+    *("PRECISION", "OVERWRITE", "IMAGES", "CASES"),
     *("RESUME", "SWEEPER", "N", "SPACE", "LAUNCHER", "JOBS", "EXTRAS"),
 )
 
@@ -251,6 +252,51 @@ def test_hydra_knows_what_the_variables_become(tools: dict[str, ModuleType], tar
         config = compose(target, overrides)
     assert (config.data.root, config.out, config.seed) == ("/a b", "/o", 7)
     assert config["ckpt_path" if target == "train" else "ckpt"] == "/c/epoch=1.ckpt"
+
+
+def test_predict_passes_every_variable(tools: dict[str, ModuleType]) -> None:
+    command = composed("predict", "IMAGES=slides/**/*.tif", "OUT=out", "CASES=folder")
+    assert command == (
+        f".venv/bin/python -m deepacc_lightning.predict 'images=\"{ROOT}/slides/**/*.tif\"' "
+        f"out={ROOT}/out cases=folder"
+    )
+    variables = {"IMAGES": "/a {b}/c,d[1].png", "CKPT": "/m.onnx", "CASES": "/k.csv"}
+    overrides = tools["launch"].compose("predict", variables | {"OVERWRITE": "1"})[2:]
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = compose("predict", overrides)
+    assert config.images == "/a {b}/c,d[1].png"
+    assert (config.ckpt, config.cases, config.overwrite) == ("/m.onnx", "/k.csv", True)
+    result = make("-n", "predict", "OUT=a")
+    assert result.returncode == 2
+    assert "make predict needs IMAGES= as in" in result.stderr
+    result = make("-n", "predict", "IMAGES=a", "OVERWRITE=yes")
+    assert "OVERWRITE=yes: write OVERWRITE=1" in result.stderr
+
+
+def test_robustness_passes_every_variable(tools: dict[str, ModuleType]) -> None:
+    assert composed("robustness", "DATA=/d", "CKPT=/a.ckpt", "SEED=4", "OUT=/o") == (
+        ".venv/bin/python -m deepacc_lightning.robustness ckpt=/a.ckpt seed=4 data=coco "
+        "data.root=/d out=/o"
+    )
+
+
+def test_export_passes_every_variable(tools: dict[str, ModuleType]) -> None:
+    command = composed(
+        *("export", "CKPT=best.ckpt", "FORMAT=openvino", "PRECISION=int8", "OUT=a.xml", "DATA=/d"),
+    )
+    assert command == (
+        f".venv/bin/python -m deepacc_lightning.export ckpt={ROOT}/best.ckpt format=openvino "
+        f"precision=int8 data=coco data.root=/d out={ROOT}/a.xml"
+    )
+    variables = {"CKPT": "/c/epoch=1.ckpt", "FORMAT": "onnx", "OUT": "/a 'b'", "DATA_DIR": "/d"}
+    overrides = tools["launch"].compose("export", variables | {"OVERWRITE": "1"})[2:]
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = compose("export", overrides)
+    assert (config.ckpt, config.format, config.precision) == ("/c/epoch=1.ckpt", "onnx", "fp32")
+    assert (config.out, config.data.root, config.overwrite) == ("/a 'b'", "/d", True)
+    result = make("-n", "export", "CKPT=a.ckpt")
+    assert result.returncode == 2
+    assert "make export needs FORMAT= as in" in result.stderr
 
 
 def test_ablation_passes_presets_and_seeds_as_lists() -> None:
@@ -522,7 +568,7 @@ def test_unknown_extra_gets_one_line(tmp_path: Path) -> None:
     result = make("setup", "EXTRAS=optna", f"VENV={tmp_path / 'venv'}")
     assert result.returncode == 2
     assert result.stderr.splitlines()[0] == (
-        "error: EXTRAS=optna: unknown extra optna: there is joblib, optuna, ray, submitit"
+        "error: EXTRAS=optna: unknown extra optna: there is joblib, optuna, ray, submitit, export"
     )
     assert not (tmp_path / "venv").exists()
 

@@ -130,6 +130,54 @@ def explain(variables: Variables, root: Path) -> list[str]:
     return ["-m", "deepacc_lightning.explain", *paths, *overrides]
 
 
+def predict(variables: Variables, root: Path) -> list[str]:
+    """Arguments of `make predict`."""
+    require(variables, "predict", "IMAGES=slides OUT=results", "IMAGES")
+    arguments = ["-m", "deepacc_lightning.predict"]
+    for name in ("CKPT", "IMAGES", "OUT"):
+        if variables.get(name):
+            arguments.append(f"{name.lower()}={hydra_value(absolute(variables[name]))}")
+    cases = variables.get("CASES")
+    if cases:
+        arguments.append(f"cases={cases if cases == 'folder' else hydra_value(absolute(cases))}")
+    return [*arguments, *switch(variables, "OVERWRITE", "overwrite")]
+
+
+def robustness(variables: Variables, root: Path) -> list[str]:
+    """Arguments of `make robustness`."""
+    overrides = model_overrides(variables, root, {"SEED": "seed"})
+    if variables.get("CKPT"):
+        overrides.insert(0, f"ckpt={hydra_value(absolute(variables['CKPT']))}")
+    return ["-m", "deepacc_lightning.robustness", *overrides]
+
+
+def switch(variables: Variables, name: str, key: str) -> list[str]:
+    """The override of a variable that is 1 or unset (0).
+
+    Raises:
+        UsageError: it is something else.
+    """
+    value = variables.get(name) or "0"
+    if value not in ("0", "1"):
+        raise UsageError(f"{name}={value}: write {name}=1, or leave it out")
+    return [f"{key}=true"] if value == "1" else []
+
+
+def export(variables: Variables, root: Path) -> list[str]:
+    """Arguments of `make export`."""
+    example = "CKPT=runs/siamese_gia/checkpoints/best.ckpt FORMAT=onnx OUT=deepacc.onnx"
+    require(variables, "export", example, "CKPT", "FORMAT")
+    checkpoint = f"ckpt={hydra_value(absolute(variables['CKPT']))}"
+    keys = {"FORMAT": "format", "PRECISION": "precision"}
+    return [
+        "-m",
+        "deepacc_lightning.export",
+        checkpoint,
+        *model_overrides(variables, root, keys),
+        *switch(variables, "OVERWRITE", "overwrite"),
+    ]
+
+
 def ablation(variables: Variables, root: Path) -> list[str]:
     """Arguments of `make ablation`.
 
@@ -255,7 +303,10 @@ TARGETS: dict[str, Callable[[Variables, Path], list[str]]] = {
     "sweep": sweep,
     "compare": compare,
     "dashboard": dashboard,
+    "predict": predict,
+    "robustness": robustness,
     "explain": explain,
+    "export": export,
     "data": data,
     "data-check": data_check,
     "synthetic": synthetic,

@@ -1,0 +1,121 @@
+"""The end of a job: tables, a report for each case, and what is said of it in the terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter, defaultdict
+from pathlib import Path
+
+from deepacc_d2.errors import UserError
+from deepacc_d2.karyogram import Karyogram, build_karyogram, save_case_report
+from deepacc_d2.karyotype.case import summarize_case
+from deepacc_d2.karyotype.disclaimer import DISCLAIMER
+from deepacc_d2.prediction.folder import OutputFolder, write_whole
+from deepacc_d2.prediction.images import read_image
+from deepacc_d2.prediction.names import unique_names
+from deepacc_d2.prediction.tables import write_errors, write_tables
+from deepacc_d2.prediction.types import Cell
+
+SHOWN = 8
+
+
+def finish_job(folder: OutputFolder, errors: list[tuple[str, str]], *, about: str) -> int:
+    """Writes what tells of all cells together.
+
+    Args:
+        folder: the job's.
+        errors: path and message of each image that could not be used.
+        about: the model, for reports.
+
+    Returns:
+        The number of finished cells.
+
+    Raises:
+        DataError: a cell's record is damaged.
+    """
+    write_errors(folder, errors)
+    count = write_tables(folder)
+    write_cases(folder, about=about)
+    return count
+
+
+def cases_of(folder: OutputFolder) -> dict[str, list[str]]:
+    """Returns the names of the cells of each case, for cells whose case is known."""
+    cases: dict[str, list[str]] = defaultdict(list)
+    for cell in folder.cells():
+        if cell.case_id is not None:
+            cases[cell.case_id].append(cell.name)
+    return dict(sorted(cases.items()))
+
+
+def write_cases(folder: OutputFolder, *, about: str) -> dict[str, str]:
+    """Writes a JSON and a one-page PDF of each case.
+
+    Only one case's cells are in memory at a time.
+
+    Returns:
+        The karyotype of each case.
+    """
+    cases = cases_of(folder)
+    if not cases:
+        return {}
+    root = folder.root / "cases"
+    root.mkdir(exist_ok=True)
+    names = unique_names([Path(case) for case in cases])
+    karyotypes = {}
+    for (case_id, members), name in zip(cases.items(), names, strict=True):
+        cells = [folder.read(member) for member in members]
+        case = summarize_case(cells, case_id=case_id)
+        karyotypes[case_id] = case.karyotype
+        record = {**case.to_record(), "about": about, "disclaimer": DISCLAIMER}
+        write_whole(root / f"{name}.json", json.dumps(record, indent=1) + "\n")
+        path = root / f"{name}.pdf"
+        temporary = path.with_name(f".{path.stem}.{os.getpid()}.pdf")
+        try:
+            save_case_report(temporary, case, cells, best_karyogram(cells), about=about)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    return karyotypes
+
+
+def best_karyogram(cells: list[Cell]) -> Karyogram | None:
+    """Returns the karyogram of the surest cell; None where there is none, or its image is gone."""
+    found = [cell for cell in cells if cell.counted]
+    if not found:
+        return None
+    best = max(found, key=lambda cell: (cell.confidence, len(cell.counted)))
+    try:
+        gray = read_image(best.path).gray
+    except UserError:
+        return None
+    return build_karyogram(gray, best)
+
+
+def summarize(folder: OutputFolder) -> str:
+    """Returns a few lines on a job: how many cells, their karyotypes, what to look at first."""
+    karyotypes: Counter[str] = Counter()
+    counts: Counter[int] = Counter()
+    urgent: list[tuple[float, str]] = []
+    for cell in folder.cells():
+        karyotypes[cell.karyotype or "no chromosome"] += 1
+        counts[len(cell.counted)] += 1
+        flags = ", ".join(flag.replace("_", " ") for flag in cell.flags)
+        line = f"  {cell.name}: {cell.karyotype or 'no chromosome found'}"
+        urgent.append((cell.confidence, f"{line} ({flags})" if flags else line))
+        # A job may have any number of cells: only the most urgent are kept.
+        urgent = sorted(urgent)[:SHOWN]
+    total = sum(counts.values())
+    lines = [f"{total} cells in {folder.root}, {counts[46]} of them with 46 chromosomes"]
+    common = ", ".join(f"{name} {n}" for name, n in karyotypes.most_common(SHOWN))
+    lines.append(f"karyotypes       {common}" if common else "no cell")
+    cases = sorted((folder.root / "cases").glob("[!.]*.json"))
+    for path in cases[:SHOWN]:
+        case = json.loads(path.read_text(encoding="utf-8"))
+        lines.append(f"case             {case['case_id']}: {case['karyotype'] or 'no karyotype'}")
+    if len(cases) > SHOWN:
+        lines.append(f"                 and {len(cases) - SHOWN} more in {folder.root / 'cases'}")
+    if urgent:
+        lines += ["look first at", *(text for _, text in urgent)]
+    return "\n".join(lines)

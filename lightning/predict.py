@@ -1,0 +1,199 @@
+"""``make predict``: boxes, karyograms, karyotypes and tables of metaphase images."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from deepacc_d2.errors import ConfigError
+from deepacc_d2.karyotype.disclaimer import DISCLAIMER
+from deepacc_d2.prediction.folder import OutputFolder, open_folder
+from deepacc_d2.prediction.inputs import Images, Input, list_images
+from deepacc_d2.prediction.outputs import check_suffixes
+from deepacc_d2.prediction.predictor import DEFAULT_CHECKPOINT, Predictor, load_predictor
+from deepacc_d2.prediction.summary import finish_job, summarize
+from deepacc_lightning.callbacks import ProgressBar
+from deepacc_lightning.cli import check_accelerator, run_entry_point, run_guarded
+from deepacc_lightning.config import config_dir, register_resolvers
+from deepacc_lightning.predict_loop import CellWriter, ImageFiles, PredictModule, one_image
+from deepacc_lightning.processes import is_main_process
+from deepacc_lightning.train import quiet
+
+register_resolvers()
+
+ENGINES = ("lightning", "ray")
+
+
+def run(cfg: DictConfig) -> dict[str, Any]:
+    """Predicts as the config says.
+
+    Returns:
+        ``cells``: finished ones in the folder; ``predicted``: of them by this call; ``failed``:
+        files that could not be used.
+
+    Raises:
+        UserError: bad options, no image, an output folder of something else, or nothing useful
+            came out.
+    """
+    quiet()
+    if cfg.engine not in ENGINES:
+        raise ConfigError(f"engine={cfg.engine}: choose {' or '.join(ENGINES)}")
+    karyogram = check_suffixes(list(cfg.karyogram))
+    check_accelerator(cfg.accelerator, "accelerator")
+    checkpoint = Path(cfg.ckpt or DEFAULT_CHECKPOINT)
+    # Before anything is listed or written: a wrong checkpoint is the commonest mistake.
+    predictor = predictor_of(cfg)
+    out = Path(cfg.out).resolve()
+    inputs = list_images(_images(cfg.images), cfg.cases, out=out)
+    job = {
+        "kind": "deepacc_d2 prediction",
+        "model": {"name": predictor.name, "sha256": sha256(checkpoint)},
+        "settings": predictor.settings(),
+        "precision": cfg.precision,
+        "drawings": {"overlay": bool(cfg.overlay), "karyogram": list(karyogram)},
+    }
+    folder = (
+        open_folder(out, job, overwrite=bool(cfg.overwrite))
+        if is_main_process()
+        else OutputFolder(out)
+    )
+    # Another process may be removing them at this moment.
+    done = set() if cfg.overwrite else set(folder.names())
+    todo = [item for item in inputs if item.name not in done]
+    if len(todo) < len(inputs):
+        print(f"{len(inputs) - len(todo)} of {len(inputs)} images are done already", flush=True)
+    errors: list[tuple[str, str]] = []
+    if todo:
+        predict = predict_by_ray if cfg.engine == "ray" else predict_by_lightning
+        errors = predict(cfg, predictor, todo, folder, karyogram)
+    if not is_main_process():
+        return {}
+    cells = report(folder, errors, images=len(inputs), about=predictor.name)
+    return {"cells": cells, "predicted": len(todo) - len(errors), "failed": len(errors)}
+
+
+def predictor_of(cfg: DictConfig) -> Predictor:
+    """Loads the model that a config names, on the CPU.
+
+    Raises:
+        UserError: see :func:`load_predictor`.
+    """
+    return load_predictor(
+        cfg.ckpt,
+        device="cpu",
+        precision=cfg.precision,
+        normalize=bool(cfg.normalize),
+        min_foreground=cfg.min_foreground,
+        prior_strength=cfg.prior_strength,
+    )
+
+
+def _images(images: Any) -> Images:
+    if isinstance(images, ListConfig):
+        return [str(item) for item in images]
+    return str(images)
+
+
+def sha256(path: Path) -> str:
+    """Returns a file's hash, hexadecimal: a name does not say which weights are in it.
+
+    OpenVINO's weights lie in a file beside the one that is named.
+    """
+    digest = hashlib.sha256()
+    for part in (path, path.with_suffix(".bin")) if path.suffix == ".xml" else (path,):
+        with part.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def predict_by_lightning(
+    cfg: DictConfig,
+    predictor: Predictor,
+    todo: list[Input],
+    folder: OutputFolder,
+    karyogram: tuple[str, ...],
+) -> list[tuple[str, str]]:
+    """Predicts on this machine's devices; every process takes its share of the images.
+
+    Returns:
+        Path and message of each file that could not be used.
+    """
+    loader = torch.utils.data.DataLoader(
+        ImageFiles(todo, predictor.view),
+        batch_size=1,
+        num_workers=cfg.num_workers,
+        collate_fn=one_image,
+        prefetch_factor=2 if cfg.num_workers else None,
+    )
+    with CellWriter(
+        folder, overlay=bool(cfg.overlay), karyogram=karyogram, workers=cfg.draw_workers
+    ) as writer:
+        trainer = pl.Trainer(
+            accelerator=cfg.accelerator,
+            devices=cfg.devices,
+            logger=False,
+            callbacks=[ProgressBar(refresh_rate=1), writer],
+            enable_model_summary=False,
+            enable_checkpointing=False,
+        )
+        try:
+            trainer.predict(PredictModule(predictor), loader, return_predictions=False)
+        except SystemExit as error:
+            if trainer.interrupted:  # Lightning turns Ctrl-C into an exit of its own
+                raise KeyboardInterrupt from error
+            raise
+    return writer.all_errors(trainer)
+
+
+def predict_by_ray(
+    cfg: DictConfig,
+    predictor: Predictor,
+    todo: list[Input],
+    folder: OutputFolder,
+    karyogram: tuple[str, ...],
+) -> list[tuple[str, str]]:
+    """Predicts on a Ray cluster; see :mod:`deepacc_lightning.predict_ray`."""
+    from deepacc_lightning.predict_ray import predict_cells
+
+    return predict_cells(cfg, todo, folder, karyogram)
+
+
+def report(folder: OutputFolder, errors: list[tuple[str, str]], *, images: int, about: str) -> int:
+    """Writes tables and case reports and prints what came out.
+
+    Returns:
+        The number of finished cells.
+
+    Raises:
+        ConfigError: no image of the job could be used.
+    """
+    for path, message in errors:
+        print(f"error: {path}: {message}" if path not in message else f"error: {message}")
+    cells = finish_job(folder, errors, about=about)
+    print(summarize(folder))
+    print(DISCLAIMER, flush=True)
+    if len(errors) == images:
+        raise ConfigError(
+            f"none of {images} images could be used: see {folder.root / 'errors.csv'}"
+        )
+    if errors:
+        print(f"{len(errors)} of {images} images were left out: see errors.csv", file=sys.stderr)
+    return cells
+
+
+@hydra.main(version_base="1.3", config_path=config_dir(), config_name="predict")
+def main(cfg: DictConfig) -> None:
+    """Entry point; exits 2 on bad input and 130 on Ctrl-C, with one line each."""
+    OmegaConf.resolve(cfg)
+    run_guarded(run, cfg)
+
+
+if __name__ == "__main__":
+    run_entry_point("predict", main)
