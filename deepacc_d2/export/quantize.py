@@ -13,9 +13,9 @@ from deepacc_d2.prediction.core import pad
 
 KEEP_FLOAT = (
     # What boxes and classes are read from: an eighth bit there is pixels, or a class.
-    r".*rpn_head/(objectness_logits|anchor_deltas)/.*",
-    r".*box_predictor/.*",
-    r"^/(MatMul|Gemm)[^/]*(/.*)?$",
+    r".*/rpn_head/(objectness_logits|anchor_deltas)(_\d+)?/.*",
+    r".*/(bbox_pred|cls_score|margin_branch)/.*",
+    r"^/(MatMul|Gemm)(_\d+)?(/.*)?$",
 )
 """Names of nodes that stay in float32: the output layers, and the products with class centers."""
 
