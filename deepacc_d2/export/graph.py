@@ -44,7 +44,7 @@ class DetectorGraph(nn.Module):
             DataError: it has a part that no exported graph can express.
         """
         super().__init__()
-        model = core.model
+        model: Any = core.model
         _check(model)
         self.model = model
         self.aligns = nn.ModuleList(
@@ -54,7 +54,7 @@ class DetectorGraph(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Detects; see :meth:`DetectorCore.forward`."""
-        model = self.model
+        model: Any = self.model
         features = model.backbone((image - model.pixel_mean) / model.pixel_std)
         proposals = self._propose(features, torch._shape_as_tensor(image))
         maps = [features[name] for name in model.roi_heads.box_in_features]
@@ -78,7 +78,7 @@ class DetectorGraph(nn.Module):
         boxes, scores = [], []
         for o, d, a in zip(objectness, deltas, anchors, strict=True):
             flat = o.permute(0, 2, 3, 1).flatten()
-            top, rows = flat.topk(torch.clamp(torch._shape_as_tensor(flat)[0], max=most))
+            top, rows = flat.topk(_at_most(flat, most))
             count = o.shape[1]
             offsets = d.view(count, 4, d.shape[-2], d.shape[-1]).permute(2, 3, 0, 1).reshape(-1, 4)
             found = rpn.box2box_transform.apply_deltas(offsets[rows], a.tensor[rows])
@@ -93,7 +93,7 @@ class DetectorGraph(nn.Module):
         if len(boxes) == 1:
             return boxes[0]
         merged = torch.cat(scores)
-        best = merged.topk(torch.clamp(torch._shape_as_tensor(merged)[0], max=limit)).indices
+        best = merged.topk(_at_most(merged, limit)).indices
         return torch.cat(boxes)[best]
 
     def _pool(self, maps: list[Tensor], boxes: Tensor) -> tuple[Tensor, Tensor]:
@@ -105,7 +105,7 @@ class DetectorGraph(nn.Module):
         pooler: Any = self.model.roi_heads.box_pooler
         rois = torch.cat([torch.zeros_like(boxes[:, :1]), boxes], dim=1)
         if len(self.aligns) == 1:
-            rows = [torch.arange(0, torch._shape_as_tensor(boxes)[0])]
+            rows = [boxes.new_ones(boxes.shape[:1]).nonzero()[:, 0]]
         else:
             levels = assign_boxes_to_levels(
                 [Boxes(boxes)],
@@ -150,7 +150,12 @@ class DetectorGraph(nn.Module):
         return siamese_logits(predictor.inference_branch, x, logits, margin_branch.weight)
 
 
-def _check(model: nn.Module) -> None:
+def _at_most(x: Tensor, most: int) -> Any:
+    """Returns the length of x (N,), or ``most`` if that is less, as a tensor that is traced."""
+    return torch.clamp(torch._shape_as_tensor(x)[0], max=most)
+
+
+def _check(model: Any) -> None:
     """Refuses a model with parts that the graph does not know.
 
     Raises:
