@@ -138,7 +138,8 @@ def _heading(pen: _Pen, karyogram: Karyogram) -> None:
     if cell.chromosomes:
         facts.append(f"confidence {cell.confidence:.2f}")
     if cell.case_id:
-        facts.insert(0, f"case {cell.case_id}")
+        known = cell.case_id.lower().startswith("case")
+        facts.insert(0, cell.case_id if known else f"case {cell.case_id}")
     karyotype = cell.karyotype or "no chromosome found"
     size = min(30.0, 900 / max(len(karyotype), 1))
     pen.text(MARGIN, 50, name, 22, _INK, ha="left", va="baseline", fontweight="bold")

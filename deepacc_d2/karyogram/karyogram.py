@@ -12,7 +12,7 @@ from deepacc_d2.chromosomes import CLASSES
 from deepacc_d2.karyogram.cut import cut_cell
 from deepacc_d2.karyogram.layout import Layout, lay_out
 from deepacc_d2.karyogram.polarity import find_polarity
-from deepacc_d2.karyogram.straighten import straighten
+from deepacc_d2.karyogram.straighten import straighten, trimmed
 from deepacc_d2.karyogram.strip import Strip
 from deepacc_d2.prediction.types import LEFT_OUT, Cell
 
@@ -70,7 +70,7 @@ def build_karyogram(gray: NDArray[np.uint8], cell: Cell) -> Karyogram:
     for chromosome, cut in zip(cell.chromosomes, cut_cell(gray, boxes), strict=True):
         straight = straighten(cut, zoom)
         polarity = find_polarity(straight, chromosome.name)
-        dark = straight.dark[::-1, ::-1] if polarity.flip else straight.dark
+        dark = trimmed(straight)[:: -1 if polarity.flip else 1, :: -1 if polarity.flip else 1]
         strips.append(
             Strip(
                 name=chromosome.name,

@@ -24,6 +24,7 @@ _SIZE = 72.0
 _SHORTEST, _LONGEST = 1000, 2600
 _MAX_ENLARGED = 6.0
 _FONT_SIZE = 17
+_LEGEND_WIDTH = 980  # of the colours' legend below a narrow image
 _FLAGS = ("low_confidence", "reassigned", "touching")
 _LEFT_OUT = MARKS["left_out"].color
 
@@ -49,7 +50,7 @@ def draw_overlay(gray: NDArray[np.uint8], cell: Cell) -> NDArray[np.uint8]:
         gray, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     ).reshape(height, width)
     foot = 62
-    canvas = np.full((height + foot, max(width, 640), 3), 255, np.uint8)
+    canvas = np.full((height + foot, max(width, _LEGEND_WIDTH), 3), 255, np.uint8)
     canvas[:height, :width] = resized[:, :, None]
     picture = Image.fromarray(canvas)
     pen = ImageDraw.Draw(picture)

@@ -99,8 +99,6 @@ def _header(page: _Page, case: CaseResult) -> None:
     facts = [f"{case.n_counted} of {case.n_cells} cells counted"]
     if case.n_excluded:
         facts.append(f"{case.n_excluded} left out")
-    if case.by_box and case.by_box != case.karyotype:
-        facts.append(f"each box by itself: {case.by_box}")
     page.text(_LEFT, _short(", ".join(facts), 110), 9, _PALE)
     for note in case.notes[:_MAX_NOTES]:
         page.y += 12

@@ -13,6 +13,9 @@ from scipy.spatial import cKDTree
 from deepacc_d2.karyogram.axis import Axis, medial_axis, normals, read, resample
 from deepacc_d2.karyogram.cut import Cut
 
+# A row wider than the median by this factor shows more than the body.
+_STUMP = 1.25
+
 
 @dataclass(frozen=True, eq=False)
 class Straight:
@@ -49,6 +52,21 @@ def straighten(cut: Cut, zoom: float = 1.0) -> Straight:
         return _as_it_is(cut, zoom)
     level, inside, points = strip
     return Straight(level, inside, points + complex(cut.x - 2, cut.y - 2), zoom)
+
+
+def trimmed(straight: Straight) -> NDArray[np.float32]:
+    """Returns the strip's darkness without the stumps of what crosses or touches the body.
+
+    Rows much wider than the body are shown as wide as it is, with a soft edge.
+    """
+    widths = straight.mask.sum(axis=1)
+    if straight.mask.all() or not widths.any():
+        return straight.dark
+    usual = float(np.median(widths[widths > 0]))
+    away = np.abs(np.arange(straight.mask.shape[1]) - (straight.mask.shape[1] - 1) / 2)
+    stump = (widths > _STUMP * usual)[:, None] & (away > 0.5 * _STUMP * usual)[None, :]
+    kept = cv2.GaussianBlur((~stump).astype(np.float32), (0, 0), max(0.6 * straight.zoom, 0.3))
+    return (straight.dark * kept).astype(np.float32)
 
 
 def _as_it_is(cut: Cut, zoom: float) -> Straight:

@@ -7,7 +7,7 @@ import pytest
 
 from deepacc_d2.karyogram.cut import Cut
 from deepacc_d2.karyogram.polarity import profiles
-from deepacc_d2.karyogram.straighten import straighten
+from deepacc_d2.karyogram.straighten import Straight, straighten, trimmed
 
 HALF = 8.0
 
@@ -118,3 +118,13 @@ def test_masks_of_a_few_pixels_do_not_fail(points):
     straight = straighten(Cut(0, 0, mask.astype(np.float32), mask, whole=False))
     assert straight.dark.size
     assert np.isfinite(straight.dark).all()
+
+
+def test_stumps_of_a_crossing_are_trimmed_and_the_body_is_kept():
+    mask = np.zeros((100, 41), bool)
+    mask[:, 12:29] = True
+    mask[40:60, :] = True
+    shown = trimmed(Straight(mask.astype(np.float32), mask, np.zeros(100, complex), 1.0))
+    assert shown[50, :6].max() < 0.05
+    assert shown[:, 13:28].min() > 0.9
+    assert np.array_equal(shown[:35], mask[:35].astype(np.float32))
