@@ -7,12 +7,17 @@ import numpy as np
 import pytest
 from detectron2.data import transforms as T
 
+from deepacc_d2.data.spread import find_spread, normalize_tone
 from deepacc_d2.data.transforms import (
     CV2ResizeTransform,
     LookupTransform,
+    LowerResolutionTransform,
+    NormalizeTone,
+    RandomResolution,
     RandomTone,
     RandomTranspose,
     ResizeShortestEdge,
+    ResizeToChromosomes,
     ResizeToFit,
     TransposeTransform,
 )
@@ -225,3 +230,82 @@ def test_the_same_seed_draws_the_same_augmentations() -> None:
     np.testing.assert_array_equal(results[0][0], results[1][0])
     np.testing.assert_array_equal(results[0][1], results[1][1])
     assert results[0][0].shape != results[2][0].shape or (results[0][0] != results[2][0]).any()
+
+
+def _bars(side: int) -> np.ndarray:
+    """A plane of 42 dark bars, each ``side`` pixels long and a third as wide, on white."""
+    image = np.full((10 * side, 10 * side), 230, dtype=np.uint8)
+    for row in range(6):
+        for column in range(7):
+            y, x = side + row * side * 4 // 3, side + column * side
+            image[y : y + side, x : x + side // 3] = 60
+    return image
+
+
+def test_chromosomes_get_one_size_whatever_the_magnification() -> None:
+    sizes = []
+    for side in (24, 36, 60, 90):
+        image = _bars(side)
+        resized = ResizeToChromosomes(30, max_size=2000).get_transform(image).apply_image(image)
+        dark = np.argwhere(resized < 145)
+        # All the bars together span seven and two thirds of a side from top to bottom.
+        sizes.append((dark[:, 0].max() + 1 - dark[:, 0].min()) / (20 / 3 + 1))
+    np.testing.assert_allclose(sizes, np.mean(sizes), rtol=0.06)
+    # A box of a bar has a third of its side's square: its root is 0.58 of the side, and the
+    # estimate takes 1.77 times the root of the bar's area, in 42 instead of 46 chromosomes.
+    expected = 30 / (1.769 / np.sqrt(3) * (42 / 46) ** 0.25)
+    np.testing.assert_allclose(np.mean(sizes), expected, rtol=0.06)
+
+
+def test_a_resize_to_chromosomes_draws_factors_and_keeps_to_its_limit() -> None:
+    image = _bars(36)
+    spread = find_spread(image)
+    assert spread is not None
+    augmentation = ResizeToChromosomes(20, scale=(0.5, 2.0), max_size=1000)
+    widths = [augmentation.get_transform(image).new_size[1] for _ in range(60)]
+    factors = np.array(widths) / 360 * spread.chromosome_size / 20
+    assert 0.49 < factors.min() < 0.7
+    assert 1.5 < factors.max() < 2.02
+    limited = ResizeToChromosomes(200, max_size=300).get_transform(image)
+    assert limited.new_size == (300, 300)
+    empty = np.full((100, 200), 200, dtype=np.uint8)
+    assert ResizeToChromosomes(40, max_size=300).get_transform(empty).new_size == (150, 300)
+    with pytest.raises(ConfigError, match="resize needs chromosome_size"):
+        ResizeToChromosomes(4)
+    with pytest.raises(ConfigError, match="resize needs chromosome_size"):
+        ResizeToChromosomes(40, scale=(1.2, 0.8))
+
+
+def test_normal_tone_moves_no_box() -> None:
+    image = _bars(30)
+    box = np.array([[30.0, 30.0, 40.0, 60.0]], dtype=np.float32)
+    inputs = T.AugInput(255 - image, boxes=box.copy())
+    NormalizeTone()(inputs)
+    np.testing.assert_array_equal(inputs.boxes, box)
+    np.testing.assert_array_equal(inputs.image, normalize_tone(255 - image))
+    # Light on dark has become dark on light.
+    assert inputs.image[35:55, 32:38].mean() < 60
+    assert inputs.image[:20].mean() > 225
+
+
+def test_a_lower_resolution_takes_detail_and_no_size() -> None:
+    fine = np.tile(np.array([[0, 200], [200, 0]], dtype=np.uint8), (20, 30))
+    coarse = LowerResolutionTransform(0.5).apply_image(fine)
+    assert coarse.shape == fine.shape
+    assert coarse.dtype == np.uint8
+    np.testing.assert_array_equal(coarse, np.full_like(fine, 100))
+    flat = np.full((7, 5), 33, dtype=np.uint8)
+    np.testing.assert_array_equal(LowerResolutionTransform(0.01).apply_image(flat), flat)
+
+
+def test_resolutions_are_drawn_for_a_share_of_images() -> None:
+    image = np.zeros((8, 8), dtype=np.uint8)
+    augmentation = RandomResolution(lowest=0.25, prob=0.5)
+    drawn = [augmentation.get_transform(image) for _ in range(400)]
+    factors = [t.factor for t in drawn if isinstance(t, LowerResolutionTransform)]
+    assert 160 < len(factors) < 240
+    assert 0.25 <= min(factors) < 0.3
+    assert 0.9 < max(factors) <= 1
+    assert np.mean(np.array(factors) < 0.5) == pytest.approx(0.5, abs=0.12)  # log-uniform
+    with pytest.raises(ConfigError, match="no share of a resolution"):
+        RandomResolution(lowest=0)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -221,3 +222,25 @@ def test_ctrl_c_keeps_what_is_done(
     with pytest.raises(KeyboardInterrupt):
         predict.run(config(checkpoint, slides, tmp_path / "job"))
     assert sorted(records(tmp_path / "job")) == written == ["a"]
+
+
+def test_ray_gives_the_same(
+    finished: Path, checkpoint: Path, slides: Path, tmp_path: Path, capsys: Any
+) -> None:
+    pytest.importorskip("ray", reason="make setup EXTRAS=ray")
+    pytest.importorskip("pyarrow", reason="make setup EXTRAS=ray")
+    images = tmp_path / "in"
+    shutil.copytree(slides, images)
+    (images / "p2" / "bad.png").write_bytes(b"no image")
+    options = ("cases=folder", "engine=ray", "ray.actors=1")
+    result = predict.run(config(checkpoint, images, tmp_path / "job", *options))
+    assert result == {"cells": 3, "predicted": 3, "failed": 1}
+    assert "bad.png" in capsys.readouterr().out
+    found, expected = records(tmp_path / "job"), records(finished)
+    for name, record in expected.items():
+        path = str(images / record["case"] / f"{name}.png")
+        record["image"]["path"] = path
+        assert found[name] == record
+    assert (tmp_path / "job" / "karyograms" / "a.png").read_bytes() == (
+        finished / "karyograms" / "a.png"
+    ).read_bytes()
