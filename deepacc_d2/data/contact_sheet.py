@@ -8,20 +8,16 @@ from typing import Any
 import cv2
 import numpy as np
 
+from deepacc_d2 import palette
 from deepacc_d2.chromosomes import CLASSES, DENVER_GROUPS, GROUP_OF
 from deepacc_d2.data.coco import load_coco_split
 from deepacc_d2.data.splits import SPLITS
 from deepacc_d2.errors import DataError
 
-# BGR, one per Denver group: told apart on gray and by most colour-blind eyes (after Okabe and Ito).
+# As OpenCV takes them.
 GROUP_COLORS: dict[str, tuple[int, int, int]] = {
-    "A": (0, 94, 213),
-    "B": (178, 114, 0),
-    "C": (115, 158, 0),
-    "D": (167, 60, 190),
-    "E": (0, 120, 160),
-    "F": (200, 60, 60),
-    "G": (20, 20, 20),
+    group: (int(color[5:], 16), int(color[3:5], 16), int(color[1:3], 16))
+    for group, color in palette.GROUP_COLORS.items()
 }
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _CELL = (720, 660)  # width, height in px

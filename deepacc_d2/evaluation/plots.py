@@ -11,17 +11,7 @@ from matplotlib.lines import Line2D
 
 from deepacc_d2.chromosomes import CLASSES, DENVER_GROUPS, GROUP_OF, NUM_CLASSES, denver_order
 from deepacc_d2.evaluation.types import Metrics
-
-GROUP_COLORS: dict[str, str] = {
-    "A": "#0072b2",
-    "B": "#d55e00",
-    "C": "#009e73",
-    "D": "#cc79a7",
-    "E": "#a67c00",
-    "F": "#56b4e9",
-    "G": "#6a3d9a",
-}
-"""A color per Denver group, told apart by color-blind readers (after Okabe and Ito)."""
+from deepacc_d2.palette import GROUP_COLORS
 
 
 def plot_confusion(metrics: Metrics) -> Figure:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import threading
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -84,8 +86,12 @@ def save_figure(figure: Figure, path: Path, *, dpi: float) -> None:
         ".svg": {"Date": None, "Creator": "DeepACC-D2"},
         ".pdf": {"CreationDate": None, "Creator": "DeepACC-D2", "Producer": None},
     }[suffix]  # type: ignore[assignment]
-    with _LOCK, rc_context(_SETTINGS):
-        figure.savefig(path, dpi=dpi, format=suffix[1:], metadata=metadata, facecolor="white")
+    buffer = io.BytesIO()
+    with _LOCK, rc_context(_SETTINGS), warnings.catch_warnings():
+        # A name in letters that the font lacks is shown as boxes; that is no news on the console.
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure.savefig(buffer, dpi=dpi, format=suffix[1:], metadata=metadata, facecolor="white")
+    path.write_bytes(buffer.getvalue())
 
 
 def save_karyogram(karyogram: Karyogram, path: str | Path) -> None:

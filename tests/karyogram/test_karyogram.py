@@ -136,3 +136,33 @@ def test_another_suffix_is_refused_in_one_line(karyogram, tmp_path):
     with pytest.raises(ConfigError, match=r"k\.gif: a picture ends in \.png, \.svg, \.pdf"):
         karyogram.save(tmp_path / "k.gif")
     assert not list(tmp_path.iterdir())
+
+
+def test_names_in_any_letters_are_drawn_without_a_warning(tmp_path, recwarn):
+    gray = np.full((80, 100), 240, np.uint8)
+    cell = cell_of(
+        [chromosome((10, 10, 40, 60), 3)], name="细胞 $a_1$ <b> & \\frac", karyotype="45,X"
+    )
+    build_karyogram(gray, cell).save(tmp_path / "k.svg")
+    root = ElementTree.parse(tmp_path / "k.svg").getroot()
+    texts = {element.text for element in root.iter("{http://www.w3.org/2000/svg}text")}
+    assert cell.name in texts
+    build_karyogram(gray, cell).save(tmp_path / "k.png")
+    assert not [w for w in recwarn if "Glyph" in str(w.message)]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 500), (1500, 2)])
+def test_images_of_any_size_are_drawn(shape):
+    gray = np.full(shape, 200, np.uint8)
+    cell = cell_of([chromosome((0, 0, shape[1], shape[0]), 1), chromosome((-9, -9, -5, -5), 22)])
+    assert draw_overlay(gray, cell).shape[2] == 3
+    assert len(build_karyogram(gray, cell).strips) == 2
+
+
+def test_other_pixels_are_refused():
+    cell = cell_of([])
+    for pixels in (np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4)), np.zeros((0, 4), np.uint8)):
+        with pytest.raises(ValueError, match="uint8"):
+            build_karyogram(pixels, cell)
+        with pytest.raises(ValueError, match="uint8"):
+            draw_overlay(pixels, cell)
