@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter, defaultdict
-from pathlib import Path
 
 from deepacc_d2.errors import UserError
 from deepacc_d2.karyogram import Karyogram, build_karyogram, save_case_report
@@ -13,7 +12,7 @@ from deepacc_d2.karyotype.case import summarize_case
 from deepacc_d2.karyotype.disclaimer import DISCLAIMER
 from deepacc_d2.prediction.folder import OutputFolder, write_whole
 from deepacc_d2.prediction.images import read_image
-from deepacc_d2.prediction.names import unique_names
+from deepacc_d2.prediction.names import safe_name
 from deepacc_d2.prediction.tables import write_errors, write_tables
 from deepacc_d2.prediction.types import Cell
 
@@ -62,9 +61,10 @@ def write_cases(folder: OutputFolder, *, about: str) -> dict[str, str]:
         return {}
     root = folder.root / "cases"
     root.mkdir(exist_ok=True)
-    names = unique_names([Path(case) for case in cases])
-    karyotypes = {}
-    for (case_id, members), name in zip(cases.items(), names, strict=True):
+    karyotypes: dict[str, str] = {}
+    taken: set[str] = set()
+    for case_id, members in cases.items():
+        name = _free_name(case_id, taken)
         cells = [folder.read(member) for member in members]
         case = summarize_case(cells, case_id=case_id)
         karyotypes[case_id] = case.karyotype
@@ -78,6 +78,17 @@ def write_cases(folder: OutputFolder, *, about: str) -> dict[str, str]:
         finally:
             temporary.unlink(missing_ok=True)
     return karyotypes
+
+
+def _free_name(case_id: str, taken: set[str]) -> str:
+    """Returns a file name for a case that no other has, in any case of its letters."""
+    name = base = safe_name(case_id)
+    number = 1
+    while name.lower() in taken:
+        number += 1
+        name = f"{base}_{number}"
+    taken.add(name.lower())
+    return name
 
 
 def best_karyogram(cells: list[Cell]) -> Karyogram | None:

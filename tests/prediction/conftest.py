@@ -12,6 +12,7 @@ from hydra.utils import instantiate
 from torch import nn
 
 from deepacc_d2.checkpoint import build_from_checkpoint
+from deepacc_d2.karyotype.iscn import format_karyotype
 from deepacc_d2.prediction.core import TorchDetector
 from deepacc_d2.prediction.types import LEFT_OUT, Cell, Chromosome
 from deepacc_lightning.config import compose_config, to_plain
@@ -70,8 +71,10 @@ def some_cell(name: str = "a", case_id: str | None = None, seed: int = 0) -> Cel
         width=300,
         height=200,
         chromosomes=chromosomes,
-        karyotype="3,X,+1",
-        karyotype_by_box="4,XY",
+        karyotype=format_karyotype(np.bincount([0, 0, 22], minlength=24)),
+        karyotype_by_box=format_karyotype(
+            np.bincount([c.label for c in chromosomes], minlength=24)
+        ),
         confidence=0.25,
         flags=("count",),
         case_id=case_id,

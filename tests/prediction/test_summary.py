@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from deepacc_d2.prediction.folder import OutputFolder, open_folder, write_whole
+from deepacc_d2.prediction.record import to_record
+from deepacc_d2.prediction.summary import finish_job, summarize, write_cases
+from deepacc_d2.prediction.types import Cell
+
+
+def put(folder: OutputFolder, cell: Cell) -> None:
+    write_whole(folder.record(cell.name), json.dumps(to_record(cell)))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> OutputFolder:
+    return open_folder(tmp_path / "out", {"kind": "prediction"})
+
+
+def test_cases_get_files_that_stay_in_the_folder(
+    folder: OutputFolder, make_cell: Callable[..., Cell]
+) -> None:
+    cases = ("../../outside", "a/b", "A/B", "10.5")
+    for number, case in enumerate(cases):
+        put(folder, make_cell(f"c{number}", case))
+    put(folder, make_cell("alone", None))
+    karyotypes = write_cases(folder, about="model 1")
+    assert set(karyotypes) == set(cases)
+    files = sorted(folder.root.parent.rglob("*.pdf"))
+    assert len(files) == 4
+    assert all(path.parent == folder.root / "cases" for path in files)
+    # No two differ only in the case of letters: some file systems do not.
+    assert len({path.name.lower() for path in files}) == 4
+    told = [json.loads(p.read_text()) for p in (folder.root / "cases").glob("*.json")]
+    assert sorted(record["case_id"] for record in told) == sorted(cases)
+    assert {record["about"] for record in told} == {"model 1"}
+
+
+def test_a_report_shows_the_surest_cell_whose_image_is_there(
+    folder: OutputFolder, make_cell: Callable[..., Cell], tmp_path: Path
+) -> None:
+    image = tmp_path / "seen.png"
+    cv2.imwrite(str(image), np.full((200, 300), 220, dtype=np.uint8))
+    cell = make_cell("seen", "k")
+    cell.path = str(image)
+    put(folder, cell)
+    write_cases(folder, about="m")
+    with_picture = (folder.root / "cases" / "k.pdf").stat().st_size
+    image.unlink()
+    write_cases(folder, about="m")
+    assert (folder.root / "cases" / "k.pdf").stat().st_size < with_picture
+
+
+def test_what_is_said(folder: OutputFolder, make_cell: Callable[..., Cell]) -> None:
+    for number in range(20):
+        cell = make_cell(f"c{number:02d}", "k" if number < 2 else None)
+        cell.confidence = number / 20
+        put(folder, cell)
+    assert finish_job(folder, [("x.png", "is cut")], about="m") == 20
+    text = summarize(folder)
+    assert text.startswith("20 cells in ")
+    karyotype = make_cell().karyotype
+    assert f"{karyotype} 20" in text
+    assert "case             k: " in text
+    # The least sure ones, and no more than fit on a screen.
+    assert f"c00: {karyotype} (count)" in text
+    assert "c07" in text
+    assert "c08" not in text
+    assert (folder.root / "errors.csv").read_text().splitlines()[1] == "x.png,is cut"
+
+
+def test_an_empty_job_is_told_of(folder: OutputFolder) -> None:
+    assert finish_job(folder, [], about="m") == 0
+    assert "0 cells" in summarize(folder)
