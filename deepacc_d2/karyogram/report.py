@@ -208,7 +208,9 @@ def _karyogram(figure: Figure, karyogram: Karyogram, top: float, bottom: float, 
     raster = path.lower().endswith(".png")
     draw_karyogram(axes, karyogram, points=width / PAGE_WIDTH, raster=raster, footing=False)
     axes.add_patch(
-        Rectangle((0, 0), 1, 1, transform=axes.transAxes, fill=False, ec="#cccccc", lw=0.6)
+        Rectangle(
+            (0, 0), 1, 1, transform=axes.transAxes, fill=False, ec="#cccccc", lw=0.6, clip_on=False
+        )
     )
     return bottom - height - 8
 
