@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from deepacc_d2.data.spread import Gray
 
 Boxes = NDArray[np.float64]
-Varied = tuple[NDArray[np.generic], Boxes]
+Varied = tuple[NDArray[Any], Boxes]
 Variation = Callable[[Gray, Boxes, np.random.Generator], Varied]
 
 FIELD = (1024, 1280)
