@@ -15,7 +15,7 @@ export VENV PYTHON
 LAUNCH = +@exec sh tools/run.sh tools/launch.py
 IN_VENV = '$(VENV)/bin/python' -m
 
-.PHONY: help setup train predict evaluate ablation sweep compare dashboard explain robustness export data data-check synthetic lint format test bench lock clean
+.PHONY: help setup train predict evaluate ablation sweep compare dashboard explain robustness karyotype export data data-check synthetic lint format test bench lock clean
 
 ##@ Model
 train: ## train a detector and evaluate it: make train EXP=baseline
@@ -35,6 +35,8 @@ predict: ## images to karyograms and karyotypes: make predict IMAGES=slides OUT=
 explain: ## draw why an image got its classes: make explain CKPT=... IMAGE=...
 	$(LAUNCH) $@
 robustness: ## metrics on rescaled, padded, inverted copies of a test split: make robustness DATA=...
+	$(LAUNCH) $@
+karyotype: ## calibrate on val, judge karyotypes on test: make karyotype CKPT=... DATA=... OUT=...
 	$(LAUNCH) $@
 export: ## a detector for ONNX Runtime or OpenVINO: make export CKPT=... FORMAT=onnx OUT=...
 	$(LAUNCH) $@

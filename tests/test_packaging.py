@@ -280,6 +280,21 @@ def test_robustness_passes_every_variable(tools: dict[str, ModuleType]) -> None:
     )
 
 
+def test_karyotype_passes_every_variable(tools: dict[str, ModuleType]) -> None:
+    variables = {"DATA": "/d", "CKPT": "/a.ckpt", "OUT": "/o", "ARGS": "images=9"}
+    assert composed("karyotype", *(f"{name}={value}" for name, value in variables.items())) == (
+        ".venv/bin/python -m deepacc_lightning.karyotype ckpt=/a.ckpt data=coco data.root=/d "
+        "out=/o images=9"
+    )
+    overrides = tools["launch"].compose("karyotype", variables)[2:]
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = compose("karyotype", overrides)
+    assert (config.ckpt, config.data.root, config.images) == ("/a.ckpt", "/d", 9)
+    result = make("-n", "karyotype", "CKPT=a")
+    assert result.returncode == 2
+    assert "make karyotype needs DATA= as in" in result.stderr
+
+
 def test_export_passes_every_variable(tools: dict[str, ModuleType]) -> None:
     command = composed(
         *("export", "CKPT=best.ckpt", "FORMAT=openvino", "PRECISION=int8", "OUT=a.xml", "DATA=/d"),

@@ -151,6 +151,15 @@ def robustness(variables: Variables, root: Path) -> list[str]:
     return ["-m", "deepacc_lightning.robustness", *overrides]
 
 
+def karyotype(variables: Variables, root: Path) -> list[str]:
+    """Arguments of `make karyotype`."""
+    require(variables, "karyotype", "CKPT=best.ckpt DATA=data/mine OUT=runs/karyotype", "DATA")
+    overrides = model_overrides(variables, root, {})
+    if variables.get("CKPT"):
+        overrides.insert(0, f"ckpt={hydra_value(absolute(variables['CKPT']))}")
+    return ["-m", "deepacc_lightning.karyotype", *overrides]
+
+
 def switch(variables: Variables, name: str, key: str) -> list[str]:
     """The override of a variable that is 1 or unset (0).
 
@@ -305,6 +314,7 @@ TARGETS: dict[str, Callable[[Variables, Path], list[str]]] = {
     "dashboard": dashboard,
     "predict": predict,
     "robustness": robustness,
+    "karyotype": karyotype,
     "explain": explain,
     "export": export,
     "data": data,

@@ -1,0 +1,117 @@
+"""The evaluation of karyotypes as text: tables in Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from tabulate import tabulate
+
+from deepacc_d2.chromosomes import CLASSES
+from deepacc_d2.karyotype.assignment import StrengthResult
+from deepacc_d2.karyotype.disclaimer import DISCLAIMER
+from deepacc_d2.karyotype.scoring import ANSWERS, Evaluation
+from deepacc_d2.karyotype.settings import KaryotypeSettings
+
+_RATES = {
+    "acc": "acc, %",
+    "aer": "aer, %",
+    "precision": "precision, %",
+    "recall": "recall, %",
+    "wcr": "cells with each box right, %",
+}
+_SHARES = {
+    "exact_counts": "cells with the right number of each class",
+    "specificity": "normal cells called normal",
+    "sensitivity": "abnormal cells called abnormal",
+    "exact_abnormal": "abnormal cells with the right number of each class",
+    "recorded": "cells that the data set records as numerically abnormal, called abnormal",
+}
+
+
+def evaluation_report(
+    result: Evaluation,
+    settings: KaryotypeSettings,
+    strengths: Sequence[StrengthResult],
+    *,
+    title: str,
+) -> str:
+    """Returns the tables of an evaluation, in Markdown.
+
+    Args:
+        result: of the test split.
+        settings: that it was made with.
+        strengths: what each strength of the prior gave on the split that it was chosen on.
+        title: says what was evaluated.
+    """
+    parts = [
+        f"# Karyotypes of {title}",
+        DISCLAIMER,
+        f"Temperature {settings.temperature:.3f}, prior strength {settings.prior_strength:g}, "
+        f"cell confidence sigmoid({settings.cell_a:.3f} + {settings.cell_b:.3f} x log-odds).",
+        "## Each box by itself, and the consistent assignment",
+        _answers(result),
+        f"The assignment changes {result.changed} of {result.boxes} boxes: {result.mended} are "
+        f"mended, {result.spoilt} spoilt. Shares with 95 % Wilson intervals.",
+        "## Calibration",
+        _calibration(result),
+        "## Strengths of the prior, on the split that it was chosen on",
+        _strengths(strengths, settings.prior_strength),
+        "## Counts of classes",
+        _classes(result),
+    ]
+    return "\n\n".join(parts)
+
+
+def _answers(result: Evaluation) -> str:
+    scores = [result.scores[answer] for answer in ANSWERS]
+    rows = [[label, *(_rate(getattr(s, key)) for s in scores)] for key, label in _RATES.items()]
+    rows += [[label, *(str(getattr(s, key)) for s in scores)] for key, label in _SHARES.items()]
+    return _table(rows, ["", "each box by itself", "assignment"])
+
+
+def _rate(value: float) -> str:
+    return "none" if math.isnan(value) else f"{value:.2f}"
+
+
+def _calibration(result: Evaluation) -> str:
+    rows = [
+        ["boxes, as the network says", _percent(result.before.error), result.before.count.sum()],
+        ["boxes, calibrated", _percent(result.after.error), result.after.count.sum()],
+        ["cells: all counts right", _percent(result.cells.error), result.cells.count.sum()],
+    ]
+    return _table(rows, ["confidence of", "expected calibration error, %", "of"])
+
+
+def _percent(share: float) -> str:
+    return _rate(100 * share)
+
+
+def _strengths(strengths: Sequence[StrengthResult], chosen: float) -> str:
+    rows = [
+        [
+            f"{each.strength:g}{' (chosen)' if each.strength == chosen else ''}",
+            f"{each.wrong} of {each.boxes}",
+            f"{each.kept} of {each.aneuploid}",
+            "yes" if each.allowed else "no",
+        ]
+        for each in strengths
+    ]
+    return _table(rows, ["strength", "wrong boxes", "abnormal cells kept", "allowed"])
+
+
+def _classes(result: Evaluation) -> str:
+    own, assigned = (result.scores[answer] for answer in ANSWERS)
+    rows = [
+        [
+            name,
+            *(f"+{s.too_many[k]} -{s.too_few[k]}" for s in (own, assigned)),
+        ]
+        for k, name in enumerate(CLASSES)
+    ]
+    return _table(rows, ["class", "each box by itself", "assignment"])
+
+
+def _table(rows: Sequence[Sequence[object]], headers: list[str]) -> str:
+    text: str = tabulate(rows, headers, tablefmt="github", disable_numparse=True)
+    return text
