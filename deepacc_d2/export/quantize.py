@@ -12,12 +12,12 @@ from deepacc_d2.export.runners import require
 from deepacc_d2.prediction.core import pad
 
 KEEP_FLOAT = (
-    # What boxes and classes are read from: an eighth bit there is pixels, or a class.
     r".*/rpn_head/(objectness_logits|anchor_deltas)(_\d+)?/.*",
-    r".*/(bbox_pred|cls_score|margin_branch)/.*",
-    r"^/(MatMul|Gemm)(_\d+)?(/.*)?$",
+    # Arithmetic on coordinates: in 256 steps a box is off by pixels. Output layers and the products
+    # with class centers are of these, too.
+    r"^(?!.*/(backbone|rpn_head|box_head)/).*$",
 )
-"""Names of nodes that stay in float32: the output layers, and the products with class centers."""
+"""Names of nodes that stay in float32: all but the layers of trunk, RPN and box head."""
 
 
 def quantize(model: Any, images: Sequence[Gray], multiple: int) -> Any:
