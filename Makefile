@@ -78,7 +78,7 @@ help: ## show this list
 	@echo '  EXP         experiment: a file in conf/experiment, such as baseline, sep, retinanet'
 	@echo '  DATA        data set: a file in conf/data, or the directory of a converted data set'
 	@echo '  DATA_DIR    where the data set lies, for a DATA given by name'
-	@echo '  SCALE       quick (minutes on two cores), lab (the same on normalized images) or paper (full size, for a GPU)'
+	@echo '  SCALE       quick (minutes on two cores), lab (any magnification) or paper (full size, GPU)'
 	@echo '  SEED        random seed'
 	@echo '  CKPT        checkpoint: to evaluate or explain, or to start another training from'
 	@echo '  RESUME      run directory of a training to go on with, exactly where it stopped'
