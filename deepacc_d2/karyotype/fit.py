@@ -12,12 +12,16 @@ from deepacc_d2.chromosomes import NUM_CLASSES
 from deepacc_d2.errors import DataError
 from deepacc_d2.karyotype.assignment import StrengthResult, choose_prior_strength
 from deepacc_d2.karyotype.calibration import apply_temperature, fit_temperature, safe_log
-from deepacc_d2.karyotype.counts import count_classes
+from deepacc_d2.karyotype.counts import count_classes, is_abnormal
 from deepacc_d2.karyotype.interpret import interpret
 from deepacc_d2.karyotype.review import fit_cell_confidence
 from deepacc_d2.karyotype.settings import KaryotypeSettings
 
 FIT_STRENGTHS = (0.0, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0, 1.5)
+
+ENOUGH_ABNORMAL = 10
+"""With fewer abnormal cells no strength above the default is chosen: nothing would tell that it
+hides an aneuploidy."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ def fit_settings(
 
     Args:
         cells: of the validation split.
-        strengths: of the prior, to choose from.
+        strengths: of the prior, to choose from; see :data:`ENOUGH_ABNORMAL`.
         base: whose thresholds are kept.
 
     Returns:
@@ -118,9 +122,10 @@ def fit_settings(
     logs = safe_log(np.concatenate([cell.probabilities for cell in cells]))
     temperature = fit_temperature(logs, np.concatenate(labels))
     calibrated = [apply_temperature(cell.probabilities, temperature) for cell in cells]
-    strength, tried = choose_prior_strength(
-        calibrated, labels, strengths, [cell.counts for cell in cells]
-    )
+    counts = [cell.counts for cell in cells]
+    if sum(is_abnormal(each) for each in counts) < ENOUGH_ABNORMAL:
+        strengths = [each for each in strengths if each <= KaryotypeSettings().prior_strength]
+    strength, tried = choose_prior_strength(calibrated, labels, strengths, counts)
     chosen = replace(base or KaryotypeSettings(), temperature=temperature, prior_strength=strength)
     results = [interpret(cell.boxes, cell.probabilities, chosen) for cell in cells]
     # An empty cell is always of confidence 0: there is nothing to fit with it.

@@ -90,6 +90,15 @@ def test_nothing_to_fit_with_is_told() -> None:
     assert np.isfinite(list(settings.to_dict().values())).all()
 
 
+def test_few_abnormal_cells_allow_no_strong_prior() -> None:
+    normal = [known("46,XX", seed) for seed in range(12)]
+    settings, tried = fit_settings(normal, strengths=[0.5, 1.0])
+    assert [each.strength for each in tried] == [0.0, 0.5]
+    assert settings.prior_strength == 0.5
+    abnormal = [known("47,XX,+21", seed) for seed in range(20, 30)]
+    assert len(fit_settings(normal + abnormal, strengths=[0.5, 1.0])[1]) == 3
+
+
 def one_hot(classes: list[int], boxes: np.ndarray, truth: np.ndarray) -> KnownCell:
     p = np.full((len(classes), 25), 0.001)
     p[np.arange(len(classes)), classes] = 0.976
