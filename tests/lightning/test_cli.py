@@ -19,7 +19,7 @@ from deepacc_lightning.config import compose_config
             r"siamese_aam, siamese_gia",
         ),
         ("data=nope", r"unknown data 'nope': there is coco, synthetic"),
-        ("scale=huge", r"unknown scale 'huge': there is paper, quick"),
+        ("scale=huge", r"unknown scale 'huge': there is lab, paper, quick"),
         ("trainr.max_epochs=3", r"'trainr\.max_epochs'.*Key 'trainr' is not in struct"),
         ("scale.max_epoch=3", r"'scale\.max_epoch'.*Key 'max_epoch' is not in struct"),
         ("scale.max_epochs", r"missing EQUAL"),

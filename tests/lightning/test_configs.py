@@ -57,7 +57,7 @@ def compose(experiment: str, scale: str):
 
 def test_every_listed_preset_exists() -> None:
     assert set(LOSS_KEYS) == set(EXPERIMENTS)
-    assert SCALES == ["paper", "quick"]
+    assert SCALES == ["lab", "paper", "quick"]
 
 
 @pytest.mark.parametrize("scale", SCALES)
