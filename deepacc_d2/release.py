@@ -8,6 +8,7 @@ training's checkpoint does.
 from __future__ import annotations
 
 import argparse
+import copy
 import os
 import sys
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from torch import Tensor
 from deepacc_d2.checkpoint import read_checkpoint
 from deepacc_d2.data.json_files import read_json
 from deepacc_d2.errors import ConfigError, DataError, UserError
+from deepacc_d2.modeling.local_centers import check_delta
 
 CONFIG_KEYS = (
     *("preset", "seed", "alpha", "beta", "gamma", "m", "s", "delta"),
@@ -36,6 +38,7 @@ def release(
     content: Mapping[str, Any],
     card: Mapping[str, Any],
     calibration: Mapping[str, Any] | None = None,
+    delta: float | None = None,
 ) -> dict[str, Any]:
     """Returns the content of the checkpoint to pass on.
 
@@ -43,14 +46,18 @@ def release(
         content: of a training's checkpoint.
         card: see :data:`CARD_KEYS`; plain containers, numbers and texts.
         calibration: ``karyotype`` and ``selection`` settings, of ``make karyotype``.
+        delta: least score of a local class center from now on; None leaves that of training. No
+            weight depends on it, so that it can be chosen on validation images afterwards.
 
     Raises:
-        ConfigError: the card lacks something.
+        ConfigError: the card lacks something, or there is no inference branch to set delta of.
     """
     missing = [key for key in CARD_KEYS if not card.get(key)]
     if missing:
         raise ConfigError(f"the card does not tell {', '.join(missing)}: write all of its keys")
     config = content["deepacc_config"]
+    if delta is not None:
+        config = with_delta(config, delta)
     chosen = calibration or {}
     return {
         "model": {name: small(value) for name, value in content["model"].items()},
@@ -63,6 +70,22 @@ def release(
         "karyotype": dict(chosen.get("karyotype") or content.get("karyotype") or {}),
         "selection": dict(chosen.get("selection") or content.get("selection") or {}),
     }
+
+
+def with_delta(config: Mapping[str, Any], delta: float) -> dict[str, Any]:
+    """Returns a config whose inference branch has another delta.
+
+    Raises:
+        ConfigError: it has no inference branch, or delta is outside [0, 1].
+    """
+    check_delta(delta)
+    changed = copy.deepcopy(dict(config))
+    heads = changed["model"].get("roi_heads") or {}
+    branch = (heads.get("box_predictor") or {}).get("inference_branch")
+    if branch is None:
+        raise ConfigError(f"delta={delta}: a model without inference branch has no local centers")
+    branch["delta"] = changed["delta"] = delta
+    return changed
 
 
 def small(value: Tensor) -> Tensor:
@@ -97,11 +120,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--ckpt", type=Path, required=True, help="of a training")
     parser.add_argument("--card", type=Path, required=True, help="YAML: " + ", ".join(CARD_KEYS))
     parser.add_argument("--calibration", type=Path, help="calibration.json of make karyotype")
+    parser.add_argument("--delta", type=float, help="least score of a local class center")
     parser.add_argument("--out", type=Path, required=True, help="the file to write")
     options = parser.parse_args(arguments)
     try:
         calibration = read_json(options.calibration) if options.calibration else None
-        content = release(read_checkpoint(options.ckpt), read_card(options.card), calibration)
+        content = release(
+            read_checkpoint(options.ckpt), read_card(options.card), calibration, options.delta
+        )
         write(options.out, content)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

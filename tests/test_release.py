@@ -77,3 +77,16 @@ def test_bad_cards(
     assert error.count("\n") == 1
     assert message in error
     assert not (tmp_path / "new").exists()
+
+
+def test_delta_can_be_chosen_afterwards(content: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="without inference branch"):
+        release.release(content, CARD, delta=0.9)
+    overrides = ["experiment=siamese_gia", "data.root=a", "out=b", "pixel_mean=1", "pixel_std=2"]
+    cfg = to_plain(compose_config("train", overrides))
+    passed = release.release({"model": {}, "deepacc_config": cfg}, CARD, delta=0.9)
+    node = passed["deepacc_config"]["model"]["roi_heads"]["box_predictor"]["inference_branch"]
+    assert (node["delta"], passed["deepacc_config"]["delta"]) == (0.9, 0.9)
+    assert cfg["delta"] == 0.5
+    with pytest.raises(ConfigError, match=r"delta=1\.5"):
+        release.release({"model": {}, "deepacc_config": cfg}, CARD, delta=1.5)

@@ -221,7 +221,9 @@ class StrengthResult:
         boxes: of all cells.
         kept: aneuploid cells whose every true change is told.
         aneuploid: cells with a true numerical change.
-        allowed: whether ``kept`` is no less than without the prior.
+        told: share of the truly changed classes of all cells whose count is right.
+        false: share of the unchanged ones whose count is not normal.
+        allowed: whether ``told`` less ``false`` is no less than without the prior.
     """
 
     strength: float
@@ -229,6 +231,8 @@ class StrengthResult:
     boxes: int
     kept: int
     aneuploid: int
+    told: float
+    false: float
     allowed: bool
 
 
@@ -240,11 +244,11 @@ def choose_prior_strength(
 ) -> tuple[float, list[StrengthResult]]:
     """Chooses the strength of the prior on validation cells.
 
-    The one with the fewest wrong labels, of those that keep as many aneuploid cells as no prior
-    does; the weaker of equals. A cell is kept where each class whose true number is not normal (X
-    and Y both, if the sex chromosomes are neither XX nor XY) is counted right. Whether a cell is
-    called abnormal at all would be no criterion: a weak network calls most cells abnormal by
-    mistake, and any prior would lower that.
+    The one with the fewest wrong labels, of those whose informedness (Youden's J: the share of
+    truly changed classes that are counted right, less the share of unchanged ones that are called
+    changed) is no less than without the prior; the weaker of equals. The first alone would not
+    do: a weak detector calls a third of all classes changed, so that a change is often right by
+    chance, and any prior would seem to hide it.
 
     Args:
         cells: calibrated probabilities (N, 25) of each.
@@ -269,7 +273,7 @@ def choose_prior_strength(
         raise DataError("cells, labels and counts have to be as many")
     results: list[StrengthResult] = []
     for strength in sorted({0.0, *map(float, strengths)}):
-        wrong = kept = boxes = 0
+        wrong = kept = boxes = told = changes = false = unchanged = 0
         for probabilities, label, count in zip(cells, labels, counts, strict=True):
             assigned = assign(probabilities, strength).assigned
             if len(assigned) != len(label):
@@ -278,10 +282,16 @@ def choose_prior_strength(
             wrong += int((assigned != truth).sum())
             boxes += len(label)
             changed = _changed_classes(count)
-            kept += bool(changed.any() and (count_classes(assigned) == count)[changed].all())
+            found = count_classes(assigned)
+            kept += bool(changed.any() and (found == count)[changed].all())
+            told += int((found == count)[changed].sum())
+            changes += int(changed.sum())
+            false += int(_changed_classes(found)[~changed].sum())
+            unchanged += int((~changed).sum())
         aneuploid = sum(bool(_changed_classes(count).any()) for count in counts)
-        allowed = not results or kept >= results[0].kept
-        results.append(StrengthResult(strength, wrong, boxes, kept, aneuploid, allowed))
+        rates = told / max(changes, 1), false / max(unchanged, 1)
+        allowed = not results or rates[0] - rates[1] >= results[0].told - results[0].false
+        results.append(StrengthResult(strength, wrong, boxes, kept, aneuploid, *rates, allowed))
     best = min((r for r in results if r.allowed), key=lambda r: (r.wrong, r.strength))
     return best.strength, results
 

@@ -12,16 +12,18 @@ from deepacc_d2.chromosomes import NUM_CLASSES
 from deepacc_d2.errors import DataError
 from deepacc_d2.karyotype.assignment import StrengthResult, choose_prior_strength
 from deepacc_d2.karyotype.calibration import apply_temperature, fit_temperature, safe_log
-from deepacc_d2.karyotype.counts import count_classes, is_abnormal
+from deepacc_d2.karyotype.counts import X, Y, count_classes
 from deepacc_d2.karyotype.interpret import interpret
 from deepacc_d2.karyotype.review import fit_cell_confidence
 from deepacc_d2.karyotype.settings import KaryotypeSettings
 
 FIT_STRENGTHS = (0.0, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0, 1.5)
 
-ENOUGH_ABNORMAL = 10
-"""With fewer abnormal cells no strength above the default is chosen: nothing would tell that it
-hides an aneuploidy."""
+ENOUGH_GAINS = 10
+CAUTIOUS_STRENGTH = 0.25
+"""With fewer than :data:`ENOUGH_GAINS` cells that have an extra chromosome no greater strength is
+tried: nothing would tell that it hides a trisomy. At 0.25 a box leaves a class that has three for
+one that lacks a copy only if it is less than exp(8 x 0.25) = 7.4 times as probable."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def fit_settings(
 
     Args:
         cells: of the validation split.
-        strengths: of the prior, to choose from; see :data:`ENOUGH_ABNORMAL`.
+        strengths: of the prior, to choose from; see :data:`CAUTIOUS_STRENGTH`.
         base: whose thresholds are kept.
 
     Returns:
@@ -123,8 +125,8 @@ def fit_settings(
     temperature = fit_temperature(logs, np.concatenate(labels))
     calibrated = [apply_temperature(cell.probabilities, temperature) for cell in cells]
     counts = [cell.counts for cell in cells]
-    if sum(is_abnormal(each) for each in counts) < ENOUGH_ABNORMAL:
-        strengths = [each for each in strengths if each <= KaryotypeSettings().prior_strength]
+    if sum(_has_a_gain(each) for each in counts) < ENOUGH_GAINS:
+        strengths = [each for each in strengths if each <= CAUTIOUS_STRENGTH]
     strength, tried = choose_prior_strength(calibrated, labels, strengths, counts)
     chosen = replace(base or KaryotypeSettings(), temperature=temperature, prior_strength=strength)
     results = [interpret(cell.boxes, cell.probabilities, chosen) for cell in cells]
@@ -136,3 +138,7 @@ def fit_settings(
     ]
     a, b = fit_cell_confidence([raw for raw, _ in pairs], [right for _, right in pairs])
     return replace(chosen, cell_a=a, cell_b=b), tried
+
+
+def _has_a_gain(counts: NDArray[np.int64]) -> bool:
+    return bool((counts[:X] > 2).any() or counts[X:].sum() > 2 or counts[Y] > 1)

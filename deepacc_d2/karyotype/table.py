@@ -93,11 +93,18 @@ def _strengths(strengths: Sequence[StrengthResult], chosen: float) -> str:
             f"{each.strength:g}{' (chosen)' if each.strength == chosen else ''}",
             f"{each.wrong} of {each.boxes}",
             f"{each.kept} of {each.aneuploid}",
+            f"{_percent(each.told)} and {_percent(each.false)}",
             "yes" if each.allowed else "no",
         ]
         for each in strengths
     ]
-    return _table(rows, ["strength", "wrong boxes", "abnormal cells kept", "allowed"])
+    return _table(
+        rows,
+        [
+            *("strength", "wrong boxes", "abnormal cells kept"),
+            *("changed classes told, unchanged called changed, %", "allowed"),
+        ],
+    )
 
 
 def _classes(result: Evaluation) -> str:

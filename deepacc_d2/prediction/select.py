@@ -27,8 +27,8 @@ class SelectionSettings:
         ConfigError: a share is outside 0 to 1, or the number is not positive.
     """
 
-    min_foreground: float = 0.5
-    iou: float = 0.6
+    min_foreground: float = 0.4
+    iou: float = 0.5
     max_chromosomes: int = 300
 
     def __post_init__(self) -> None:

@@ -75,7 +75,7 @@ def test_what_was_put_in_is_fitted() -> None:
     assert settings.prior_strength > 0
     assert settings.low_confidence == 0.7
     best = next(each for each in tried if each.strength == settings.prior_strength)
-    assert best.wrong < 0.6 * tried[0].wrong
+    assert best.wrong < 0.8 * tried[0].wrong
     json.dumps(settings_record(settings, tried), allow_nan=False)
 
 
@@ -90,13 +90,14 @@ def test_nothing_to_fit_with_is_told() -> None:
     assert np.isfinite(list(settings.to_dict().values())).all()
 
 
-def test_few_abnormal_cells_allow_no_strong_prior() -> None:
-    normal = [known("46,XX", seed) for seed in range(12)]
-    settings, tried = fit_settings(normal, strengths=[0.5, 1.0])
-    assert [each.strength for each in tried] == [0.0, 0.5]
-    assert settings.prior_strength == 0.5
-    abnormal = [known("47,XX,+21", seed) for seed in range(20, 30)]
-    assert len(fit_settings(normal + abnormal, strengths=[0.5, 1.0])[1]) == 3
+def test_few_cells_with_a_gain_allow_no_strong_prior() -> None:
+    cells = [known("46,XX", seed) for seed in range(6)]
+    cells += [known("45,X", seed) for seed in range(40, 52)]  # losses tell nothing of trisomies
+    settings, tried = fit_settings(cells, strengths=[0.25, 1.0])
+    assert [each.strength for each in tried] == [0.0, 0.25]
+    assert settings.prior_strength == 0.25
+    gains = [known("47,XX,+21", seed) for seed in range(20, 30)]
+    assert len(fit_settings(cells + gains, strengths=[0.25, 1.0])[1]) == 3
 
 
 def one_hot(classes: list[int], boxes: np.ndarray, truth: np.ndarray) -> KnownCell:

@@ -19,7 +19,8 @@ def row(**scores: float) -> list[float]:
 def test_a_chromosome_of_doubtful_class_is_kept() -> None:
     boxes = np.array([[0, 0, 10, 10], [50, 0, 60, 10], [90, 0, 99, 9]], dtype=np.float32)
     probabilities = np.array([row(c6=0.3, c22=0.35), row(c1=0.45), row(c2=0.99)], dtype=np.float32)
-    assert select(boxes, probabilities, SelectionSettings()).tolist() == [2, 0]
+    half = SelectionSettings(min_foreground=0.5)
+    assert select(boxes, probabilities, half).tolist() == [2, 0]
     lower = SelectionSettings(min_foreground=0.4)
     assert select(boxes, probabilities, lower).tolist() == [2, 1, 0]
 
