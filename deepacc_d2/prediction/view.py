@@ -37,9 +37,10 @@ class ViewSettings:
         chromosome_size: median square root of a chromosome's box area in the view, in pixels.
         max_size: the view's longest side is never longer, in pixels.
         tone: even the background and set the depth of the chromosomes.
-        normalize: find the spread; otherwise the whole image is fitted into ``max_size``, its
+        normalize: find the spread; otherwise the whole image is fitted into ``fit_size``, its
             gray levels untouched.
-        fit_size: longest side of the view of an image without a spread, in pixels.
+        fit_size: longest side of the view of an image that is not normalized or has no spread, in
+            pixels: in which a picture that its spread fills has chromosomes of the right size.
     """
 
     chromosome_size: float = 40.0
@@ -88,7 +89,7 @@ class ViewSettings:
                 "the checkpoint's test_augmentations have no ResizeToChromosomes, ResizeToFit or "
                 "ResizeShortestEdge: give the chromosome size"
             )
-        fit = min(cls.fit_size, size["max_size"])
+        fit = min(round(size["chromosome_size"] / CHROMOSOME_SHARE), size["max_size"])
         return cls(**size, tone=tone, normalize=normalize, fit_size=fit)
 
 
@@ -141,7 +142,7 @@ def make_view(gray: Gray, settings: ViewSettings) -> View:
     height, width = gray.shape
     crop = (0, 0, width, height)
     if not settings.normalize:
-        zoom = settings.max_size / max(height, width)
+        zoom = min(settings.fit_size, settings.max_size) / max(height, width)
         note = f"not normalized; the whole image zoomed {zoom:.2f} times"
         return View(_resize(gray, zoom), zoom, crop, is_inverted(gray), False, note)
     spread = find_spread(gray)

@@ -19,7 +19,7 @@ from deepacc_d2.prediction.types import LEFT_OUT
 from deepacc_d2.prediction.view import ViewSettings
 
 MakeContent = Callable[..., dict[str, Any]]
-PLAIN = ViewSettings(normalize=False, tone=False, max_size=400)
+PLAIN = ViewSettings(normalize=False, tone=False, max_size=400, fit_size=400)
 
 
 def one_hot(label: int, p: float = 0.98) -> list[float]:

@@ -123,12 +123,12 @@ def test_settings_of_a_checkpoint():
         {"_target_": module + "ResizeToChromosomes", "chromosome_size": 40, "max_size": 832},
         {"_target_": module + "NormalizeTone"},
     ]
-    assert ViewSettings.from_augmentations(lab) == ViewSettings(40, 832, True, True, 512)
+    assert ViewSettings.from_augmentations(lab) == ViewSettings(40, 832, True, True, 455)
     fit = [{"_target_": module + "ResizeToFit", "max_size": 448}]
     assert ViewSettings.from_augmentations(fit) == ViewSettings(0.088 * 448, 448, False, True, 448)
     edge = [{"_target_": module + "ResizeShortestEdge", "min_size": 800, "max_size": 1067}]
     view = ViewSettings.from_augmentations(edge, normalize=False)
-    assert view == ViewSettings(0.088 * 1067, 1067, False, False, 512)
+    assert view == ViewSettings(0.088 * 1067, 1067, False, False, 1067)
     assert ResizeShortestEdge(800, 1067).max_size == view.max_size
     with pytest.raises(ConfigError, match="test_augmentations have no"):
         ViewSettings.from_augmentations([lab[1]])
@@ -188,6 +188,7 @@ def test_any_image_has_a_view_and_a_way_back(  # noqa: PLR0917
 
 
 def _allowed(view: View, box: np.ndarray) -> float:
-    """Half a pixel of the view, in pixels of the image; more where a side would be none."""
-    least = min(view.image.shape)
-    return max(box[2] - box[0], box[3] - box[1]) if least == 1 else 0.51 / view.zoom
+    """Half a pixel of the view, in pixels of the image as the view's own sides tell it."""
+    height, width = view.image.shape
+    pixel = max((box[2] - box[0]) / width, (box[3] - box[1]) / height)
+    return max(box[2] - box[0], box[3] - box[1]) if min(height, width) == 1 else 0.51 * pixel
