@@ -5,6 +5,7 @@ Shapes: H x W pixels, P proposals. Neither runner needs PyTorch's model code or 
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,6 +19,18 @@ from deepacc_d2.prediction.core import Raw, clip, pad
 
 OPENVINO_PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 """OpenVINO's names of what is computed in; what int8 leaves out stays in float32."""
+
+
+@functools.cache
+def _core() -> Any:
+    """Returns the process's one OpenVINO core, which lives as long as the process does.
+
+    With the last core its plugins would be unloaded, but what they have registered for a fork would
+    stay: the next one, such as a data loader's, would jump into freed code.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 class Runner(Protocol):
@@ -143,9 +156,7 @@ class OpenVinoDetector(_Exported):
         _check_file(path)
         _check_file(Path(path).with_suffix(".bin"))
         require("openvino")
-        import openvino
-
-        core = openvino.Core()
+        core = _core()
         if device not in core.available_devices:
             found = ", ".join(core.available_devices)
             raise ConfigError(f"OpenVINO has no device {device!r} here: there is {found}")
