@@ -293,17 +293,15 @@ def _notes(
     for clone in clones:
         normal = clone.karyotype in ("46,XX", "46,XY")
         if not normal and counted > clone.n <= CELLS_FOR_LOSS:
-            notes.append(f"{clone.karyotype} rests on {clone.n} cells: look at each of them.")
+            notes.append(f"{clone.karyotype} rests on {clone.n} of {counted} cells: look closely.")
     if disagreeing:
-        notes.append(f"{len(disagreeing)} of the cells counted differ from their clone.")
+        notes.append(f"Counted, but differing from their clone: {len(disagreeing)}.")
     far = sum("other than" in each.reason or "no clone" in each.reason for each in excluded)
     if far:
-        notes.append(
-            f"{far} cells are far from every clone (more than {MOST_CHANGES} chromosomes) and do "
-            "not count."
-        )
+        where = f"far from every clone (more than {MOST_CHANGES} chromosomes)"
+        notes.append(f"Not counted, {where}: {far}.")
     if len(excluded) > far:
-        notes.append(f"{len(excluded) - far} cells are incomplete and do not count.")
+        notes.append(f"Not counted, incomplete: {len(excluded) - far}.")
     if by_box != karyotype:
         notes.append(f"Each box by itself gives {by_box or 'no karyotype'}.")
     return tuple(notes)
