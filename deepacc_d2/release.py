@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from deepacc_d2.checkpoint import read_checkpoint
 from deepacc_d2.data.json_files import read_json
+from deepacc_d2.data.output_dir import whole_file
 from deepacc_d2.errors import ConfigError, DataError, UserError
 from deepacc_d2.modeling.local_centers import check_delta
 
@@ -141,15 +141,12 @@ def write(path: Path, content: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: the place cannot be written to.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(dict(content), temporary)
-        temporary.replace(path)
+        with whole_file(path) as temporary:
+            torch.save(dict(content), temporary)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written ({error.strerror}): choose another") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,13 +14,19 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from deepacc_d2.data.dataset import read_split
+from deepacc_d2.data.output_dir import whole_file
 from deepacc_d2.errors import ConfigError, DataError
 from deepacc_d2.karyotype.calibration import plot_reliability
 from deepacc_d2.karyotype.fit import KnownCell, fit_settings
 from deepacc_d2.karyotype.scoring import Evaluation, evaluate_cells, settings_record
 from deepacc_d2.karyotype.table import evaluation_report
 from deepacc_d2.prediction.images import read_image
-from deepacc_d2.prediction.predictor import DEFAULT_CHECKPOINT, Predictor, load_predictor
+from deepacc_d2.prediction.predictor import (
+    DEFAULT_CHECKPOINT,
+    Predictor,
+    load_predictor,
+    model_hash,
+)
 from deepacc_lightning.cli import check_data_root, run_entry_point, run_guarded
 from deepacc_lightning.config import config_dir, register_resolvers
 from deepacc_lightning.run_info import describe_run, write_json, write_text
@@ -106,14 +110,10 @@ def _some(coco: Mapping[str, Any], number: int | None) -> dict[str, Any]:
 
 def _key(cfg: DictConfig, predictor: Predictor) -> str:
     """Returns what detections depend on beside the image."""
-    path = Path(cfg.ckpt or DEFAULT_CHECKPOINT)
-    digest = hashlib.sha256()
-    for part in (path, path.with_suffix(".bin")) if path.suffix == ".xml" else (path,):
-        with part.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+    digest = model_hash(Path(cfg.ckpt or DEFAULT_CHECKPOINT))
     settings = predictor.settings()
     told = {name: settings[name] for name in ("view", "selection")}
-    return json.dumps([digest.hexdigest(), cfg.precision, told], sort_keys=True, default=str)
+    return json.dumps([digest, cfg.precision, told], sort_keys=True, default=str)
 
 
 def image_key(image: Mapping[str, Any]) -> str:
@@ -156,8 +156,7 @@ def write_raw(path: Path, key: str, raw: Raw) -> None:
     """Keeps detections, by way of a temporary file."""
     if not raw:
         return
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.npz")
-    try:
+    with whole_file(path) as temporary:
         np.savez_compressed(
             temporary,
             key=np.array(key),
@@ -166,9 +165,6 @@ def write_raw(path: Path, key: str, raw: Raw) -> None:
             boxes=np.concatenate([boxes for boxes, _ in raw.values()]),
             probabilities=np.concatenate([p for _, p in raw.values()]),
         )
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def known_cells(coco: Mapping[str, Any], raw: Raw) -> list[KnownCell]:

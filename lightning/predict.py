@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,12 @@ from deepacc_d2.karyotype.disclaimer import DISCLAIMER
 from deepacc_d2.prediction.folder import OutputFolder, open_folder
 from deepacc_d2.prediction.inputs import Images, Input, list_images
 from deepacc_d2.prediction.outputs import check_suffixes
-from deepacc_d2.prediction.predictor import DEFAULT_CHECKPOINT, Predictor, load_predictor
+from deepacc_d2.prediction.predictor import (
+    DEFAULT_CHECKPOINT,
+    Predictor,
+    load_predictor,
+    model_hash,
+)
 from deepacc_d2.prediction.summary import finish_job, summarize
 from deepacc_lightning.callbacks import ProgressBar
 from deepacc_lightning.cli import check_accelerator, run_entry_point, run_guarded
@@ -54,7 +58,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     inputs = list_images(_images(cfg.images), cfg.cases, out=out)
     job = {
         "kind": "deepacc_d2 prediction",
-        "model": {"name": predictor.name, "sha256": sha256(checkpoint)},
+        "model": {"name": predictor.name, "sha256": model_hash(checkpoint)},
         "settings": predictor.settings(),
         "precision": cfg.precision,
         "drawings": {"overlay": bool(cfg.overlay), "karyogram": list(karyogram)},
@@ -100,18 +104,6 @@ def _images(images: Any) -> Images:
     if isinstance(images, ListConfig):
         return [str(Path(str(item)).expanduser().absolute()) for item in images]
     return str(Path(str(images)).expanduser().absolute())
-
-
-def sha256(path: Path) -> str:
-    """Returns a file's hash, hexadecimal: a name does not say which weights are in it.
-
-    OpenVINO's weights lie in a file beside the one that is named.
-    """
-    digest = hashlib.sha256()
-    for part in (path, path.with_suffix(".bin")) if path.suffix == ".xml" else (path,):
-        with part.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
 
 
 def predict_by_lightning(

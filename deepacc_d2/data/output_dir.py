@@ -1,7 +1,8 @@
-"""A directory that appears whole or not at all."""
+"""Directories and files that appear whole or not at all."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -65,6 +66,21 @@ def whole_directory(out: Path, *, overwrite: bool) -> Iterator[Path]:
                 "another OUT"
             ) from error
         raise
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Gives a temporary path beside ``path`` that takes its name when the block ends well.
+
+    It has the same suffix, which many writers tell the format from. On any error it is removed and
+    an old file stays.
+    """
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _take_place(temporary: Path, out: Path, *, overwrite: bool) -> None:

@@ -8,7 +8,6 @@ Layout: ``job.json``; ``cells/<name>.json``, written last and so the sign that a
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from deepacc_d2.data.json_files import read_json
+from deepacc_d2.data.output_dir import whole_file
 from deepacc_d2.errors import ConfigError, DataError
 from deepacc_d2.prediction.record import from_record
 from deepacc_d2.prediction.types import Cell
@@ -144,12 +144,8 @@ def _short(value: Any) -> str:
 
 def write_whole(path: Path, content: str | bytes) -> None:
     """Writes a file by way of a temporary one, so that nobody ever sees half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with whole_file(path) as temporary:
         if isinstance(content, str):
             temporary.write_text(content, encoding="utf-8")
         else:
             temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 
 import cv2
 
+from deepacc_d2.data.output_dir import whole_file
 from deepacc_d2.data.spread import Gray
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.karyogram import build_karyogram, draw_overlay
@@ -55,12 +55,6 @@ def write_cell(
     if karyogram:
         built = build_karyogram(gray, cell)
         for suffix in karyogram:
-            path = folder.karyogram(cell.name, suffix)
-            # The suffix tells the format, so it stays last in the temporary name too.
-            temporary = path.with_name(f".{path.stem}.{os.getpid()}{suffix}")
-            try:
-                built.save(temporary)
-                temporary.replace(path)
-            finally:
-                temporary.unlink(missing_ok=True)
+            with whole_file(folder.karyogram(cell.name, suffix)) as path:
+                built.save(path)
     write_whole(folder.record(cell.name), json.dumps(to_record(cell), indent=1) + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -196,6 +197,18 @@ def _load(path: Path, device: str, precision: str) -> tuple[Detector, Mapping[st
         build_from_checkpoint(content, path), device=target, dtype=PRECISIONS[precision]
     )
     return detector, {**content, "test_augmentations": nodes}
+
+
+def model_hash(path: Path) -> str:
+    """Returns the hash of a model's files, hexadecimal: a name tells nothing of the weights.
+
+    OpenVINO's weights lie in a file beside the one that is named.
+    """
+    digest = hashlib.sha256()
+    for part in (path, path.with_suffix(".bin")) if path.suffix == ".xml" else (path,):
+        with part.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 def _selection(found: dict[str, Any], path: Path) -> SelectionSettings:

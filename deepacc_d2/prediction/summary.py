@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter, defaultdict
 
+from deepacc_d2.data.output_dir import whole_file
 from deepacc_d2.errors import UserError
 from deepacc_d2.karyogram import Karyogram, build_karyogram, save_case_report
 from deepacc_d2.karyotype.case import summarize_case
@@ -70,13 +70,8 @@ def write_cases(folder: OutputFolder, *, about: str) -> dict[str, str]:
         karyotypes[case_id] = case.karyotype
         record = {**case.to_record(), "about": about, "disclaimer": DISCLAIMER}
         write_whole(root / f"{name}.json", json.dumps(record, indent=1) + "\n")
-        path = root / f"{name}.pdf"
-        temporary = path.with_name(f".{path.stem}.{os.getpid()}.pdf")
-        try:
-            save_case_report(temporary, case, cells, best_karyogram(cells), about=about)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with whole_file(root / f"{name}.pdf") as path:
+            save_case_report(path, case, cells, best_karyogram(cells), about=about)
     return karyotypes
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from deepacc_d2.chromosomes import CLASSES, coco_categories
+from deepacc_d2.data.output_dir import whole_file
 from deepacc_d2.karyotype.disclaimer import DISCLAIMER
 from deepacc_d2.prediction.folder import OutputFolder
 from deepacc_d2.prediction.types import LEFT_OUT, Cell
@@ -140,10 +140,5 @@ def _coco_annotations(folder: OutputFolder) -> Iterator[dict[str, object]]:
 @contextmanager
 def _whole(path: Path) -> Iterator[IO[str]]:
     """Opens a temporary file that takes the path when the block ends well."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            yield file
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        yield file
