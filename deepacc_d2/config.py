@@ -37,6 +37,8 @@ def add_deepacc_config(cfg: CfgNode) -> None:
         ALPHA, BETA, GAMMA: weights of the margin, inference and group losses.
         M, S: margin in radians and scale; MARGIN_ON_BACKGROUND: whether background keeps it too.
         DELTA: least score of a local center; DETACH_CENTERS: whether they are constants.
+        CENTER: ``single`` (Eq. 2) or ``pair``; CENTER_SHARE: weight of the image's own part in a
+        center, 1 in the paper. Neither is in the paper.
 
     Defaults of Detectron2's that change are those in which MMDetection 1.x, which the paper builds
     on, differs: smooth L1, anchors, proposals in training, one image scale, warm-up, clipping.
@@ -62,6 +64,8 @@ def add_deepacc_config(cfg: CfgNode) -> None:
             "MARGIN_ON_BACKGROUND": True,
             "DELTA": 0.5,
             "DETACH_CENTERS": True,
+            "CENTER": "single",
+            "CENTER_SHARE": 1.0,
         }
     )
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = NUM_CLASSES
@@ -120,7 +124,7 @@ def check_deepacc_config(cfg: CfgNode) -> None:
 def _check_numbers(node: CfgNode) -> None:
     from deepacc_d2.losses.aam import check_margin
     from deepacc_d2.losses.gia import ANCHORS
-    from deepacc_d2.modeling.local_centers import check_delta
+    from deepacc_d2.modeling.local_centers import check_center, check_center_share, check_delta
 
     for key in ("ALPHA", "BETA", "GAMMA"):
         if not (math.isfinite(node[key]) and node[key] >= 0):
@@ -133,6 +137,10 @@ def _check_numbers(node: CfgNode) -> None:
         check_margin(node.S, 0.0)
     with _named("DELTA"):
         check_delta(node.DELTA)
+    with _named("CENTER"):
+        check_center(node.CENTER)
+    with _named("CENTER_SHARE"):
+        check_center_share(node.CENTER_SHARE)
     if node.GIA_ANCHOR not in ANCHORS:
         raise ConfigError(
             f"MODEL.DEEPACC.GIA_ANCHOR={node.GIA_ANCHOR!r}: choose {' or '.join(ANCHORS)}"

@@ -12,7 +12,7 @@ from deepacc_d2.errors import ConfigError
 from deepacc_d2.losses.aam import check_margin
 from deepacc_d2.losses.gia import check_anchor
 from deepacc_d2.modeling.deepacc_predictor import check_branches
-from deepacc_d2.modeling.local_centers import check_delta
+from deepacc_d2.modeling.local_centers import check_center, check_center_share, check_delta
 
 PREDICTOR = "model.roi_heads.box_predictor"
 WEIGHTS = ("alpha", "beta", "gamma")
@@ -33,12 +33,14 @@ CHECKS: dict[str, Callable[[float], None]] = {
     "m": lambda m: check_margin(1.0, m),
     "s": lambda s: check_margin(s, 0.0),
     "delta": check_delta,
+    "center_share": check_center_share,
 }
 NODES = {
     **{f"{PREDICTOR}.{name}": name for name in WEIGHTS},
     f"{PREDICTOR}.margin_branch.m": "m",
     f"{PREDICTOR}.margin_branch.s": "s",
     f"{PREDICTOR}.inference_branch.delta": "delta",
+    f"{PREDICTOR}.inference_branch.center_share": "center_share",
 }
 
 
@@ -63,6 +65,12 @@ def check_method(cfg: DictConfig) -> None:
     for key, name in NODES.items():
         if OmegaConf.select(cfg, key) is not None:
             _check_number(cfg, key, name)
+    branch = predictor.get("inference_branch")
+    if branch is not None:
+        try:
+            check_center(branch.get("center", "single"))
+        except ConfigError as error:
+            raise ConfigError(f"{PREDICTOR}.inference_branch.{error}") from error
     if predictor.get("gia") is not None:
         _check_gia(predictor.gia)
     for key in ("model.roi_heads.num_classes", f"{PREDICTOR}.num_classes"):

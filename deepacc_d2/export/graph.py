@@ -25,6 +25,7 @@ from deepacc_d2.errors import DataError
 from deepacc_d2.losses.aam import NORM_EPS
 from deepacc_d2.modeling.branches import SiameseInferenceBranch
 from deepacc_d2.modeling.deepacc_predictor import DeepACCPredictor
+from deepacc_d2.modeling.local_centers import PARTNER_IOU, PARTNER_SCORE
 from deepacc_d2.modeling.predictor import BoxPredictor
 from deepacc_d2.modeling.roi_align import CPUROIAlign
 from deepacc_d2.prediction.core import DetectorCore
@@ -128,7 +129,7 @@ class DetectorGraph(nn.Module):
         regions = heads.box_head(pooled)
         x, regression = regions if isinstance(regions, tuple) else (regions, regions)
         x, regression = x.flatten(start_dim=1), regression.flatten(start_dim=1)
-        logits = self._logits(x)
+        logits = self._logits(x, proposals)
         deltas = predictor.bbox_pred(regression)
         best = logits[:, :NUM_CLASSES].argmax(dim=1)
         if deltas.shape[1] > 4:
@@ -137,8 +138,8 @@ class DetectorGraph(nn.Module):
         boxes = predictor.box2box_transform.apply_deltas(deltas, proposals)
         return boxes, logits.softmax(dim=1)
 
-    def _logits(self, x: Tensor) -> Tensor:
-        """Returns the logits (P, C) that decide, of features (P, d)."""
+    def _logits(self, x: Tensor, proposals: Tensor) -> Tensor:
+        """Returns the logits (P, C) that decide, of features (P, d) of proposals (P, 4)."""
         predictor: Any = self.model.roi_heads.box_predictor
         margin_branch = getattr(predictor, "margin_branch", None)
         if margin_branch is None:
@@ -147,7 +148,8 @@ class DetectorGraph(nn.Module):
         logits: Tensor = margin_branch(x)
         if predictor.inference_branch is None:
             return logits
-        return siamese_logits(predictor.inference_branch, x, logits, margin_branch.weight)
+        branch = predictor.inference_branch
+        return siamese_logits(branch, x, logits, margin_branch.weight, proposals)
 
 
 def _at_most(x: Tensor, most: int) -> Any:
@@ -180,7 +182,11 @@ def _check(model: Any) -> None:
 
 
 def siamese_logits(
-    branch: SiameseInferenceBranch, x: Tensor, margin_logits: Tensor, global_weights: Tensor
+    branch: SiameseInferenceBranch,
+    x: Tensor,
+    margin_logits: Tensor,
+    global_weights: Tensor,
+    proposals: Tensor,
 ) -> Tensor:
     """Returns what the siamese inference branch says of the proposals of one image.
 
@@ -188,10 +194,11 @@ def siamese_logits(
     that no class can choose is added, so that an image without proposals needs no case of its own.
 
     Args:
-        branch: gives delta and the bias.
+        branch: gives delta, the kind of center and the bias.
         x: (P, d) features.
         margin_logits: (P, C) of the margin branch.
         global_weights: (C, d) of the margin branch.
+        proposals: (P, 4) XYXY.
 
     Returns:
         Logits (P, C).
@@ -199,11 +206,31 @@ def siamese_logits(
     scores = F.pad(margin_logits.softmax(dim=1), (0, 0, 0, 1))
     ranks = F.pad(stable_log_odds(margin_logits), (0, 0, 0, 1), value=-1e30)
     units = F.pad(_unit(x), (0, 0, 0, 1))
+    fixed = _unit(global_weights)
     rows = ranks.argmax(dim=0)
     classes = torch.arange(NUM_CLASSES + 1)
     local = (scores[rows, classes] > branch.delta) & (classes < NUM_CLASSES)
-    centers = torch.where(local[:, None], units[rows], _unit(global_weights))
+    own = units[rows]
+    if branch.center == "pair":
+        boxes = F.pad(proposals, (0, 0, 0, 1))
+        apart = _iou(boxes, boxes[rows]) < PARTNER_IOU
+        seconds = torch.where(apart, ranks, -1e30).argmax(dim=0)
+        there = apart[seconds, classes] & (scores[seconds, classes] > PARTNER_SCORE)
+        own = torch.where(there[:, None], _unit(own + units[seconds]), own)
+    if branch.center_share < 1:
+        own = _unit(branch.center_share * own + (1 - branch.center_share) * fixed)
+    centers = torch.where(local[:, None], own, fixed)
     return F.linear(x, centers, branch.bias)
+
+
+def _iou(a: Tensor, b: Tensor) -> Tensor:
+    """Returns the IoU (N, M) of boxes XYXY (N, 4) and (M, 4); 0 of two without area."""
+    shared = torch.minimum(a[:, None, 2:], b[None, :, 2:]) - torch.maximum(
+        a[:, None, :2], b[None, :, :2]
+    )
+    area = shared.clamp(min=0).prod(dim=2)
+    own, other = ((x[:, 2:] - x[:, :2]).prod(dim=1) for x in (a, b))
+    return area / (own[:, None] + other[None, :] - area).clamp(min=1e-9)
 
 
 def _unit(x: Tensor) -> Tensor:

@@ -12,7 +12,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deepacc_d2.losses.aam import NORM_EPS, AdditiveAngularMarginLoss, cosine_similarity
-from deepacc_d2.modeling.local_centers import LocalCenters, check_delta, local_centers, log_odds
+from deepacc_d2.modeling.local_centers import (
+    Center,
+    LocalCenters,
+    check_center,
+    check_center_share,
+    check_delta,
+    local_centers,
+    log_odds,
+)
 
 
 class AngularMarginBranch(nn.Module):
@@ -81,25 +89,43 @@ class SiameseInferenceBranch(nn.Module):
     Args:
         num_classes: K.
         delta: a proposal becomes a class's local center if its score is above it.
-        detach_centers: whether the local centers are constants to this branch's loss. The global
-            ones that stand in for missing ones, and background's, always learn from it: else
-            nothing would bring them to the scale of the local ones that they compete with.
+        detach_centers: whether what comes from the image in a center is a constant to this
+            branch's loss. The global centers, where they stand in for missing ones, are mixed with
+            local ones, or are background's, always learn from it: else nothing would bring them to
+            the scale of the local ones that they compete with.
+        center: ``single``, the paper's, or ``pair``; see :func:`.local_centers`.
+        center_share: lambda, the weight of the local part of a center; 1 is the paper's.
 
     Raises:
-        ConfigError: delta is outside [0, 1].
+        ConfigError: delta or center_share is outside [0, 1], or there is no such center.
     """
 
     def __init__(
-        self, num_classes: int, *, delta: float = 0.5, detach_centers: bool = True
+        self,
+        num_classes: int,
+        *,
+        delta: float = 0.5,
+        detach_centers: bool = True,
+        center: Center = "single",
+        center_share: float = 1.0,
     ) -> None:
         super().__init__()
         check_delta(delta)
+        check_center(center)
+        check_center_share(center_share)
         self.delta = float(delta)
+        self.center: Center = center
+        self.center_share = float(center_share)
         self.detach_centers = detach_centers
         self.bias = nn.Parameter(torch.zeros(num_classes + 1))
 
     def forward(
-        self, x: Tensor, margin_logits: Tensor, global_weights: Tensor, counts: Sequence[int]
+        self,
+        x: Tensor,
+        margin_logits: Tensor,
+        global_weights: Tensor,
+        counts: Sequence[int],
+        boxes: Tensor | None = None,
     ) -> tuple[Tensor, LocalCenters]:
         """Scores proposals, in float32 with autocast off.
 
@@ -108,29 +134,36 @@ class SiameseInferenceBranch(nn.Module):
             margin_logits: (N, C) of the margin branch, without margin.
             global_weights: (C, d) weights of the margin branch.
             counts: proposals of each image, summing to N.
+            boxes: (N, 4) XYXY of the proposals; pair centers need them.
 
         Returns:
             Logits (N, C) and the centers that they were computed from.
+
+        Raises:
+            ConfigError: pair centers without boxes.
         """
         with torch.autocast(x.device.type, enabled=False):
             x, margin_logits = x.float(), margin_logits.float()
+            units = F.normalize(x, dim=1, eps=NORM_EPS)
             centers = local_centers(
                 margin_logits.softmax(dim=1),
-                F.normalize(x, dim=1, eps=NORM_EPS),
+                units.detach() if self.detach_centers else units,
                 F.normalize(global_weights.float(), dim=1, eps=NORM_EPS),
                 counts,
                 self.delta,
                 confidence=log_odds(margin_logits.detach()),
+                boxes=boxes,
+                center=self.center,
+                share=self.center_share,
             )
-            weights = centers.weights
-            if self.detach_centers:
-                local = (centers.source >= 0)[..., None]
-                weights = torch.where(local, weights.detach(), weights)
-            images = zip(x.split(list(counts)), weights, strict=True)
+            images = zip(x.split(list(counts)), centers.weights, strict=True)
             logits = [F.linear(features, w, self.bias) for features, w in images]
             empty = x.new_zeros(0, len(self.bias))
             return torch.cat([*logits, empty]), centers
 
     def extra_repr(self) -> str:
         """Shows the settings when the module is printed."""
-        return f"delta={self.delta}, detach_centers={self.detach_centers}"
+        return (
+            f"delta={self.delta}, detach_centers={self.detach_centers}, "
+            f"center={self.center!r}, center_share={self.center_share}"
+        )

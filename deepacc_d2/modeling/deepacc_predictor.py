@@ -147,7 +147,11 @@ class DeepACCPredictor(BoxPredictor):
         elif node.MARGIN_BRANCH == "linear":
             margin = LinearBranch(d, num_classes)
         inference = SiameseInferenceBranch(
-            num_classes, delta=node.DELTA, detach_centers=node.DETACH_CENTERS
+            num_classes,
+            delta=node.DELTA,
+            detach_centers=node.DETACH_CENTERS,
+            center=node.CENTER,
+            center_share=node.CENTER_SHARE,
         )
         gia = GroupInnerAdjacencyLoss(anchor=node.GIA_ANCHOR) if node.GIA else None
         return {
@@ -161,13 +165,17 @@ class DeepACCPredictor(BoxPredictor):
         }
 
     def forward(  # type: ignore[override]
-        self, x: RegionFeatures, counts: Sequence[int]
+        self, x: RegionFeatures, counts: Sequence[int], boxes: Tensor | None = None
     ) -> DeepACCOutput:
         """Predicts scores and deltas, all in float32.
 
         Args:
             x: region features (N, d) of a shared head, or a pair (classification, regression).
             counts: proposals of each image, summing to N: images have centers of their own.
+            boxes: (N, 4) XYXY of the proposals; pair centers need them.
+
+        Raises:
+            ConfigError: pair centers without boxes.
         """
         classification, regression = x if isinstance(x, tuple) else (x, x)
         features = classification.flatten(start_dim=1)
@@ -182,7 +190,7 @@ class DeepACCPredictor(BoxPredictor):
             if self.inference_branch is not None:
                 assert self.margin_branch is not None
                 result, centers = self.inference_branch(
-                    features, margin, self.margin_branch.weight, counts
+                    features, margin, self.margin_branch.weight, counts, boxes
                 )
                 inference = result
         return DeepACCOutput(

@@ -1,4 +1,8 @@
-"""Local class centers (DeepACC, Luo et al. 2020, Eq. 2).
+"""Local class centers (DeepACC, Luo et al. 2020, Eq. 2), of one proposal or of a pair.
+
+The paper takes one proposal of each class as that class's center in its image. One chromosome is a
+noisy center, and chromosomes come in pairs: a pair center is made of the best proposal and of the
+best one that lies elsewhere. Shrinkage mixes either with the learned, global center.
 
 Shapes: N proposals of B images, C = K + 1 classes of which the last is background, d features.
 """
@@ -6,12 +10,23 @@ Shapes: N proposals of B images, C = K + 1 classes of which the last is backgrou
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+from torchvision.ops import box_iou
 
 from deepacc_d2.errors import ConfigError
+from deepacc_d2.losses.aam import NORM_EPS
+
+Center = Literal["single", "pair"]
+CENTERS: tuple[Center, ...] = ("single", "pair")
+
+PARTNER_SCORE = 0.1
+"""Least score, exclusive, of a pair's second proposal. The first vouches for the class."""
+PARTNER_IOU = 0.5
+"""A second proposal that overlaps the first by this much shows the same chromosome."""
 
 
 class LocalCenters(NamedTuple):
@@ -21,10 +36,12 @@ class LocalCenters(NamedTuple):
         weights: (B, C, d) float32 unit vectors.
         source: (B, C) int64, the proposal (row within its image) that each center is the feature
             of; -1 where the global center stands in. Background's is always -1.
+        partner: (B, C) int64, the second proposal of a pair; -1 where there is none.
     """
 
     weights: Tensor
     source: Tensor
+    partner: Tensor
 
 
 def check_delta(delta: float) -> None:
@@ -35,6 +52,28 @@ def check_delta(delta: float) -> None:
     """
     if not 0 <= delta <= 1:
         raise ConfigError(f"delta={delta}: the least score of a local center must be in [0, 1]")
+
+
+def check_center(center: str) -> None:
+    """Checks what a local center is made of.
+
+    Raises:
+        ConfigError: there is no such choice.
+    """
+    if center not in CENTERS:
+        raise ConfigError(f"center={center!r}: choose {' or '.join(CENTERS)}")
+
+
+def check_center_share(share: float) -> None:
+    """Checks the weight of the local part of a center.
+
+    Raises:
+        ConfigError: it is outside [0, 1].
+    """
+    if not 0 <= share <= 1:
+        raise ConfigError(
+            f"center_share={share}: the share of the image's own part in a center must be in [0, 1]"
+        )
 
 
 def log_odds(logits: Tensor) -> Tensor:
@@ -58,36 +97,80 @@ def local_centers(
     delta: float,
     *,
     confidence: Tensor | None = None,
+    boxes: Tensor | None = None,
+    center: Center = "single",
+    share: float = 1.0,
 ) -> LocalCenters:
-    """Takes the most confident proposal of each class in an image as that image's class center.
+    """Makes each image's class centers of its most confident proposals.
 
     A class whose best score is not above delta keeps its global center, and so does background,
-    whose proposals have no common look. Images never see each other's proposals.
+    whose proposals have no common look. Images never see each other's proposals. With ``single``
+    and a share of 1 this is Eq. 2 to the letter.
 
     Args:
         scores: (N, C) probabilities of the margin branch.
         features: (N, d) unit vectors.
         global_centers: (C, d) unit vectors.
         counts: proposals of each of the B images, summing to N, in the order of the rows.
-        delta: least score, exclusive.
+        delta: least score of a class's best proposal, exclusive.
         confidence: (N, C), what to choose by, in the order of the scores: their
             :func:`log_odds`, so that the order of the rows does not decide between scores that
             are rounded to 1. Default: the scores.
+        boxes: (N, 4) XYXY of the proposals, in any unit; ``pair`` needs them.
+        center: ``single``: the best proposal of the class. ``pair``: the normalized sum of it and
+            of the best one that overlaps it by less than :data:`PARTNER_IOU` and has a score above
+            :data:`PARTNER_SCORE`; where there is none, the best one alone.
+        share: lambda of normalize(lambda * local + (1 - lambda) * global).
+
+    Raises:
+        ConfigError: ``pair`` without boxes.
     """
+    if center == "pair" and boxes is None:
+        raise ConfigError("center='pair' needs the boxes of the proposals")
     ranks = scores if confidence is None else confidence
-    images = (t.split(list(counts)) for t in (scores.detach(), ranks.detach(), features))
-    weights, sources = [], []
-    for s, rank, x in zip(*images, strict=True):
-        if len(s):
-            rows = rank.argmax(dim=0)
-            local = s.gather(0, rows[None])[0] > delta
-            local[-1] = False
-            weights.append(torch.where(local[:, None], x[rows], global_centers))
-            sources.append(torch.where(local, rows, -1))
-        else:
-            weights.append(global_centers)
-            sources.append(torch.full((len(global_centers),), -1, device=features.device))
-    if not weights:
+    places = features.new_zeros(len(features), 4) if boxes is None else boxes.detach()
+    images = (
+        t.split(list(counts)) for t in (scores.detach(), ranks.detach(), features, places.float())
+    )
+    found = [
+        _centers_of_image(s, rank, x, where, global_centers, delta, center, share)
+        for s, rank, x, where in zip(*images, strict=True)
+    ]
+    if not found:
         shape = (0, *global_centers.shape)
-        return LocalCenters(features.new_zeros(shape), features.new_zeros(shape[:2]).long())
-    return LocalCenters(torch.stack(weights), torch.stack(sources))
+        none = features.new_zeros(shape[:2]).long()
+        return LocalCenters(features.new_zeros(shape), none, none.clone())
+    return LocalCenters(*(torch.stack(parts) for parts in zip(*found, strict=True)))
+
+
+def _centers_of_image(
+    scores: Tensor,
+    ranks: Tensor,
+    features: Tensor,
+    boxes: Tensor,
+    global_centers: Tensor,
+    delta: float,
+    center: Center,
+    share: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns weights (C, d), source (C,) and partner (C,) of one image's N proposals."""
+    if not len(scores):
+        none = torch.full((len(global_centers),), -1, device=features.device)
+        return global_centers, none, none
+    rows = ranks.argmax(dim=0)
+    local = scores.gather(0, rows[None])[0] > delta
+    local[-1] = False
+    own = features[rows]
+    partner = torch.full_like(rows, -1)
+    if center == "pair":
+        elsewhere = box_iou(boxes, boxes[rows]) < PARTNER_IOU
+        seconds = ranks.masked_fill(~elsewhere, -torch.inf).argmax(dim=0)
+        there = local & elsewhere.gather(0, seconds[None])[0]
+        there &= scores.gather(0, seconds[None])[0] > PARTNER_SCORE
+        pair = F.normalize(own + features[seconds], dim=1, eps=NORM_EPS)
+        own = torch.where(there[:, None], pair, own)
+        partner = torch.where(there, seconds, partner)
+    if share < 1:
+        own = F.normalize(share * own + (1 - share) * global_centers, dim=1, eps=NORM_EPS)
+    weights = torch.where(local[:, None], own, global_centers)
+    return weights, torch.where(local, rows, -1), partner

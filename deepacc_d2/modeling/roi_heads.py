@@ -140,7 +140,8 @@ class DeepACCROIHeads(ChromosomeROIHeads):
         return super()._init_box_head(cfg, input_shape)
 
     def _predict_regions(self, regions: Any, proposals: list[Instances]) -> DeepACCOutput:
-        output: DeepACCOutput = self.box_predictor(regions, [len(p) for p in proposals])
+        boxes = torch.cat([p.proposal_boxes.tensor for p in proposals])
+        output: DeepACCOutput = self.box_predictor(regions, [len(p) for p in proposals], boxes)
         return output
 
     @staticmethod
