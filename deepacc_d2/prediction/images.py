@@ -26,7 +26,7 @@ Gray = NDArray[np.uint8]
 MAX_PIXELS = 175_000_000
 MAX_SIDE = 65_500
 # Nothing else is tried: some of Pillow's readers start other programs.
-FORMATS = ("JPEG", "PNG", "BMP", "TIFF")
+FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 # More than 8 bits: the range that is mapped to 0..255, in percentiles of the pixels, and the share
 # of it that is added on both sides. The darkest bands are a thousandth of a picture; hot pixels
 # and saturated ones, far fewer, are clipped.
