@@ -15,10 +15,12 @@ export VENV PYTHON
 LAUNCH = +@exec sh tools/run.sh tools/launch.py
 IN_VENV = '$(VENV)/bin/python' -m
 
-.PHONY: help setup train predict evaluate ablation sweep compare dashboard explain robustness karyotype export data data-check synthetic lint format test bench lock clean
+.PHONY: help setup train predict evaluate ablation sweep compare dashboard explain robustness karyotype context export data data-check synthetic lint format test bench lock clean
 
 ##@ Model
 train: ## train a detector and evaluate it: make train EXP=baseline
+	$(LAUNCH) $@
+context: ## add cell context to a detector: make context CKPT=... DATA=... OUT=...
 	$(LAUNCH) $@
 ablation: ## train the presets of Table 1 and compare them: make ablation PROTOCOL=heads SEEDS=3
 	$(LAUNCH) $@

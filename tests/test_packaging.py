@@ -295,6 +295,21 @@ def test_karyotype_passes_every_variable(tools: dict[str, ModuleType]) -> None:
     assert "make karyotype needs DATA= as in" in result.stderr
 
 
+def test_context_passes_every_variable(tools: dict[str, ModuleType]) -> None:
+    variables = {"DATA": "/d", "CKPT": "/a.ckpt", "OUT": "/o", "SEED": "3", "ARGS": "views=1"}
+    assert composed("context", *(f"{name}={value}" for name, value in variables.items())) == (
+        ".venv/bin/python -m deepacc_lightning.context ckpt=/a.ckpt seed=3 data=coco data.root=/d "
+        "out=/o views=1"
+    )
+    overrides = tools["launch"].compose("context", variables)[2:]
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = compose("context", overrides)
+    assert (config.ckpt, config.data.root, config.seed, config.views) == ("/a.ckpt", "/d", 3, 1)
+    result = make("-n", "context", "DATA=a")
+    assert result.returncode == 2
+    assert "make context needs CKPT= as in" in result.stderr
+
+
 def test_export_passes_every_variable(tools: dict[str, ModuleType]) -> None:
     command = composed(
         *("export", "CKPT=best.ckpt", "FORMAT=openvino", "PRECISION=int8", "OUT=a.xml", "DATA=/d"),

@@ -160,6 +160,15 @@ def karyotype(variables: Variables, root: Path) -> list[str]:
     return ["-m", "deepacc_lightning.karyotype", *overrides]
 
 
+def context(variables: Variables, root: Path) -> list[str]:
+    """Arguments of `make context`."""
+    example = "CKPT=runs/deepacc/checkpoints/best.ckpt DATA=data/mine OUT=runs/context"
+    require(variables, "context", example, "CKPT", "DATA")
+    checkpoint = f"ckpt={hydra_value(absolute(variables['CKPT']))}"
+    overrides = model_overrides(variables, root, {"SEED": "seed"})
+    return ["-m", "deepacc_lightning.context", checkpoint, *overrides]
+
+
 def switch(variables: Variables, name: str, key: str) -> list[str]:
     """The override of a variable that is 1 or unset (0).
 
@@ -315,6 +324,7 @@ TARGETS: dict[str, Callable[[Variables, Path], list[str]]] = {
     "predict": predict,
     "robustness": robustness,
     "karyotype": karyotype,
+    "context": context,
     "explain": explain,
     "export": export,
     "data": data,

@@ -129,8 +129,11 @@ class DetectorGraph(nn.Module):
         regions = heads.box_head(pooled)
         x, regression = regions if isinstance(regions, tuple) else (regions, regions)
         x, regression = x.flatten(start_dim=1), regression.flatten(start_dim=1)
-        logits = self._logits(x, proposals)
         deltas = predictor.bbox_pred(regression)
+        margin_logits, logits = self._logits(x, proposals)
+        if getattr(predictor, "context", None) is not None:
+            placed = predictor.best_boxes(logits, deltas, proposals)
+            logits = predictor.context.of_image(x, margin_logits, logits, placed)
         best = logits[:, :NUM_CLASSES].argmax(dim=1)
         if deltas.shape[1] > 4:
             rows = best[:, None, None].expand(-1, 1, 4)
@@ -138,18 +141,23 @@ class DetectorGraph(nn.Module):
         boxes = predictor.box2box_transform.apply_deltas(deltas, proposals)
         return boxes, logits.softmax(dim=1)
 
-    def _logits(self, x: Tensor, proposals: Tensor) -> Tensor:
-        """Returns the logits (P, C) that decide, of features (P, d) of proposals (P, 4)."""
+    def _logits(self, x: Tensor, proposals: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns logits (P, C) of the margin branch, where it is on, and of the result.
+
+        Args:
+            x: features (P, d).
+            proposals: (P, 4) XYXY.
+        """
         predictor: Any = self.model.roi_heads.box_predictor
         margin_branch = getattr(predictor, "margin_branch", None)
         if margin_branch is None:
             result: Tensor = predictor.cls_score(x)
-            return result
+            return result, result
         logits: Tensor = margin_branch(x)
         if predictor.inference_branch is None:
-            return logits
+            return logits, logits
         branch = predictor.inference_branch
-        return siamese_logits(branch, x, logits, margin_branch.weight, proposals)
+        return logits, siamese_logits(branch, x, logits, margin_branch.weight, proposals)
 
 
 def _at_most(x: Tensor, most: int) -> Any:

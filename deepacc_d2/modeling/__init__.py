@@ -3,6 +3,7 @@
 from deepacc_d2.modeling.backbone import build_resnet, build_resnet_fpn, pyramid_shapes
 from deepacc_d2.modeling.box_head import SeparatedBoxHead
 from deepacc_d2.modeling.branches import AngularMarginBranch, LinearBranch, SiameseInferenceBranch
+from deepacc_d2.modeling.cell_context import CellContext
 from deepacc_d2.modeling.deepacc_predictor import DeepACCOutput, DeepACCPredictor
 from deepacc_d2.modeling.local_centers import LocalCenters, local_centers
 from deepacc_d2.modeling.meta_arch import ChromosomeRCNN, ChromosomeRetinaNet
@@ -14,6 +15,7 @@ from deepacc_d2.modeling.sampling import ChromosomeRPN, image_seeds
 __all__ = [
     "AngularMarginBranch",
     "BoxPredictor",
+    "CellContext",
     "ChromosomeRCNN",
     "ChromosomeROIHeads",
     "ChromosomeRPN",

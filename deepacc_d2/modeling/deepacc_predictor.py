@@ -1,5 +1,7 @@
 """DeepACC's box predictor: margin branch, siamese inference branch and GIA, each may be off.
 
+Cell context, beyond the paper, re-reads its results when testing.
+
 Shapes: N proposals of B images, K = 24 foreground classes, background = index K, d features.
 """
 
@@ -20,6 +22,7 @@ from deepacc_d2.errors import ConfigError
 from deepacc_d2.losses import GroupInnerAdjacencyLoss
 from deepacc_d2.losses.aam import NORM_EPS
 from deepacc_d2.modeling.branches import AngularMarginBranch, LinearBranch, SiameseInferenceBranch
+from deepacc_d2.modeling.cell_context import CellContext
 from deepacc_d2.modeling.local_centers import LocalCenters
 from deepacc_d2.modeling.predictor import BoxPredictor, Predictions, RegionFeatures
 
@@ -30,7 +33,8 @@ class DeepACCOutput(NamedTuple):
     """What the branches say of N proposals; Detectron2's code takes ``predictions``.
 
     Attributes:
-        predictions: the result's logits (N, K+1) and box deltas (N, 4K).
+        predictions: the result's logits (N, K+1), corrected by the cell's context where that is on,
+            and box deltas (N, 4K).
         margin_logits: (N, K+1) of the margin branch, without margin; None if it is off.
         inference_logits: (N, K+1) of the inference branch; None if it is off.
         centers: the class centers that the inference branch compared with; None if it is off.
@@ -96,6 +100,7 @@ class DeepACCPredictor(BoxPredictor):
         margin_branch: MarginBranch | None = None,
         inference_branch: SiameseInferenceBranch | None = None,
         gia: GroupInnerAdjacencyLoss | None = None,
+        context: CellContext | None = None,
         alpha: float = 0.1,
         beta: float = 1.0,
         gamma: float = 0.1,
@@ -109,6 +114,8 @@ class DeepACCPredictor(BoxPredictor):
             margin_branch: null for none.
             inference_branch: null for none; needs a margin branch.
             gia: null for none; needs a margin branch.
+            context: null for none. It is trained by itself, on what the finished detector finds;
+                here its weights are constants, and it is used when testing only.
             alpha: weight of the margin branch's loss.
             beta: weight of the inference branch's cross entropy.
             gamma: weight of GIA.
@@ -123,6 +130,7 @@ class DeepACCPredictor(BoxPredictor):
         self.margin_branch = margin_branch
         self.inference_branch = inference_branch
         self.gia = gia
+        self.context = None if context is None else context.requires_grad_(False)
         self.alpha, self.beta, self.gamma = float(alpha), float(beta), float(gamma)
         if margin_branch is not None:
             # It would be a parameter without a gradient.
@@ -172,10 +180,10 @@ class DeepACCPredictor(BoxPredictor):
         Args:
             x: region features (N, d) of a shared head, or a pair (classification, regression).
             counts: proposals of each image, summing to N: images have centers of their own.
-            boxes: (N, 4) XYXY of the proposals; pair centers need them.
+            boxes: (N, 4) XYXY of the proposals; pair centers and context need them.
 
         Raises:
-            ConfigError: pair centers without boxes.
+            ConfigError: pair centers or context without boxes.
         """
         classification, regression = x if isinstance(x, tuple) else (x, x)
         features = classification.flatten(start_dim=1)
@@ -193,9 +201,30 @@ class DeepACCPredictor(BoxPredictor):
                     features, margin, self.margin_branch.weight, counts, boxes
                 )
                 inference = result
+            if self.context is not None and not self.training:
+                if boxes is None:
+                    raise ConfigError("context needs the boxes of the proposals")
+                placed = self.best_boxes(result, deltas, boxes)
+                first = result if margin is None else margin
+                result = self.context(features, first, result, placed, counts)
         return DeepACCOutput(
             (result, deltas), margin, inference, centers, features, [int(n) for n in counts]
         )
+
+    def best_boxes(self, logits: Tensor, deltas: Tensor, proposals: Tensor) -> Tensor:
+        """Returns boxes (N, 4), each regressed for the most probable class of its proposal.
+
+        Args:
+            logits: (N, K+1).
+            deltas: (N, 4K), or (N, 4) where they are agnostic of classes.
+            proposals: (N, 4) XYXY in pixels.
+        """
+        if deltas.shape[1] > 4:
+            best = logits[:, :-1].argmax(dim=1)
+            rows = best[:, None, None].expand(-1, 1, 4)
+            deltas = deltas.view(-1, self.num_classes, 4).gather(1, rows)[:, 0]
+        boxes: Tensor = self.box2box_transform.apply_deltas(deltas, proposals.float())
+        return boxes
 
     def losses(self, output: DeepACCOutput, proposals: list[Instances]) -> dict[str, Tensor]:
         """Returns the weighted losses; which keys there are depends only on which parts are on.

@@ -1,0 +1,175 @@
+"""``make context``: cell context trained on what a finished detector finds."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from deepacc_d2.checkpoint import (
+    build,
+    build_from_checkpoint,
+    check_trusted,
+    read_checkpoint,
+)
+from deepacc_d2.context import Disturbance
+from deepacc_d2.context.cells import check_predictor
+from deepacc_d2.data.dataset import read_info
+from deepacc_d2.data.output_dir import whole_file
+from deepacc_d2.errors import ConfigError
+from deepacc_d2.modeling import CellContext, ChromosomeRCNN
+from deepacc_d2.prediction.predictor import model_hash
+from deepacc_lightning.callbacks import ProgressBar
+from deepacc_lightning.cli import (
+    check_accelerator,
+    check_data_root,
+    run_entry_point,
+    run_guarded,
+)
+from deepacc_lightning.config import config_dir, register_resolvers
+from deepacc_lightning.context_module import CellsDataModule, ContextModule
+from deepacc_lightning.context_store import CellStore
+from deepacc_lightning.run_info import describe_run, make_run_dir, write_json
+from deepacc_lightning.train import quiet
+
+register_resolvers()
+
+AUGMENTATIONS = ("deepacc_d2.data.", "detectron2.data.transforms.")
+PREFIX = "roi_heads.box_predictor.context."
+
+
+def run(cfg: DictConfig) -> dict[str, float]:
+    """Reads cells, trains the context on them and writes the checkpoint with it.
+
+    Returns:
+        Validation figures, see :class:`ContextModule`.
+
+    Raises:
+        UserError: a bad checkpoint, data set, setting or output directory.
+    """
+    quiet()
+    check_data_root(cfg)
+    check_accelerator(cfg.accelerator, "accelerator")
+    if cfg.views < 1 or cfg.epochs < 1:
+        raise ConfigError(f"views={cfg.views}, epochs={cfg.epochs}: give at least 1 of each")
+    disturbance = Disturbance(**cfg.disturbance)
+    content = without_context(read_checkpoint(cfg.ckpt))
+    model = build_from_checkpoint(content, cfg.ckpt).to(memory_format=torch.channels_last)
+    predictor = check_predictor(model)
+    assert isinstance(model, ChromosomeRCNN)
+    gpu = cfg.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    model.to("cuda" if gpu else "cpu").eval()
+    node = {
+        "_target_": "deepacc_d2.modeling.CellContext",
+        "in_features": predictor.bbox_pred.in_features,
+        "num_classes": predictor.num_classes,
+        **OmegaConf.to_container(cfg.context, resolve=True),  # type: ignore[dict-item]
+    }
+    pl.seed_everything(int(cfg.seed), verbose=False)
+    context: CellContext = build(node)
+    out = make_run_dir(Path(cfg.out).resolve())
+    scale = content["deepacc_config"]["scale"]
+    augmentations = {"train": scale["train_augmentations"], "val": scale["test_augmentations"]}
+    check_trusted(augmentations, extra=AUGMENTATIONS)
+    facts = {
+        "model": model_hash(Path(cfg.ckpt)),
+        "data": read_info(cfg.data.root).fingerprint,
+        "keep": [context.min_foreground, context.iou],
+        "seed": int(cfg.seed),
+        "images": cfg.images,
+    }
+    store = CellStore(
+        folder=out / "cells",
+        root=Path(cfg.data.root),
+        model=model,
+        context=context,
+        augmentations=augmentations,
+        facts=facts,
+        seed=int(cfg.seed),
+        images=cfg.images,
+        num_workers=int(cfg.num_workers),
+    )
+    val = store.read("val", 0)
+    train = [cell for view in range(int(cfg.views)) for cell in store.read("train", view)]
+    module = ContextModule(
+        context,
+        lr=float(cfg.lr),
+        weight_decay=float(cfg.weight_decay),
+        warmup_steps=int(cfg.warmup_steps),
+    )
+    data = CellsDataModule(
+        train,
+        val,
+        disturbance=disturbance,
+        batch_size=int(cfg.batch_size),
+        seed=int(cfg.seed),
+    )
+    trainer = pl.Trainer(
+        accelerator=cfg.accelerator,
+        devices=1,
+        max_epochs=int(cfg.epochs),
+        precision=cfg.precision,
+        gradient_clip_val=1.0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        callbacks=[ProgressBar(refresh_rate=5)],
+        default_root_dir=out,
+    )
+    trainer.fit(module, data)
+    figures = {k: round(float(v), 4) for k, v in module.figures.items()}
+    written = out / "checkpoints" / "best.ckpt"
+    write_checkpoint(written, content, context, node)
+    settings = OmegaConf.to_container(cfg, resolve=True)
+    told = {"figures": figures, "history": module.history, "cells": len(train)}
+    write_json(out / "context.json", {**describe_run(), **facts, **told, "config": settings})
+    print(
+        f"of the chromosomes found in {len(val)} validation images, named right: "
+        f"{figures['by_box']:.2f} % by the box alone, {figures['in_context']:.2f} % in context"
+    )
+    print(f"written to {written}")
+    return figures
+
+
+def without_context(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a checkpoint's content without the context that it may have."""
+    config = copy.deepcopy(content["deepacc_config"])
+    predictor = (config["model"].get("roi_heads") or {}).get("box_predictor") or {}
+    predictor.pop("context", None)
+    weights = {k: v for k, v in content["model"].items() if not k.startswith(PREFIX)}
+    return {**content, "deepacc_config": config, "model": weights}
+
+
+def write_checkpoint(
+    path: Path, content: Mapping[str, Any], context: CellContext, node: Mapping[str, Any]
+) -> None:
+    """Writes the detector's checkpoint with the context in it.
+
+    What `make karyotype` had chosen for the detector without context is left out.
+    """
+    config = copy.deepcopy(content["deepacc_config"])
+    config["model"]["roi_heads"]["box_predictor"]["context"] = dict(node)
+    weights = {f"{PREFIX}{k}": v.detach().cpu() for k, v in context.state_dict().items()}
+    kept = {k: v for k, v in content.items() if k in ("card", "selection")}
+    path.parent.mkdir(exist_ok=True)
+    with whole_file(path) as temporary:
+        torch.save(
+            {**kept, "model": {**content["model"], **weights}, "deepacc_config": config}, temporary
+        )
+
+
+@hydra.main(version_base="1.3", config_path=config_dir(), config_name="context")
+def main(cfg: DictConfig) -> None:
+    """Entry point; exits 2 on bad input and 130 on Ctrl-C, with one line each."""
+    run_guarded(run, cfg)
+
+
+if __name__ == "__main__":
+    run_entry_point("context", main)
