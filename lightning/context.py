@@ -20,6 +20,7 @@ from deepacc_d2.checkpoint import (
 )
 from deepacc_d2.context import Disturbance
 from deepacc_d2.context.cells import check_predictor
+from deepacc_d2.context.steadiness import steadiness
 from deepacc_d2.data.dataset import read_info
 from deepacc_d2.data.output_dir import whole_file
 from deepacc_d2.errors import ConfigError
@@ -41,6 +42,12 @@ from deepacc_lightning.train import quiet
 register_resolvers()
 
 AUGMENTATIONS = ("deepacc_d2.data.", "detectron2.data.transforms.")
+MADE = {
+    "dropped": "the same with a fifth of the boxes taken away",
+    "third": "of third homologs put in from another cell of the case",
+    "three": "of cells with one, all three copies named right",
+}
+"""How the printed lines name what :class:`deepacc_d2.context.steadiness.Steadiness` counts."""
 PREFIX = "roi_heads.box_predictor.context."
 
 
@@ -128,12 +135,21 @@ def run(cfg: DictConfig) -> dict[str, float]:
     written = out / "checkpoints" / "best.ckpt"
     write_checkpoint(written, content, context, node)
     settings = OmegaConf.to_container(cfg, resolve=True)
-    told = {"figures": figures, "history": module.history, "cells": len(train)}
+    shares = steadiness(context.cpu(), val, seed=int(cfg.seed)).shares()
+    told = {
+        "figures": figures,
+        "steadiness": shares,
+        "history": module.history,
+        "cells": len(train),
+    }
     write_json(out / "context.json", {**describe_run(), **facts, **told, "config": settings})
     print(
         f"of the chromosomes found in {len(val)} validation images, named right: "
         f"{figures['by_box']:.2f} % by the box alone, {figures['in_context']:.2f} % in context"
     )
+    for name, what in MADE.items():
+        share = shares[name]
+        print(f"{what}: {share['by_box']:.2f} and {share['in_context']:.2f} % of {share['of']}")
     print(f"written to {written}")
     return figures
 
