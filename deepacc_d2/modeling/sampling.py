@@ -20,6 +20,8 @@ from detectron2.modeling.proposal_generator import PROPOSAL_GENERATOR_REGISTRY, 
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
+from deepacc_d2.modeling.anchor_matching import match
+
 Seeds = Sequence[int | None]
 _SEEDS: ContextVar[Seeds] = ContextVar("seeds", default=())
 
@@ -94,14 +96,27 @@ class ChromosomeRPN(RPN):
     def label_and_sample_anchors(
         self, anchors: list[Boxes], gt_instances: list[Instances]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Labels anchors; see Detectron2's ``RPN.label_and_sample_anchors``."""
-        self._generators = generators(len(gt_instances), ANCHORS, anchors[0].device)
-        labels: tuple[list[Tensor], list[Tensor]]
+        """Labels anchors; see Detectron2's ``RPN.label_and_sample_anchors``.
+
+        The same labels, found without comparing every anchor with every chromosome
+        (:mod:`deepacc_d2.modeling.anchor_matching`).
+        """
+        every = Boxes.cat(anchors)
+        group = int(getattr(self.anchor_generator, "num_anchors", [1])[0])
+        self._generators = generators(len(gt_instances), ANCHORS, every.device)
+        labels, matched = [], []
         try:
-            labels = super().label_and_sample_anchors(anchors, gt_instances)
+            for instances in gt_instances:
+                truth = instances.gt_boxes.tensor
+                rows, label = match(self.anchor_matcher, truth, every.tensor, group)
+                if self.anchor_boundary_thresh >= 0:
+                    inside = every.inside_box(instances.image_size, self.anchor_boundary_thresh)
+                    label[~inside] = -1
+                labels.append(self._subsample_labels(label))
+                matched.append(truth[rows] if len(truth) else torch.zeros_like(every.tensor))
         finally:
             del self._generators  # a generator cannot be copied with the model
-        return labels
+        return labels, matched
 
     def _subsample_labels(self, label: Tensor) -> Tensor:
         # Called once for each image, in the order of the batch.
