@@ -97,7 +97,7 @@ help: ## show this list
 	@echo 'Variables of make ablation'
 	@echo '  PROTOCOL    heads (one frozen trunk, heads on its cached output) or end_to_end'
 	@echo '  SEEDS       how many seeds, or which: 3 or 0,1,2'
-	@echo '  EXPS        presets: EXPS="sep siamese_gia"; all six of Table 1 by default'
+	@echo '  EXPS        presets: EXPS="sep siamese_gia deepacc"; the six of Table 1 by default'
 	@echo '  JOBS        processes that share the work'
 	@echo '  RESULTS     a Markdown file to put the table into, such as docs/RESULTS.md'
 	@echo 'Variables of make sweep (EXP and SEED may be several: EXP=sep,siamese_gia)'

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pickle
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,9 @@ from deepacc_d2.errors import ConfigError, DataError
 
 TRUSTED_TARGETS = ("deepacc_d2.", "detectron2.layers.", "detectron2.modeling.")
 """What a model node read from a checkpoint may build."""
+LATER_KEYS = {"center": "single", "center_share": 1.0}
+"""Keys of the inference branch, and of a config's root, that older configs lack, and what the lack
+of them means."""
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -69,6 +72,22 @@ def build_from_checkpoint(content: dict[str, Any], path: str | Path) -> nn.Modul
         detail = lines[min(1, len(lines) - 1)].strip()[:200]
         raise DataError(f"checkpoint {path} holds weights of another model: {detail}") from error
     return model
+
+
+def with_later_keys(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a training's plain config with :data:`LATER_KEYS` said where it is older than they.
+
+    A checkpoint needs it not to be built; it makes configs of before and after comparable.
+    """
+    completed = {**(LATER_KEYS if "delta" in config else {}), **config}
+    model = config.get("model") or {}
+    heads = model.get("roi_heads") or {}
+    predictor = heads.get("box_predictor") or {}
+    branch = predictor.get("inference_branch")
+    if branch:
+        predictor = {**predictor, "inference_branch": {**LATER_KEYS, **branch}}
+        completed["model"] = {**model, "roi_heads": {**heads, "box_predictor": predictor}}
+    return completed
 
 
 def build(node: Any) -> Any:

@@ -25,7 +25,7 @@ from deepacc_d2.errors import ConfigError, DataError, UserError
 from deepacc_d2.modeling.local_centers import check_delta
 
 CONFIG_KEYS = (
-    *("preset", "seed", "alpha", "beta", "gamma", "m", "s", "delta"),
+    *("preset", "seed", "alpha", "beta", "gamma", "m", "s", "delta", "center", "center_share"),
     *("pixel_mean", "pixel_std", "model", "scale", "optim"),
 )
 """What of a run's config is the model's; the rest says where it lay and what it logged."""

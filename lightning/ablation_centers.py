@@ -68,17 +68,19 @@ def centers_markdown(qualities: Mapping[str, CenterQuality], *, heading: str = "
     rows = []
     for preset, quality in qualities.items():
         present = quality.present.sum()
-        for delta, outcomes, absent in zip(
-            quality.deltas, quality.outcomes.sum(axis=1), quality.absent.sum(axis=1), strict=True
+        sums = (quality.outcomes, quality.absent, quality.pairs, quality.right_partners)
+        for delta, outcomes, absent, pairs, right in zip(
+            quality.deltas, *(counts.sum(axis=1) for counts in sums), strict=True
         ):
             centers = outcomes.sum()
-            shares = [f"{100 * n / centers:.1f}" if centers else "-" for n in outcomes]
-            covered = f"{100 * (centers - absent) / present:.1f}" if present else "-"
-            rows.append([f"`{preset}`", f"{delta:g}", covered, *shares])
+            shares = [_percent(n, centers) for n in (*outcomes, pairs)]
+            covered = _percent(centers - absent, present)
+            rows.append([f"`{preset}`", f"{delta:g}", covered, *shares, _percent(right, pairs)])
     count = next(iter(qualities.values())).num_images
+    outcomes_shown = [name.replace("_", " ").title() for name in OUTCOMES]
     table = tabulate(
         rows,
-        ["Preset", "delta", "Covered", *(name.replace("_", " ").title() for name in OUTCOMES)],
+        ["Preset", "delta", "Covered", *outcomes_shown, "Paired", "Partner Right"],
         tablefmt="github",
         disable_numparse=True,
     )
@@ -86,7 +88,12 @@ def centers_markdown(qualities: Mapping[str, CenterQuality], *, heading: str = "
         f"{heading} Local centers\n\n"
         "Whether the most confident proposal of a class is a chromosome of that class, by the "
         f"least score asked for; first seed, {count} validation images, in percent. Covered: "
-        "classes in the image that have a local center. The other columns: what the centers "
-        "lie on.\n\n"
+        "classes in the image that have a local center. The next four columns: what the centers "
+        "lie on. Paired: centers with a second proposal elsewhere in the image; Partner Right: "
+        "those of these that lie on a chromosome of the class.\n\n"
         f"{table}\n"
     )
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f}" if whole else "-"

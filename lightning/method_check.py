@@ -49,11 +49,13 @@ def check_method(cfg: DictConfig) -> None:
 
     Raises:
         ConfigError: names the keys: GIA or the inference branch without a margin branch, groups
-            that do not cover the classes, a number outside its range.
+            that do not cover the classes, a number outside its range, an unknown kind of center.
     """
     for key in CHECKS:
         if key in cfg:
             _check_number(cfg, key, key)
+    if "center" in cfg:
+        check_center(cfg.center)
     predictor = OmegaConf.select(cfg, PREDICTOR)
     if predictor is None or "margin_branch" not in predictor:
         return

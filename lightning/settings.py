@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from deepacc_d2.checkpoint import with_later_keys
+
 SETTINGS = (
     "preset",
     "seed",
@@ -30,6 +32,7 @@ HARDWARE = (
 
 def settings_of(config: dict[str, Any]) -> dict[str, Any]:
     """Returns what of a plain config decides a run's result."""
+    config = with_later_keys(config)
     settings = {key: config.get(key) for key in SETTINGS}
     trainer = {k: v for k, v in config["trainer"].items() if k not in HARDWARE}
     settings["trainer"] = trainer

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hydra.utils import instantiate
 
-from deepacc_d2.checkpoint import build, build_from_checkpoint, read_checkpoint
+from deepacc_d2.checkpoint import (
+    build,
+    build_from_checkpoint,
+    read_checkpoint,
+    with_later_keys,
+)
 from deepacc_d2.errors import ConfigError, DataError
 from deepacc_lightning.config import compose_config, to_plain
 
@@ -91,7 +97,7 @@ def test_weights_of_another_model(overrides: list[str]) -> None:
         build_from_checkpoint(saved, "a.ckpt")
 
 
-@pytest.mark.parametrize("preset", ["baseline", "sep", "siamese_gia", "retinanet"])
+@pytest.mark.parametrize("preset", ["baseline", "sep", "siamese_gia", "deepacc", "retinanet"])
 def test_builds_what_hydra_builds(overrides: list[str], preset: str) -> None:
     node = config(overrides, f"experiment={preset}")["model"]
     torch.manual_seed(3)
@@ -113,3 +119,42 @@ def test_config_of_another_version(overrides: list[str]) -> None:
     saved["deepacc_config"]["model"]["roi_heads"]["wings"] = 2
     with pytest.raises(DataError, match=r"a\.ckpt .*wings"):
         build_from_checkpoint(saved, "a.ckpt")
+
+
+def test_checkpoints_carry_their_kind_of_center(overrides: list[str], tmp_path: Path) -> None:
+    torch.save(content(config(overrides, "experiment=deepacc")), tmp_path / "a.ckpt")
+    model = build_from_checkpoint(read_checkpoint(tmp_path / "a.ckpt"), "a.ckpt")
+    branch = model.roi_heads.box_predictor.inference_branch
+    assert (branch.center, branch.center_share) == ("pair", 0.5)
+
+
+def _older(node: Any) -> Any:
+    """A config as it was written before there were pairs."""
+    if not isinstance(node, dict):
+        return node
+    return {k: _older(v) for k, v in node.items() if k not in ("center", "center_share")}
+
+
+def test_a_checkpoint_of_before_pairs_is_the_papers_letter(
+    overrides: list[str], tmp_path: Path
+) -> None:
+    saved = content(config(overrides, "experiment=siamese_gia"))
+    old = {**saved, "deepacc_config": _older(saved["deepacc_config"])}
+    assert "center" not in str(old["deepacc_config"]).replace("detach_centers", "")
+    torch.save(old, tmp_path / "old.ckpt")
+    model = build_from_checkpoint(read_checkpoint(tmp_path / "old.ckpt"), "old.ckpt")
+    branch = model.roi_heads.box_predictor.inference_branch
+    assert (branch.center, branch.center_share) == ("single", 1.0)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, saved["model"][name]), name
+
+
+@pytest.mark.parametrize("preset", ["siamese_gia", "sep", "retinanet"])
+def test_configs_of_before_and_after_pairs_compare_alike(overrides: list[str], preset: str) -> None:
+    now = config(overrides, f"experiment={preset}")
+    assert with_later_keys(now) == now
+    assert with_later_keys(_older(now)) == now
+    pairs = config(overrides, "experiment=deepacc")
+    assert with_later_keys(pairs) == pairs
+    # What is no training's config gets nothing.
+    assert with_later_keys({"preset": "x"}) == {"preset": "x"}

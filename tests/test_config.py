@@ -262,6 +262,8 @@ def test_both_faces_have_the_papers_settings(tmp_path: Path) -> None:
         f"{predictor}.margin_branch.criterion.margin_on_background": True,
         f"{predictor}.inference_branch.delta": 0.5,
         f"{predictor}.inference_branch.detach_centers": True,
+        f"{predictor}.inference_branch.center": "single",
+        f"{predictor}.inference_branch.center_share": 1.0,
         f"{predictor}.gia.anchor": "labelled",
         f"{predictor}.num_classes": 24,
         f"{predictor}.smooth_l1_beta": 1.0,
@@ -418,6 +420,8 @@ def test_values_reach_the_parts(tmp_path: Path) -> None:
         MARGIN_ON_BACKGROUND=False,
         DELTA=0.25,
         DETACH_CENTERS=False,
+        CENTER="pair",
+        CENTER_SHARE=0.75,
         GIA_ANCHOR="predicted",
     )
     predictor = DeepACCPredictor(yacs(tmp_path, PAPER, TINY, changed), ShapeSpec(channels=24))
@@ -426,6 +430,7 @@ def test_values_reach_the_parts(tmp_path: Path) -> None:
     assert (criterion.m, criterion.s, criterion.margin_on_background) == (0.1, 30.0, False)
     inference = predictor.inference_branch
     assert (inference.delta, inference.detach_centers) == (0.25, False)
+    assert (inference.center, inference.center_share) == ("pair", 0.75)
     assert predictor.gia.anchor == "predicted"
 
 
@@ -448,6 +453,11 @@ REFUSED = [
         r"MODEL\.DEEPACC\.MARGIN_BRANCH: set MARGIN_BRANCH to angular or linear",
     ),
     (deepacc(DELTA=1.5), r"MODEL\.DEEPACC\.DELTA: delta=1\.5: .* in \[0, 1\]"),
+    (deepacc(CENTER="trio"), r"MODEL\.DEEPACC\.CENTER: center='trio': choose single or pair"),
+    (
+        deepacc(CENTER_SHARE=1.5),
+        r"MODEL\.DEEPACC\.CENTER_SHARE: center_share=1\.5: .* in \[0, 1\]",
+    ),
     (deepacc(M=4.0), r"MODEL\.DEEPACC\.M: m=4\.0: .* in \[0, pi\)"),
     (deepacc(S=0.0), r"MODEL\.DEEPACC\.S: s=0\.0: .* greater than 0"),
     (deepacc(ALPHA=-1.0), r"MODEL\.DEEPACC\.ALPHA=-1\.0: a loss weight"),

@@ -88,5 +88,6 @@ def test_delta_can_be_chosen_afterwards(content: dict[str, Any]) -> None:
     node = passed["deepacc_config"]["model"]["roi_heads"]["box_predictor"]["inference_branch"]
     assert (node["delta"], passed["deepacc_config"]["delta"]) == (0.9, 0.9)
     assert cfg["delta"] == 0.5
+    assert passed["deepacc_config"]["center"] == "single"
     with pytest.raises(ConfigError, match=r"delta=1\.5"):
         release.release({"model": {}, "deepacc_config": cfg}, CARD, delta=1.5)

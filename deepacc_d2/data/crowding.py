@@ -21,6 +21,9 @@ from deepacc_d2.errors import ConfigError
 DEPTH = 35.0
 # An isolated chromosome fills at least this share of its box.
 LEAST_FILL = 0.12
+# Dark pixels in its box that no chromosome claims, as a share of its own: more may be an arm of it
+# that a pale band cuts off.
+MOST_STRAY = 0.1
 # Around the thresholded pixels, what the pale edge takes, in pixels.
 EDGE = 2
 # A moved chromosome's center comes to lie this far from its target's, in half the sum of sizes.
@@ -52,21 +55,30 @@ def isolated(image: NDArray[np.uint8], boxes: NDArray[np.floating]) -> list[Cuto
         boxes: (G, 4) XYXY of all chromosomes, in pixels.
 
     Returns:
-        Those whose thresholded pixels are one part that does not leave the box.
+        Those whose thresholded pixels are one part that does not leave the box, is no other box's
+        part as well, and leaves nothing dark behind.
     """
     dark = (image < WHITE - DEPTH).astype(np.uint8)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(dark, connectivity=8)
     height, width = image.shape
+    corners = np.clip(np.rint(boxes), 0, [width, height, width, height]).astype(int)
+    # Pixels of each part in each box; background's are none.
+    areas = [
+        np.bincount(labels[y0:y1, x0:x1].ravel(), minlength=len(stats))
+        for x0, y0, x1, y1 in corners
+    ]
+    pixels = np.reshape(areas, (-1, len(stats)))
+    pixels[:, 0] = 0
+    parts = pixels.argmax(axis=1)
+    claims = np.bincount(parts[pixels.any(axis=1)], minlength=len(stats))
+    stray = pixels[:, claims == 0].sum(axis=1)
     found = []
-    for row, box in enumerate(boxes):
-        x0, y0, x1, y1 = np.clip(np.rint(box), 0, [width, height, width, height]).astype(int)
-        inside = labels[y0:y1, x0:x1]
-        inside = inside[inside > 0]
-        if not len(inside):
-            continue
-        part = int(np.bincount(inside).argmax())
+    for row, (box, part) in enumerate(zip(boxes, parts, strict=True)):
         left, top, w, h, area = (int(v) for v in stats[part])
-        if area < LEAST_FILL * (x1 - x0) * (y1 - y0):
+        x0, y0, x1, y1 = corners[row]
+        if part == 0 or claims[part] > 1 or area < LEAST_FILL * (x1 - x0) * (y1 - y0):
+            continue
+        if stray[row] > MOST_STRAY * area:
             continue
         own = np.array([left, top, left + w, top + h], dtype=np.float64)
         margins = (own - box) * np.array([1, 1, -1, -1])
@@ -108,32 +120,48 @@ class Move:
 
 
 class CrowdingTransform(T.Transform):
-    """Moves chromosomes of one image; boxes follow. Made for that image alone."""
+    """Moves chromosomes of one image; boxes follow. Made for that image alone.
 
-    def __init__(self, moves: list[Move]) -> None:
+    Args:
+        image: uint8 (H, W).
+        moves: what goes where; each chromosome at most once.
+    """
+
+    def __init__(self, image: NDArray[np.uint8], moves: list[Move]) -> None:
         super().__init__()
         self.moves = moves
         self.boxes: dict[int, NDArray[np.float64]] = {}
+        dark = WHITE - image.astype(np.float32)
+        # All are cut out before the first is put down, lest one be cut out together with a piece
+        # of another that came to lie there.
+        patches = [self._cut(dark, move) for move in moves]
+        for move, patch in zip(moves, patches, strict=True):
+            self._put(dark, move, patch)
+        self.crowded = np.clip(np.rint(WHITE - dark), 0, 255).astype(np.uint8)
 
     def apply_image(self, img: np.ndarray) -> np.ndarray:
-        """Moves the pixels of an image (H, W)."""
-        dark = WHITE - img.astype(np.float32)
-        for move in self.moves:
-            self._move(dark, move)
-        return np.clip(np.rint(WHITE - dark), 0, 255).astype(np.uint8)
+        """Returns the image (H, W) that this was made for after the moves.
 
-    def _move(self, dark: NDArray[np.float32], move: Move) -> None:
-        """Moves one chromosome in the darkness (H, W), in place, and notes its box."""
+        Raises:
+            ValueError: it is another image.
+        """
+        if img.shape != self.crowded.shape:
+            raise ValueError(f"made for an image {self.crowded.shape}, not {img.shape}")
+        return self.crowded
+
+    def _cut(self, dark: NDArray[np.float32], move: Move) -> NDArray[np.float32]:
+        """Takes a chromosome out of the darkness (H, W), in place, and returns it turned."""
         mask = move.cutout.mask
         x, y = move.cutout.corner
         place = np.s_[y : y + mask.shape[0], x : x + mask.shape[1]]
         solid = mask > 0
         patch = np.where(solid, np.maximum(dark[place], 0), 0).astype(np.float32)
         dark[place][solid] = 0
-        patch = move.turned(patch)
-        rows, columns = np.nonzero(patch >= DEPTH)
-        if not len(rows):
-            return
+        return move.turned(patch)
+
+    def _put(self, dark: NDArray[np.float32], move: Move, patch: NDArray[np.float32]) -> None:
+        """Puts a turned chromosome down in the darkness (H, W), in place, and notes its box."""
+        rows, columns = np.nonzero(patch >= min(DEPTH, float(patch.max())))
         side = len(patch)
         height, width = dark.shape
         # The chromosome stays inside the image; its square may reach out.
@@ -159,7 +187,7 @@ class CrowdingTransform(T.Transform):
         self.boxes[move.cutout.row] = np.clip(box, 0, [width, height, width, height])
 
     def apply_box(self, box: np.ndarray) -> np.ndarray:
-        """Returns the boxes (G, 4) after the moves that :meth:`apply_image` made."""
+        """Returns the boxes (G, 4), in the order in which they were found, after the moves."""
         moved = np.array(box, dtype=np.float64)
         for row, new in self.boxes.items():
             moved[row] = new
@@ -203,7 +231,11 @@ class RandomCrowding(T.Augmentation):
             cutout = cutouts[int(n)]
             target = int(self._rand_range(0, len(boxes)))
             # A chromosome that another came to lie on could not be cut out any more.
-            if cutout.row in busy or target == cutout.row or target in {m.cutout.row for m in moves}:
+            if (
+                cutout.row in busy
+                or target == cutout.row
+                or target in {m.cutout.row for m in moves}
+            ):
                 continue
             busy |= {cutout.row, target}
             reach = (sizes[cutout.row] + sizes[target]) / 2
@@ -218,4 +250,4 @@ class RandomCrowding(T.Augmentation):
                     additive=bool(self._rand_range() < 0.6),
                 )
             )
-        return CrowdingTransform(moves) if moves else T.NoOpTransform()
+        return CrowdingTransform(image, moves) if moves else T.NoOpTransform()

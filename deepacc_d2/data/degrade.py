@@ -16,6 +16,9 @@ from detectron2.data import transforms as T
 from deepacc_d2.data.transforms import CV2ResizeTransform
 from deepacc_d2.errors import ConfigError
 
+LEAST_BLUR = 0.3
+"""Standard deviation, in pixels, of a blur that can just be seen."""
+
 
 class PixelTransform(T.Transform):
     """Changes pixels by a function of the image; geometry is unchanged."""
@@ -108,8 +111,11 @@ class RandomFocus(T.Augmentation):
     def __init__(self, blur: float = 1.1, sharpen: float = 1.0, prob: float = 0.4) -> None:
         super().__init__()
         _check_share("prob", prob)
-        if blur <= 0 or sharpen < 0:
-            raise ConfigError(f"blur={blur}, sharpen={sharpen}: give a positive blur, no less")
+        if blur < LEAST_BLUR or sharpen < 0:
+            raise ConfigError(
+                f"blur={blur}, sharpen={sharpen}: give a blur of {LEAST_BLUR} pixels or more, "
+                "and a share of detail that is not negative"
+            )
         self.blur, self.sharpen, self.prob = blur, sharpen, prob
 
     def get_transform(self, image: np.ndarray) -> T.Transform:
@@ -119,7 +125,7 @@ class RandomFocus(T.Augmentation):
             return T.NoOpTransform()
         amount = self._rand_range()
         if drawn < self.prob / 2:
-            sigma = max(0.3, amount * self.blur)
+            sigma = LEAST_BLUR + amount * (self.blur - LEAST_BLUR)
             return PixelTransform(lambda img: cv2.GaussianBlur(img, (0, 0), sigma))
         gain = amount * self.sharpen
 

@@ -21,8 +21,9 @@ ROWS: dict[str, tuple[str, str]] = {
     "siamese": ("d", "sep + siamese"),
     "siamese_aam": ("e", "sep + siamese + AAM"),
     "siamese_gia": ("f", "sep + siamese + AAM + GIA"),
+    "deepacc": ("", "sep + siamese + AAM + GIA, pair centers"),
 }
-"""Row of Table 1 of Luo et al. 2020 and what the model consists of, by preset."""
+"""Row of Table 1 of Luo et al. 2020, "" outside it, and what the model consists of, by preset."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +83,7 @@ def to_dict(result: AblationResult) -> dict[str, Any]:
         "commands": list(result.commands),
         "presets": {
             preset: {
-                "row": ROWS.get(preset, (None,))[0],
+                "row": ROWS.get(preset, ("",))[0] or None,
                 "model": row_of(preset)[1],
                 "seeds": len(statistics.metrics.values),
                 "runs": [str(run) for run in result.runs[preset]],

@@ -2,7 +2,8 @@
 
 For each class of an image the margin branch's most confident proposal is the candidate; it becomes
 the local center if its score is above delta (Luo et al. 2020, Eq. 2). A wrong one makes the
-inference branch compare with the wrong chromosome.
+inference branch compare with the wrong chromosome. The best proposal apart from the candidate is
+its partner, if its score suffices: with pair centers, the center is made of both.
 
 Shapes: I images, K = 24 classes, D values of delta, G ground-truth boxes of an image. Boxes are
 XYXY in pixels of the original image.
@@ -24,6 +25,7 @@ from deepacc_d2.chromosomes import CLASSES, GROUP_OF, NUM_CLASSES, adjacency_mat
 from deepacc_d2.errors import ConfigError, DataError
 from deepacc_d2.evaluation.boxes import GroundTruth
 from deepacc_d2.evaluation.head_outputs import HeadOutput, read_heads
+from deepacc_d2.modeling.local_centers import PARTNER_SCORE, lie_apart
 
 DELTAS: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
 OUTCOMES: tuple[str, ...] = ("right", "same_group", "other_group", "nothing")
@@ -43,6 +45,9 @@ class CenterQuality:
             :data:`OUTCOMES`.
         absent: (D, K) int64, those of these images that hold no chromosome of the class.
         present: (K,) int64, images that hold the class.
+        pairs: (D, K) int64, images in which a class's local center has a partner.
+        right_partners: (D, K) int64, those of these whose partner lies on a chromosome of the
+            class.
         num_images: I.
     """
 
@@ -50,6 +55,8 @@ class CenterQuality:
     outcomes: np.ndarray
     absent: np.ndarray
     present: np.ndarray
+    pairs: np.ndarray
+    right_partners: np.ndarray
     num_images: int
 
     @property
@@ -72,6 +79,16 @@ class CenterQuality:
         """(D, K) share of local centers on a chromosome of their class; NaN without centers."""
         return _share(self.outcomes[..., 0], self.centers)
 
+    @property
+    def paired(self) -> np.ndarray:
+        """(D, K) share of local centers that have a partner; NaN without centers."""
+        return _share(self.pairs, self.centers)
+
+    @property
+    def partner_precision(self) -> np.ndarray:
+        """(D, K) share of partners on a chromosome of the class; NaN without partners."""
+        return _share(self.right_partners, self.pairs)
+
 
 def center_candidates(heads: HeadOutput) -> tuple[np.ndarray, np.ndarray]:
     """Returns the best score of each class in one image (K,) and its proposal's box (K, 4).
@@ -85,6 +102,25 @@ def center_candidates(heads: HeadOutput) -> tuple[np.ndarray, np.ndarray]:
         return np.zeros(NUM_CLASSES), np.zeros((NUM_CLASSES, 4))
     rows = heads.margin[:, :-1].argmax(axis=0)
     return heads.margin[rows, np.arange(NUM_CLASSES)], heads.proposal_boxes[rows]
+
+
+def partner_candidates(heads: HeadOutput) -> tuple[np.ndarray, np.ndarray]:
+    """Returns score (K,) and box (K, 4) of the best proposal apart from each class's candidate.
+
+    The score is 0 where all overlap it. With pair centers it is the partner if its score is above
+    :data:`~deepacc_d2.modeling.local_centers.PARTNER_SCORE`.
+
+    Raises:
+        ConfigError: the model has no margin branch.
+    """
+    scores, firsts = center_candidates(heads)
+    assert heads.margin is not None
+    if not len(heads.margin):
+        return scores, firsts
+    apart = lie_apart(torch.from_numpy(heads.proposal_boxes), torch.from_numpy(firsts)).numpy()
+    left = np.where(apart, heads.margin[:, :-1], 0.0)
+    rows = left.argmax(axis=0)
+    return left[rows, np.arange(NUM_CLASSES)], heads.proposal_boxes[rows]
 
 
 def judge_candidates(boxes: np.ndarray, truth: Truth, iou_threshold: float = 0.5) -> np.ndarray:
@@ -124,6 +160,7 @@ def center_quality(
     truth: Sequence[Truth],
     deltas: Sequence[float] = DELTAS,
     *,
+    partners: tuple[np.ndarray, np.ndarray] | None = None,
     iou_threshold: float = 0.5,
 ) -> CenterQuality:
     """Counts over many images how often classes have local centers, and right ones.
@@ -133,12 +170,21 @@ def center_quality(
         boxes: (I, K, 4) the proposals of these.
         truth: of each image, boxes (G, 4) and class indices (G,).
         deltas: thresholds; a score has to exceed one.
+        partners: scores (I, K) and proposals (I, K, 4) of :func:`partner_candidates`; None counts
+            no pairs.
         iou_threshold: least IoU to lie on a chromosome.
     """
     scores = np.asarray(scores, dtype=np.float64).reshape(-1, NUM_CLASSES)
     grid = np.asarray(deltas, dtype=np.float64)
     holds = np.zeros(scores.shape, dtype=bool)
     on = np.zeros((*scores.shape, len(OUTCOMES)), dtype=bool)
+    second = np.zeros(scores.shape, dtype=bool)
+    second_right = np.zeros(scores.shape, dtype=bool)
+    if partners is not None:
+        second = np.reshape(partners[0], scores.shape) > PARTNER_SCORE
+        for i, (image_boxes, image_truth) in enumerate(zip(partners[1], truth, strict=True)):
+            judged = judge_candidates(image_boxes, image_truth, iou_threshold)
+            second_right[i] = second[i] & (judged == OUTCOMES.index("right"))
     for i, (image_boxes, image_truth) in enumerate(zip(boxes, truth, strict=True)):
         holds[i, image_truth[1]] = True
         judged = judge_candidates(image_boxes, image_truth, iou_threshold)
@@ -149,6 +195,8 @@ def center_quality(
         outcomes=np.einsum("dik,iko->dko", local.astype(np.int64), on.astype(np.int64)),
         absent=(local & ~holds).sum(axis=1),
         present=holds.sum(axis=0),
+        pairs=(local & second).sum(axis=1),
+        right_partners=(local & second_right).sum(axis=1),
         num_images=len(scores),
     )
 
@@ -174,6 +222,7 @@ def measure_center_quality(
     gt = GroundTruth.from_coco(coco)
     index = {image_id: i for i, image_id in enumerate(gt.image_ids)}
     scores, boxes, truth = [], [], []
+    partner_scores, partner_boxes = [], []
     for batch in batches:
         for item, heads in zip(batch, read_heads(model, batch), strict=True):
             if item["image_id"] not in index:
@@ -181,6 +230,9 @@ def measure_center_quality(
             best, proposals = center_candidates(heads)
             scores.append(best)
             boxes.append(proposals)
+            second, second_proposals = partner_candidates(heads)
+            partner_scores.append(second)
+            partner_boxes.append(second_proposals)
             start, stop = gt.boxes.starts[index[item["image_id"]] :][:2]
             truth.append((gt.boxes.boxes[start:stop], gt.boxes.classes[start:stop]))
     return center_quality(
@@ -188,6 +240,10 @@ def measure_center_quality(
         np.reshape(boxes, (-1, NUM_CLASSES, 4)),
         truth,
         deltas,
+        partners=(
+            np.reshape(partner_scores, (-1, NUM_CLASSES)),
+            np.reshape(partner_boxes, (-1, NUM_CLASSES, 4)),
+        ),
     )
 
 
@@ -195,24 +251,22 @@ def format_center_quality(quality: CenterQuality, *, delta: float = 0.5) -> str:
     """Returns two text tables in percent: all classes together by delta, and each class.
 
     ``coverage`` is over the images that hold a class; ``absent`` counts centers of a class that
-    the image has no chromosome of; the other columns are shares of the local centers.
+    the image has no chromosome of; ``partner right`` is a share of the partners, and the other
+    columns are shares of the local centers.
 
     Args:
         quality: the counts.
         delta: the nearest threshold measured is that of the second table.
     """
-    columns = ("coverage", *OUTCOMES, "centers", "absent")
+    columns = ("coverage", *OUTCOMES, "centers", "absent", "paired", "partner right")
+    every = np.arange(NUM_CLASSES)
     overall = [
-        [f"{d:g}", *_cells(counts.sum(axis=0), absent.sum(), quality.present.sum())]
-        for d, counts, absent in zip(quality.deltas, quality.outcomes, quality.absent, strict=True)
+        [f"{delta:g}", *_cells(quality, number, every)]
+        for number, delta in enumerate(quality.deltas)
     ]
     at = int(np.abs(quality.deltas - delta).argmin())
     classes = [
-        [
-            GROUP_OF[CLASSES[k]],
-            CLASSES[k],
-            *_cells(quality.outcomes[at, k], quality.absent[at, k], quality.present[k]),
-        ]
+        [GROUP_OF[CLASSES[k]], CLASSES[k], *_cells(quality, at, np.array([k]))]
         for k in denver_order()
     ]
     style: dict[str, Any] = {"disable_numparse": True, "stralign": "right"}
@@ -226,11 +280,15 @@ def format_center_quality(quality: CenterQuality, *, delta: float = 0.5) -> str:
     )
 
 
-def _cells(outcomes: np.ndarray, absent: int, present: int) -> list[str]:
+def _cells(quality: CenterQuality, at: int, classes: np.ndarray) -> list[str]:
+    """Returns the columns of some classes together, at one delta."""
+    outcomes = quality.outcomes[at, classes].sum(axis=0)
+    counts = (quality.absent, quality.pairs, quality.right_partners)
+    absent, pairs, right = (int(count[at, classes].sum()) for count in counts)
     centers = int(outcomes.sum())
-    shares = [_percent(centers - int(absent), int(present))]
+    shares = [_percent(centers - absent, int(quality.present[classes].sum()))]
     shares += [_percent(int(count), centers) for count in outcomes]
-    return [*shares, str(centers), str(int(absent))]
+    return [*shares, str(centers), str(absent), _percent(pairs, centers), _percent(right, pairs)]
 
 
 def _percent(part: int, whole: int) -> str:

@@ -201,17 +201,24 @@ def _center_view(
     assert heads.margin is not None
     assert heads.source is not None
     assert heads.delta is not None
-    local = heads.source >= 0
-    boxes = np.full((NUM_CLASSES, 4), np.nan)
-    boxes[local] = heads.boxes[heads.source[local], np.flatnonzero(local)]
-    rows = np.full(NUM_CLASSES, -1)
-    rows[local] = _covered(boxes[local], row_boxes, iou_threshold)
-    true_classes = None
-    if gt_boxes is not None and gt_classes is not None:
+
+    def places(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Box, row and true class of the proposal chosen for each class, where one is."""
+        there = chosen >= 0
+        boxes = np.full((NUM_CLASSES, 4), np.nan)
+        boxes[there] = heads.boxes[chosen[there], np.flatnonzero(there)]
+        rows = np.full(NUM_CLASSES, -1)
+        rows[there] = _covered(boxes[there], row_boxes, iou_threshold)
+        if gt_boxes is None or gt_classes is None:
+            return boxes, rows, None
         true_classes = np.full(NUM_CLASSES, BACKGROUND)
-        proposals = heads.proposal_boxes[heads.source[local]]
-        covered = _covered(proposals, gt_boxes, iou_threshold)
-        true_classes[local] = np.append(gt_classes, BACKGROUND)[covered]
+        covered = _covered(heads.proposal_boxes[chosen[there]], gt_boxes, iou_threshold)
+        true_classes[there] = np.append(gt_classes, BACKGROUND)[covered]
+        return boxes, rows, true_classes
+
+    partner = np.full(NUM_CLASSES, -1) if heads.partner is None else heads.partner
+    boxes, rows, true_classes = places(heads.source)
+    partner_boxes, partner_rows, partner_classes = places(partner)
     best = heads.margin[:, :-1].max(axis=0, initial=0.0)
     return CenterView(
         source=heads.source,
@@ -221,6 +228,10 @@ def _center_view(
         true_classes=true_classes,
         points=points,
         delta=heads.delta,
+        partner=partner,
+        partner_boxes=partner_boxes,
+        partner_rows=partner_rows,
+        partner_classes=partner_classes,
     )
 
 

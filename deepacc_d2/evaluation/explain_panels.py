@@ -48,7 +48,7 @@ def zoom_on(explanation: Explanation, image: np.ndarray) -> tuple[float, float, 
 def draw_metaphase(
     axes: Axes, explanation: Explanation, image: np.ndarray, zoom: tuple[float, ...]
 ) -> None:
-    """Draws the image with rows, missed chromosomes and local centers.
+    """Draws the image with rows, missed chromosomes, local centers and their partners.
 
     Args:
         axes: of these limits' shape.
@@ -88,6 +88,7 @@ def draw_metaphase(
             )
         )
     stars, star_texts = _draw_stars(axes, explanation)
+    _draw_partners(axes, explanation)
     anchors = to_points(axes, np.concatenate([np.reshape(boxes, (-1, 4)), stars]))
     styles += [{"color": _group_color(k), "lw": 0, "size": 7.5} for k, _ in star_texts]
     write_labels(axes, [*texts, *(t for _, t in star_texts)], styles, anchors, obstacles=anchors)
@@ -141,6 +142,31 @@ def _draw_stars(axes: Axes, explanation: Explanation) -> tuple[np.ndarray, list[
         own = row >= 0 and not explanation.differs[row] and explanation.classes[row] == k
         texts.append((int(k), "" if own else f"{CLASSES[k]}★"))
     return np.concatenate([middles, middles], axis=1), texts
+
+
+def _draw_partners(axes: Axes, explanation: Explanation) -> None:
+    """Draws a line from each star to a diamond on the partner, wrong ones with a red edge."""
+    centers = explanation.centers
+    if centers is None or not centers.paired.any():
+        return
+    paired = np.flatnonzero(centers.paired)
+    colors = [_group_color(k) for k in paired]
+    ends = [
+        (boxes[paired, :2] + boxes[paired, 2:]) / 2
+        for boxes in (centers.boxes, centers.partner_boxes)
+    ]
+    lines = list(np.stack(ends, axis=1))
+    axes.add_collection(LineCollection(lines, colors=colors, linewidths=0.6, alpha=0.5, zorder=4))
+    wrong = centers.wrong_partner[paired]
+    axes.scatter(
+        *ends[1].T,
+        s=30,
+        marker="D",
+        c=colors,
+        edgecolors=[OUTCOME_COLORS[BROKEN] if w else "white" for w in wrong],
+        linewidths=[1.6 if w else 0.7 for w in wrong],
+        zorder=5,
+    )
 
 
 def _scatter_stars(axes: Axes, explanation: Explanation, places: np.ndarray, *, edge: str) -> None:

@@ -141,7 +141,9 @@ def _handles(explanation: Explanation) -> list[Any]:
     handles.append(Line2D([], [], marker="x", label="global center", markersize=6, **style))
     if explanation.centers is not None:
         handles.append(Line2D([], [], marker="*", label="local center", markersize=10, **style))
-        if explanation.centers.wrong.any():
+        if explanation.centers.paired.any():
+            handles.append(Line2D([], [], marker="D", label="its partner", markersize=5, **style))
+        if (explanation.centers.wrong | explanation.centers.wrong_partner).any():
             handles.append(
                 Line2D(
                     *([], []),

@@ -41,6 +41,10 @@ class CenterView:
             if on none; None without ground truth. Not meaningful where the center is global.
         points: (K, 2) its place in the projection.
         delta: score above which a proposal becomes a center.
+        partner: (K,) int64, the second proposal of a pair; -1 where there is none.
+        partner_boxes: (K, 4) refined box of that; NaN where there is none.
+        partner_rows: (K,) int64, as ``rows``.
+        partner_classes: (K,) int64, as ``true_classes``.
     """
 
     source: np.ndarray
@@ -50,6 +54,10 @@ class CenterView:
     true_classes: np.ndarray | None
     points: np.ndarray
     delta: float
+    partner: np.ndarray
+    partner_boxes: np.ndarray
+    partner_rows: np.ndarray
+    partner_classes: np.ndarray | None
 
     @property
     def local(self) -> np.ndarray:
@@ -62,6 +70,18 @@ class CenterView:
         if self.true_classes is None:
             return np.zeros(len(self.source), dtype=bool)
         return self.local & (self.true_classes != np.arange(len(self.source)))
+
+    @property
+    def paired(self) -> np.ndarray:
+        """(K,) bool, which local centers are of a pair."""
+        return self.partner >= 0
+
+    @property
+    def wrong_partner(self) -> np.ndarray:
+        """(K,) bool, partners not on a chromosome of the class; false if unknown."""
+        if self.partner_classes is None:
+            return np.zeros(len(self.partner), dtype=bool)
+        return self.paired & (self.partner_classes != np.arange(len(self.partner)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,15 +217,20 @@ def summarize(explanation: Explanation) -> list[str]:
     if centers is not None:
         line = f"{int(centers.local.sum())} of {NUM_CLASSES} classes have a local center"
         line += f" (score > {centers.delta:g})"
+        if centers.paired.any():
+            line += f", {int(centers.paired.sum())} of a pair"
         rest = [CLASSES[k] for k in denver_order() if not centers.local[k]]
         if rest:
             line += f"; the global one serves {', '.join(rest)}"
         lines.append(line)
-        if centers.true_classes is not None:
-            wrong = [k for k in denver_order() if centers.wrong[k]]
-            if wrong:
-                pairs = (f"{CLASSES[k]} on {class_name(centers.true_classes[k])}" for k in wrong)
-                lines.append(f"wrong local centers: {', '.join(pairs)}")
+        for what, wrong, found in (
+            ("local centers", centers.wrong, centers.true_classes),
+            ("partners", centers.wrong_partner, centers.partner_classes),
+        ):
+            if found is not None and wrong.any():
+                places = [k for k in denver_order() if wrong[k]]
+                names = (f"{CLASSES[k]} on {class_name(found[k])}" for k in places)
+                lines.append(f"wrong {what}: {', '.join(names)}")
     return lines
 
 
@@ -258,8 +283,17 @@ def _center_dicts(centers: CenterView) -> dict[str, Any]:
         }
         if centers.true_classes is not None:
             entry["true_class"] = class_name(centers.true_classes[k]) if local else None
+        entry["partner"] = _partner_dict(centers, k) if centers.paired[k] else None
         found[name] = entry
     return found
+
+
+def _partner_dict(centers: CenterView, k: int) -> dict[str, Any]:
+    row = int(centers.partner_rows[k])
+    entry = {"box": _numbers(centers.partner_boxes[k], 2), "row": row if row >= 0 else None}
+    if centers.partner_classes is not None:
+        entry["true_class"] = class_name(centers.partner_classes[k])
+    return entry
 
 
 def _numbers(values: np.ndarray, digits: int) -> list[float]:

@@ -39,6 +39,8 @@ class HeadOutput:
         local_centers: (K, d) float64 unit vectors that the inference branch compared with.
         source: (K,) int64, the proposal that each local center is of; -1 where it is the global
             center.
+        partner: (K,) int64, the second proposal of a pair; -1 where there is none. None, too,
+            where no center can be a pair.
         delta: score above which a proposal becomes a local center.
     """
 
@@ -51,6 +53,7 @@ class HeadOutput:
     global_centers: np.ndarray
     local_centers: np.ndarray | None = None
     source: np.ndarray | None = None
+    partner: np.ndarray | None = None
     delta: float | None = None
 
 
@@ -119,6 +122,8 @@ def read_heads(model: nn.Module, batch: Sequence[Mapping[str, Any]]) -> list[Hea
         if centers is not None:
             local["local_centers"] = _array(centers.weights[i, :-1])
             local["source"] = centers.source[i, :-1].cpu().numpy()
+            if predictor.inference_branch.center == "pair":
+                local["partner"] = centers.partner[i, :-1].cpu().numpy()
             local["delta"] = predictor.inference_branch.delta
         found.append(
             HeadOutput(

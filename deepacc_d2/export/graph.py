@@ -25,7 +25,7 @@ from deepacc_d2.errors import DataError
 from deepacc_d2.losses.aam import NORM_EPS
 from deepacc_d2.modeling.branches import SiameseInferenceBranch
 from deepacc_d2.modeling.deepacc_predictor import DeepACCPredictor
-from deepacc_d2.modeling.local_centers import PARTNER_IOU, PARTNER_SCORE
+from deepacc_d2.modeling.local_centers import PARTNER_SCORE, lie_apart
 from deepacc_d2.modeling.predictor import BoxPredictor
 from deepacc_d2.modeling.roi_align import CPUROIAlign
 from deepacc_d2.prediction.core import DetectorCore
@@ -202,7 +202,7 @@ def siamese_logits(
     that no class can choose is added, so that an image without proposals needs no case of its own.
 
     Args:
-        branch: gives delta, the kind of center and the bias.
+        branch: gives delta, the kind and share of a center, and the bias.
         x: (P, d) features.
         margin_logits: (P, C) of the margin branch.
         global_weights: (C, d) of the margin branch.
@@ -221,7 +221,7 @@ def siamese_logits(
     own = units[rows]
     if branch.center == "pair":
         boxes = F.pad(proposals, (0, 0, 0, 1))
-        apart = _iou(boxes, boxes[rows]) < PARTNER_IOU
+        apart = lie_apart(boxes, boxes[rows])
         seconds = torch.where(apart, ranks, -1e30).argmax(dim=0)
         there = apart[seconds, classes] & (scores[seconds, classes] > PARTNER_SCORE)
         own = torch.where(there[:, None], _unit(own + units[seconds]), own)
@@ -229,16 +229,6 @@ def siamese_logits(
         own = _unit(branch.center_share * own + (1 - branch.center_share) * fixed)
     centers = torch.where(local[:, None], own, fixed)
     return F.linear(x, centers, branch.bias)
-
-
-def _iou(a: Tensor, b: Tensor) -> Tensor:
-    """Returns the IoU (N, M) of boxes XYXY (N, 4) and (M, 4); 0 of two without area."""
-    shared = torch.minimum(a[:, None, 2:], b[None, :, 2:]) - torch.maximum(
-        a[:, None, :2], b[None, :, :2]
-    )
-    area = shared.clamp(min=0).prod(dim=2)
-    own, other = ((x[:, 2:] - x[:, :2]).prod(dim=1) for x in (a, b))
-    return area / (own[:, None] + other[None, :] - area).clamp(min=1e-9)
 
 
 def _unit(x: Tensor) -> Tensor:

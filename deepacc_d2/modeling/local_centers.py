@@ -15,7 +15,6 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.ops import box_iou
 
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.losses.aam import NORM_EPS
@@ -34,8 +33,8 @@ class LocalCenters(NamedTuple):
 
     Attributes:
         weights: (B, C, d) float32 unit vectors.
-        source: (B, C) int64, the proposal (row within its image) that each center is the feature
-            of; -1 where the global center stands in. Background's is always -1.
+        source: (B, C) int64, the proposal (row within its image) that each center is made of, or
+            the first of its pair; -1 where the global center stands in. Background's is always -1.
         partner: (B, C) int64, the second proposal of a pair; -1 where there is none.
     """
 
@@ -89,6 +88,20 @@ def log_odds(logits: Tensor) -> Tensor:
     return (log_p - torch.log1p(-log_p.exp())).scatter(1, winner, top - others)
 
 
+def lie_apart(boxes: Tensor, others: Tensor) -> Tensor:
+    """Returns (N, M) bool, whether boxes XYXY (N, 4) and (M, 4) have an IoU below the limit.
+
+    The limit is :data:`PARTNER_IOU`. Nothing is divided, so that a box without area is not apart
+    from one in its own place, nor from any other box without area.
+    """
+    low = torch.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = torch.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    width, height = (high - low).clamp(min=0).unbind(dim=2)
+    shared = width * height
+    own, other = ((b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1]) for b in (boxes, others))
+    return shared < PARTNER_IOU * (own[:, None] + other[None, :] - shared)
+
+
 def local_centers(
     scores: Tensor,
     features: Tensor,
@@ -133,7 +146,9 @@ def local_centers(
         t.split(list(counts)) for t in (scores.detach(), ranks.detach(), features, places.float())
     )
     found = [
-        _centers_of_image(s, rank, x, where, global_centers, delta, center, share)
+        _centers_of_image(
+            s, rank, x, where, global_centers, delta=delta, center=center, share=share
+        )
         for s, rank, x, where in zip(*images, strict=True)
     ]
     if not found:
@@ -149,6 +164,7 @@ def _centers_of_image(
     features: Tensor,
     boxes: Tensor,
     global_centers: Tensor,
+    *,
     delta: float,
     center: Center,
     share: float,
@@ -163,7 +179,7 @@ def _centers_of_image(
     own = features[rows]
     partner = torch.full_like(rows, -1)
     if center == "pair":
-        elsewhere = box_iou(boxes, boxes[rows]) < PARTNER_IOU
+        elsewhere = lie_apart(boxes, boxes[rows])
         seconds = ranks.masked_fill(~elsewhere, -torch.inf).argmax(dim=0)
         there = local & elsewhere.gather(0, seconds[None])[0]
         there &= scores.gather(0, seconds[None])[0] > PARTNER_SCORE

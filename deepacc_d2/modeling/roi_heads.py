@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY, StandardROIHeads
-from detectron2.structures import ImageList, Instances
+from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor
 
 from deepacc_d2.config import check_deepacc_config
@@ -140,7 +140,7 @@ class DeepACCROIHeads(ChromosomeROIHeads):
         return super()._init_box_head(cfg, input_shape)
 
     def _predict_regions(self, regions: Any, proposals: list[Instances]) -> DeepACCOutput:
-        boxes = torch.cat([p.proposal_boxes.tensor for p in proposals])
+        boxes = Boxes.cat([p.proposal_boxes for p in proposals]).tensor
         output: DeepACCOutput = self.box_predictor(regions, [len(p) for p in proposals], boxes)
         return output
 

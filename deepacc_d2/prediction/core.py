@@ -71,7 +71,7 @@ class DetectorCore(nn.Module):
         predictor = heads.box_predictor
         per_class = predictor.box2box_transform.apply_deltas(
             deltas, proposals[0].proposal_boxes.tensor
-        ).view(len(deltas), -1, 4)
+        ).view(len(deltas), deltas.shape[1] // 4, 4)  # -1 is no size where there are no proposals
         best = logits[:, :NUM_CLASSES].argmax(dim=1)
         rows = best[:, None, None].expand(-1, 1, 4)
         # A predictor that is agnostic of classes has one box.

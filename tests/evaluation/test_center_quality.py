@@ -16,6 +16,7 @@ from deepacc_d2.evaluation.center_quality import (
     format_center_quality,
     judge_candidates,
     measure_center_quality,
+    partner_candidates,
 )
 
 K = 24
@@ -139,6 +140,7 @@ def test_measuring_a_model_joins_images_with_their_truth(monkeypatch: pytest.Mon
     assert found.outcomes[0, 3].tolist() == [1, 0, 1, 1]
     assert (found.num_images, found.present[3], found.present[5]) == (3, 2, 1)
     assert found.absent[0, 3] == 1
+    assert found.pairs.sum() == 0, "each image has one proposal"
     with pytest.raises(DataError, match="image 9 is not in the ground truth"):
         measure_center_quality(None, [[{"image_id": 9}]], coco)
 
@@ -154,11 +156,56 @@ def test_table_gives_percents_and_a_dash_where_nothing_is_counted() -> None:
     text = format_center_quality(center_quality(scores, boxes, truth, [0.5, 0.8]))
     lines = [line.split() for line in text.splitlines()]
     # One of the two chromosomes' classes, 1, has a local center; the other, 2, has none.
-    assert ["0.5", "50.0", "50.0", "50.0", "0.0", "0.0", "2", "1"] in lines
-    assert ["0.8", "50.0", "100.0", "0.0", "0.0", "0.0", "1", "0"] in lines
-    assert ["A", "1", "100.0", "50.0", "50.0", "0.0", "0.0", "2", "1"] in lines
-    assert ["A", "2", "0.0", "-", "-", "-", "-", "0", "0"] in lines
-    assert ["G", "Y", "-", "-", "-", "-", "-", "0", "0"] in lines
+    assert ["0.5", "50.0", "50.0", "50.0", "0.0", "0.0", "2", "1", "0.0", "-"] in lines
+    assert ["0.8", "50.0", "100.0", "0.0", "0.0", "0.0", "1", "0", "0.0", "-"] in lines
+    assert ["A", "1", "100.0", "50.0", "50.0", "0.0", "0.0", "2", "1", "0.0", "-"] in lines
+    assert ["A", "2", "0.0", "-", "-", "-", "-", "0", "0", "-", "-"] in lines
+    assert ["G", "Y", "-", "-", "-", "-", "-", "0", "0", "-", "-"] in lines
+
+
+def test_partners_are_the_best_proposals_apart_from_the_candidates() -> None:
+    boxes = np.array([[0.0, 0, 10, 20], [1, 0, 11, 20], [50, 0, 60, 20], [90, 0, 99, 20]])
+    margin = np.zeros((4, K + 1))
+    margin[:, 0] = [0.9, 0.8, 0.05, 0.3]  # the second shows the first's chromosome
+    margin[:2, 1] = [0.7, 0.6]  # nothing elsewhere
+    scores, found = partner_candidates(heads_of(margin, boxes))
+    assert scores[:3].tolist() == [0.3, 0.0, 0.0]
+    assert found[0].tolist() == boxes[3].tolist()
+    scores, found = partner_candidates(heads_of(margin[:0], boxes[:0]))
+    assert scores.tolist() == [0.0] * K
+    assert found.shape == (K, 4)
+
+
+def test_partners_are_counted_by_loops(case: Case) -> None:
+    scores, boxes, truth = case
+    rng = np.random.default_rng(9)
+    seconds = rng.uniform(0, 0.3, scores.shape)
+    places = np.roll(boxes, 1, axis=0)
+    deltas = (0.0, 0.4, 0.8, 1.0)
+    found = center_quality(scores, boxes, truth, deltas, partners=(seconds, places))
+    rights = 0
+    for d, delta in enumerate(deltas):
+        for k in range(K):
+            pairs = right = centers = 0
+            for i in range(12):
+                centers += scores[i, k] > delta
+                if scores[i, k] > delta and seconds[i, k] > 0.1:
+                    pairs += 1
+                    right += outcome_of(k, places[i, k], *truth[i]) == "right"
+            assert (found.pairs[d, k], found.right_partners[d, k]) == (pairs, right)
+            expected = pairs / centers if centers else np.nan
+            assert found.paired[d, k] == pytest.approx(expected, nan_ok=True)
+            expected = right / pairs if pairs else np.nan
+            assert found.partner_precision[d, k] == pytest.approx(expected, nan_ok=True)
+            rights += right
+    assert 0 < rights < found.pairs.sum()
+    plain = center_quality(scores, boxes, truth, deltas)
+    assert plain.pairs.sum() == plain.right_partners.sum() == 0
+    assert (plain.outcomes == found.outcomes).all()
+    row = format_center_quality(found).splitlines()[4].split()
+    pairs, right = found.pairs[0].sum(), found.right_partners[0].sum()
+    assert row[0] == "0"
+    assert row[-2:] == [f"{100 * pairs / found.centers[0].sum():.1f}", f"{100 * right / pairs:.1f}"]
 
 
 def test_no_images_at_all() -> None:

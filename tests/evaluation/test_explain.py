@@ -12,11 +12,13 @@ from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.modeling.matcher import Matcher
 from detectron2.modeling.poolers import ROIPooler
 from detectron2.modeling.proposal_generator import RPN, StandardRPNHead
+from matplotlib.colors import to_rgba
 from torch import nn
 
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.evaluation.boxes import flatten_predictions
 from deepacc_d2.evaluation.explain import branch_view, explain, explain_image, project
+from deepacc_d2.evaluation.explain_panels import OUTCOME_COLORS
 from deepacc_d2.evaluation.explain_plot import plot_explanation
 from deepacc_d2.evaluation.explanation import BACKGROUND, format_explanation
 from deepacc_d2.evaluation.head_outputs import HeadOutput, read_heads
@@ -38,7 +40,7 @@ from deepacc_d2.modeling.roi_heads import DeepACCROIHeads
 K, D = 24, 24
 
 
-def make_model(preset: str, *, delta: float = 0.0) -> ChromosomeRCNN:
+def make_model(preset: str, *, delta: float = 0.0, **centers: Any) -> ChromosomeRCNN:
     torch.manual_seed(0)
     trunk = build_resnet(
         depth=18,
@@ -60,7 +62,7 @@ def make_model(preset: str, *, delta: float = 0.0) -> ChromosomeRCNN:
         # A small scale: an untrained model whose scores still vary.
         options["margin_branch"] = AngularMarginBranch(D, K, m=0.25, s=20.0)
     if preset == "siamese_aam":
-        options["inference_branch"] = SiameseInferenceBranch(K, delta=delta)
+        options["inference_branch"] = SiameseInferenceBranch(K, delta=delta, **centers)
     return ChromosomeRCNN(
         backbone=build_resnet_fpn(bottom_up=trunk, out_channels=16, top_block=None),
         proposal_generator=RPN(
@@ -249,6 +251,32 @@ def test_heads_are_read_as_the_predictor_computes_them(item: dict[str, Any]) -> 
     assert (heads.boxes.reshape(-1, 4) <= [256, 144, 256, 144]).all()
 
 
+def test_partners_are_read_as_the_predictor_chose_them(item: dict[str, Any]) -> None:
+    model = make_model("siamese_aam", delta=0.05, center="pair", center_share=0.5)
+    heads = read_heads(model, [item])[0]
+    paired = 0
+    for k in range(K):
+        first = heads.source[k]
+        second = -1
+        for i in range(len(heads.margin)):
+            a, b = heads.proposal_boxes[i], heads.proposal_boxes[max(first, 0)]
+            sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
+            shared = np.prod(np.maximum(sides, 0))
+            areas = np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2])
+            better = second < 0 or heads.margin[i, k] > heads.margin[second, k]
+            if first >= 0 and shared / (areas - shared) < 0.5 and heads.margin[i, k] > 0.1:
+                second = i if better else second
+        assert heads.partner[k] == second
+        paired += second >= 0
+        if first >= 0:
+            local = heads.features[first] + (heads.features[second] if second >= 0 else 0)
+            mixed = local / np.linalg.norm(local) + heads.global_centers[k]
+            center = mixed / np.linalg.norm(mixed)
+            np.testing.assert_allclose(heads.local_centers[k], center, atol=1e-5)
+    assert paired
+    assert read_heads(make_model("siamese_aam"), [item])[0].partner is None
+
+
 def test_a_model_without_roi_heads_is_refused(item: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"a Linear has no ROI heads.*than retinanet"):
         read_heads(nn.Linear(2, 2), [item])
@@ -267,7 +295,7 @@ def test_json_says_all_and_survives_a_round_trip(truth: bool) -> None:
     assert content["local_centers"]["21"]["box"] == [40, 0, 60, 40]
     assert content["local_centers"]["X"] == {
         **{"group": "C", "source": "global", "score": 0.001, "box": None, "row": None},
-        **{"point": content["global_centers"]["X"]["point"]},
+        **{"point": content["global_centers"]["X"]["point"], "partner": None},
         **({"true_class": None} if truth else {}),
     }
     assert (content["missed"] is None) != truth
@@ -275,6 +303,67 @@ def test_json_says_all_and_survives_a_round_trip(truth: bool) -> None:
     assert "the branches differ on 2" in text
     assert "3 of 24 classes have a local center (score > 0.5)" in text
     assert ("wrong local centers: 21 on 22" in text) == truth
+
+
+def with_partners() -> HeadOutput:
+    """Classes 1 and 5 of pairs, the partner of 1 on a 22, that of 5 on nothing."""
+    partner = np.full(K, -1)
+    partner[[0, 4]] = [1, 3]
+    return hand_made(partner=partner)
+
+
+def test_partners_of_a_known_image() -> None:
+    centers = explain(with_partners(), GT_BOXES, GT_CLASSES).centers
+    assert np.flatnonzero(centers.paired).tolist() == [0, 4]
+    assert centers.partner_boxes[[0, 4], 0].tolist() == [40, 120]
+    assert np.isnan(centers.partner_boxes[20]).all()
+    assert centers.partner_rows[[0, 4, 20]].tolist() == [1, -1, -1]
+    assert centers.partner_classes[[0, 4]].tolist() == [21, BACKGROUND]
+    assert np.flatnonzero(centers.wrong_partner).tolist() == [0, 4]
+    # On a chromosome of the class it is not wrong; without truth nothing is.
+    right = explain(with_partners(), GT_BOXES, np.array([0, 0, 4, 7])).centers
+    assert np.flatnonzero(right.wrong_partner).tolist() == [4]
+    assert not explain(with_partners()).centers.wrong_partner.any()
+    alone = explain(hand_made(), GT_BOXES, GT_CLASSES).centers
+    assert not alone.paired.any()
+    assert not alone.wrong_partner.any()
+
+
+def test_partners_are_written_and_said() -> None:
+    found = explain(with_partners(), GT_BOXES, GT_CLASSES)
+    content = json.loads(json.dumps(found.to_dict(), allow_nan=False))["local_centers"]
+    assert content["1"]["partner"] == {"box": [40, 0, 60, 40], "row": 1, "true_class": "22"}
+    assert content["5"]["partner"] == {"box": [120, 0, 140, 40], "row": None, "true_class": "none"}
+    assert content["21"]["partner"] is None
+    unknown = explain(with_partners()).to_dict()["local_centers"]["1"]["partner"]
+    assert unknown == {"box": [40, 0, 60, 40], "row": 1}
+    text = format_explanation(found)
+    assert "3 of 24 classes have a local center (score > 0.5), 2 of a pair" in text
+    assert "wrong partners: 1 on 22, 5 on none" in text
+    assert "partner" not in format_explanation(explain(hand_made(), GT_BOXES, GT_CLASSES))
+
+
+def test_partners_are_drawn_and_wrong_ones_marked() -> None:
+    image = np.full((60, 240), 200, dtype=np.uint8)
+    red = to_rgba(OUTCOME_COLORS["broken"])
+
+    def diamonds(heads: HeadOutput) -> tuple[list[list[float]], list[bool], list[str]]:
+        figure = plot_explanation(explain(heads, GT_BOXES, np.array([0, 0, 4, 7])), image)
+        labels = [text.get_text() for text in figure.legends[0].get_texts()]
+        for collection in figure.axes[0].collections:
+            offsets = np.asarray(collection.get_offsets())
+            if collection.get_zorder() == 5 and (collection.get_sizes() == 30).any():
+                edges = [tuple(edge) == red for edge in collection.get_edgecolors()]
+                return offsets.tolist(), edges, labels
+        return [], [], labels
+
+    places, wrong, labels = diamonds(with_partners())
+    assert places == [[50, 20], [130, 20]]
+    assert wrong == [False, True]
+    assert "its partner" in labels
+    places, _, labels = diamonds(hand_made())
+    assert places == []
+    assert "its partner" not in labels
 
 
 def texts_of(figure: Any) -> set[str]:

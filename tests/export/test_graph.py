@@ -33,7 +33,7 @@ def core_of(content: dict[str, Any]) -> DetectorCore:
     return DetectorCore(build_from_checkpoint(content, "tiny.ckpt"))
 
 
-@pytest.mark.parametrize("preset", ["baseline", "sep", "aam", "siamese", "siamese_gia"])
+@pytest.mark.parametrize("preset", ["baseline", "sep", "aam", "siamese", "siamese_gia", "deepacc"])
 def test_the_graph_is_the_detector(preset: str, make_content: MakeContent) -> None:
     core = core_of(make_content(preset=preset))
     for size in ((128, 160), (64, 96), (32, 48)):
@@ -75,18 +75,32 @@ def test_proposals_that_are_not_finite_are_left_out(make_content: MakeContent) -
     torch.testing.assert_close(expected[0], found[0], atol=1e-3, rtol=0)
 
 
+@pytest.mark.parametrize(
+    "centers",
+    [
+        {},
+        {"center": "pair"},
+        {"center_share": 0.3},
+        {"center": "pair", "center_share": 0.5},
+        {"center": "pair", "center_share": 0.0},
+    ],
+)
 @pytest.mark.parametrize("count", [0, 1, 40])
 @pytest.mark.parametrize("scale", [1.0, 64.0])
-def test_siamese_logits_are_the_branchs(count: int, scale: float) -> None:
+def test_siamese_logits_are_the_branchs(count: int, scale: float, centers: dict[str, Any]) -> None:
     generator = torch.Generator().manual_seed(count)
-    branch = SiameseInferenceBranch(24, delta=0.2)
+    branch = SiameseInferenceBranch(24, delta=0.2 if scale > 1 else 0.05, **centers)
     nn.init.normal_(branch.bias, generator=generator)
     x = torch.randn(count, 8, generator=generator)
     weight = torch.randn(25, 8, generator=generator)
     margin = scale * torch.rand(count, 25, generator=generator)
+    corner = 60 * torch.rand(count, 2, generator=generator)
+    boxes = torch.cat([corner, corner + 10 + 40 * torch.rand(count, 2, generator=generator)], dim=1)
     with torch.no_grad():
-        expected, _ = branch(x, margin, weight, [count])
-        torch.testing.assert_close(siamese_logits(branch, x, margin, weight), expected)
+        expected, found = branch(x, margin, weight, [count], boxes)
+        torch.testing.assert_close(siamese_logits(branch, x, margin, weight, boxes), expected)
+    paired = branch.center == "pair" and count == 40 and scale > 1
+    assert bool((found.partner >= 0).any()) == paired
 
 
 def test_log_odds() -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from filelock import FileLock
 
+from deepacc_d2.checkpoint import build_from_checkpoint, read_checkpoint
 from deepacc_d2.errors import ConfigError, DataError
 from deepacc_lightning import ablation, evaluate
 from deepacc_lightning.ablation_jobs import Job, first_difference
@@ -175,6 +176,25 @@ def test_end_to_end_shares_the_work_between_two_processes_and_publishes(
     assert "images/ablation_end_to_end_table1.png" in text
     assert (results.parent / "images" / "ablation_end_to_end_table1.png").is_file()
     assert str(tmp_path) not in text
+
+
+def test_a_preset_outside_table_1_runs_on_the_same_trunk(
+    heads_overrides: list[str], finished: Path, tmp_path: Path
+) -> None:
+    """Pair centers need the proposals' boxes, which the cache gives."""
+    out, trunk = tmp_path / "out", finished / "trunk" / "checkpoints" / "best.ckpt"
+    overrides = [*heads_overrides, f"out={out}", f"ablation.trunk={trunk}", "ablation.seeds=1"]
+    ablation.run([*overrides, "ablation.presets=[sep,deepacc]"])
+    entry = json.loads((out / "report" / "table1.json").read_text())["presets"]["deepacc"]
+    assert (entry["row"], entry["model"]) == (None, "sep + siamese + AAM + GIA, pair centers")
+    run = out / "deepacc" / "seed0"
+    assert json.loads((run / "run.json").read_text())["steps"] == 3
+    content = read_checkpoint(run / "checkpoints" / "best.ckpt")
+    branch = build_from_checkpoint(content, "best.ckpt").roi_heads.box_predictor.inference_branch
+    assert (branch.center, branch.center_share) == ("pair", 0.5)
+    centers = (out / "report" / "centers.md").read_text()
+    assert "`deepacc` | 0.5" in centers
+    assert "Partner Right |" in centers
 
 
 def test_a_failing_job_does_not_stop_the_others(

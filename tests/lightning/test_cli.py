@@ -15,8 +15,8 @@ from deepacc_lightning.config import compose_config
     [
         (
             "experiment=nope",
-            r"unknown experiment 'nope': there is aam, baseline, retinanet, sep, siamese, "
-            r"siamese_aam, siamese_gia",
+            r"unknown experiment 'nope': there is aam, baseline, deepacc, retinanet, sep, "
+            r"siamese, siamese_aam, siamese_gia",
         ),
         ("data=nope", r"unknown data 'nope': there is coco, synthetic"),
         ("scale=huge", r"unknown scale 'huge': there is lab, paper, quick"),

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from detectron2.data import transforms as T
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 from hydra.utils import instantiate
@@ -24,6 +25,7 @@ LOSS_KEYS = {
     "siamese": RPN | {"loss_box_reg", "loss_margin", "loss_inference"},
     "siamese_aam": RPN | {"loss_box_reg", "loss_margin", "loss_inference"},
     "siamese_gia": RPN | {"loss_box_reg", "loss_margin", "loss_inference", "loss_gia"},
+    "deepacc": RPN | {"loss_box_reg", "loss_margin", "loss_inference", "loss_gia"},
 }
 
 
@@ -53,6 +55,40 @@ def compose(experiment: str, scale: str):
             "init_weights=null",
         ],
     )
+
+
+def test_deepacc_differs_from_siamese_gia_in_its_centers_alone() -> None:
+    one, other = (to_plain(compose(name, "lab")) for name in ("siamese_gia", "deepacc"))
+    branch = other["model"]["roi_heads"]["box_predictor"]["inference_branch"]
+    assert (branch["center"], branch["center_share"]) == ("pair", 0.5)
+    branch |= {"center": "single", "center_share": 1.0}
+    assert one["model"] == other["model"]
+    assert one["scale"] == other["scale"]
+
+
+def test_augmentations_of_the_lab_scale_run_and_repeat_by_the_seed() -> None:
+    rng = np.random.default_rng(1)
+    image = np.full((300, 320), 225, dtype=np.uint8)
+    boxes = []
+    for n in range(20):
+        x, y = 20 + 60 * (n % 5), 15 + 70 * (n // 5)
+        image[y : y + 40, x : x + 11] = rng.integers(60, 110)
+        boxes.append([x - 2, y - 2, x + 13, y + 42])
+    augmentations = [instantiate(a) for a in compose("sep", "lab").scale.train_augmentations]
+    names = [type(a).__name__ for a in augmentations]
+    assert names.index("NormalizeTone") < names.index("RandomCrowding")
+    seen = []
+    for seed in (0, 1, 2, 3, 0):
+        np.random.seed(seed)  # noqa: NPY002 - Detectron2 draws from NumPy's global generator
+        inputs = T.AugInput(image.copy(), boxes=np.array(boxes, dtype=np.float32))
+        T.AugmentationList(augmentations)(inputs)
+        height, width = inputs.image.shape
+        assert len(inputs.boxes) == 20
+        assert (inputs.boxes >= -1).all()
+        assert (inputs.boxes <= np.array([width, height, width, height]) + 1).all()
+        seen.append((inputs.image, inputs.boxes))
+    np.testing.assert_array_equal(seen[0][0], seen[-1][0])
+    np.testing.assert_array_equal(seen[0][1], seen[-1][1])
 
 
 def test_every_listed_preset_exists() -> None:

@@ -19,7 +19,7 @@ from deepacc_lightning.config import compose_config
 from deepacc_lightning.dashboard_panels import GPU_KEYS, LOSSES, stable_id
 from deepacc_lightning.wandb_offline import OfflineRun
 
-METHOD = ("alpha", "beta", "gamma", "m", "s", "delta")
+METHOD = ("alpha", "beta", "gamma", "m", "s", "delta", "center_share")
 
 
 @pytest.fixture(autouse=True)

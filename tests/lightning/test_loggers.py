@@ -23,6 +23,7 @@ from deepacc_lightning.wandb_offline import OfflineRun
 FinishedRun = Callable[[Path], OfflineRun]
 
 METHOD = {"alpha": 0.2, "beta": 1.0, "gamma": 0.1, "m": 0.25, "s": 64.0, "delta": 0.5}
+METHOD |= {"center": "single", "center_share": 1.0}
 
 
 @pytest.fixture(scope="module")

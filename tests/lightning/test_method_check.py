@@ -37,6 +37,12 @@ def refuse(experiment: str, *overrides: str) -> str:
         ("gamma", ".nan"),
         ("beta", "much"),
         ("delta", "null"),
+        ("center_share", "-0.1"),
+        ("center_share", "1.1"),
+        ("center_share", ".nan"),
+        ("center_share", "half"),
+        ("center", "trio"),
+        ("center", "null"),
         ("m", "true"),
     ],
 )
@@ -46,7 +52,11 @@ def test_numbers_outside_their_range(key: str, value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("delta", "0"), ("delta", "1"), ("m", "0"), ("m", "3.1"), ("s", "0.1")]
+    ("key", "value"),
+    [
+        *(("delta", "0"), ("delta", "1"), ("m", "0"), ("m", "3.1"), ("s", "0.1")),
+        *(("center_share", "0"), ("center_share", "1")),
+    ],
 )
 def test_the_ends_of_the_ranges_are_allowed(key: str, value: str) -> None:
     assert compose_config("train", ["experiment=siamese_gia", f"{key}={value}"])[key] == float(
@@ -57,6 +67,30 @@ def test_the_ends_of_the_ranges_are_allowed(key: str, value: str) -> None:
 def test_a_number_set_in_the_models_own_node_is_checked_too() -> None:
     key = f"{PREDICTOR}.margin_branch.s"
     assert refuse("aam", f"{key}=0").startswith(f"{key}=0")
+
+
+def test_a_center_set_in_the_models_own_node_is_checked_too() -> None:
+    key = f"{PREDICTOR}.inference_branch.center"
+    assert refuse("deepacc", f"{key}=trio") == f"{key}='trio': choose single or pair"
+
+
+@pytest.mark.parametrize(
+    ("experiment", "overrides", "expected"),
+    [
+        ("siamese_gia", (), ("single", 1.0)),
+        ("deepacc", (), ("pair", 0.5)),
+        ("deepacc", ("center_share=1",), ("pair", 1)),
+        ("siamese_gia", ("center=pair", "center_share=0.25"), ("pair", 0.25)),
+        ("siamese", ("center=pair",), ("pair", 1.0)),
+    ],
+)
+def test_presets_and_overrides_reach_the_inference_branch(
+    experiment: str, overrides: tuple[str, ...], expected: tuple[str, float]
+) -> None:
+    cfg = compose_config("train", [f"experiment={experiment}", *overrides])
+    branch = cfg.model.roi_heads.box_predictor.inference_branch
+    assert (branch.center, branch.center_share) == expected
+    assert (cfg.center, cfg.center_share) == expected
 
 
 @pytest.mark.parametrize(

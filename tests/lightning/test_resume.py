@@ -254,6 +254,20 @@ def test_other_settings_are_refused(
         continued(stopped, [override])
 
 
+def test_a_run_of_before_pair_centers_goes_on_with_single_ones(
+    stopped: Path, shared_overrides: list[str]
+) -> None:
+    path = stopped / "config.yaml"
+    lines = path.read_text().splitlines(keepends=True)
+    older = [line for line in lines if not line.strip().startswith(("center:", "center_share:"))]
+    assert len(lines) - len(older) == 4
+    path.write_text("".join(older))
+    _as_begun_by_make(stopped, shared_overrides)
+    assert continued(stopped, []).center == "single"
+    with pytest.raises(ConfigError, match=r"center: single there, pair now"):
+        continued(stopped, ["center=pair"])
+
+
 def test_a_run_of_another_program_takes_no_overrides(stopped: Path) -> None:
     with pytest.raises(ConfigError, match="was not begun by make train"):
         continued(stopped, ["seed=1"])

@@ -122,6 +122,8 @@ def test_the_last_of_two_overrides_holds_and_hydras_own_are_kept_apart() -> None
         (["alpha=.1,-1"], "alpha=-1: a loss weight"),
         (["m=.1,4"], r"m=4: the angular margin must be in \[0, pi\) radians"),
         (["delta=.5,2"], "delta=2"),
+        (["center=pair,trio"], "center='trio': choose single or pair"),
+        (["center_share=.5,2"], "center_share=2"),
         (["alpha=.1,.2", "scale.max_epochs=1.5"], "expected a whole number"),
         (["alpha=.1"], "nothing to sweep over"),
         (["experiment=siamese_gia,nope"], "unknown experiment 'nope': there is aam, baseline"),
@@ -184,10 +186,22 @@ def test_equal_jobs_are_noted(base: list[str]) -> None:
     assert sweep.notes == ("1 of 4 jobs train the same as another one of them",)
 
 
+def test_kinds_and_shares_of_centers_make_a_grid(base: list[str]) -> None:
+    sweep = make_plan([*base, "center=single,pair", "center_share=.5,1"])
+    found = [
+        (t.cfg.model.roi_heads.box_predictor.inference_branch.center, t.cfg.center_share)
+        for t in sweep.found
+    ]
+    assert found == [("single", 0.5), ("single", 1), ("pair", 0.5), ("pair", 1)]
+    assert sweep.jobs[2].out.name == "center=pair,center_share=.5"
+    with pytest.raises(ConfigError, match="center changes nothing"):
+        make_plan([*base[1:], "experiment=aam", "center=single,pair"])
+
+
 @pytest.mark.parametrize("space", ["method", "optimizer"])
 def test_declared_spaces_are_read_and_allowed(base: list[str], space: str) -> None:
     sweep = make_plan([*base, "sweep.sweeper=optuna", f"sweep@space={space}"])
-    expected = {"method": 6, "optimizer": 3}[space]
+    expected = {"method": 8, "optimizer": 3}[space]
     assert len(sweep.keys) == len(sweep.space) == expected
     assert sweep.notes == ()
     assert sweep.folder.name.startswith("sweep-siamese_gia-quick-tiny-optuna-")
@@ -197,7 +211,8 @@ def test_a_space_is_changed_by_what_is_said_of_its_keys(base: list[str]) -> None
     sweep = make_plan(
         [*base, "sweep.sweeper=optuna", "sweep@space=method", "m=0.3", "s=choice(32,64)"]
     )
-    assert set(sweep.keys) == {"alpha", "beta", "gamma", "s", "delta"}
+    centers = {"center", "center_share"}
+    assert set(sweep.keys) == {"alpha", "beta", "gamma", "s", "delta"} | centers
     assert sweep.space["s"] == "choice(32,64)"
     assert sweep.found[0].cfg.m == 0.3
     by_default = make_plan([*base, "sweep.sweeper=optuna"])
@@ -207,7 +222,8 @@ def test_a_space_is_changed_by_what_is_said_of_its_keys(base: list[str]) -> None
 def test_keys_of_a_space_that_the_experiment_does_not_read_are_left_out(base: list[str]) -> None:
     sweep = make_plan([*base[1:], "experiment=aam", "sweep.sweeper=optuna"])
     assert set(sweep.keys) == {"alpha", "m", "s"}
-    assert sweep.notes == ("aam does not read beta, gamma, delta: left out of the space",)
+    unread = "beta, gamma, delta, center, center_share"
+    assert sweep.notes == (f"aam does not read {unread}: left out of the space",)
     with pytest.raises(ConfigError, match="changes nothing"):
         make_plan([*base[1:], "experiment=sep", "sweep.sweeper=optuna"])
 

@@ -78,6 +78,8 @@ def _deepacc_predictor(
     s: float = 16.0,
     delta: float = 0.5,
     detach_centers: bool = True,
+    center: Any = "single",
+    center_share: float = 1.0,
     **options: Any,
 ) -> DeepACCPredictor:
     branch: Any = None
@@ -85,7 +87,13 @@ def _deepacc_predictor(
         branch = AngularMarginBranch(24, NUM_CLASSES, m=0.25, s=s)
     elif margin == "linear":
         branch = LinearBranch(24, NUM_CLASSES)
-    siamese = SiameseInferenceBranch(NUM_CLASSES, delta=delta, detach_centers=detach_centers)
+    siamese = SiameseInferenceBranch(
+        NUM_CLASSES,
+        delta=delta,
+        detach_centers=detach_centers,
+        center=center,
+        center_share=center_share,
+    )
     return DeepACCPredictor(
         **{
             "input_shape": ShapeSpec(channels=24),

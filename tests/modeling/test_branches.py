@@ -56,8 +56,13 @@ def _naive_inference(
     counts: list[int],
     delta: float,
     detach: bool,
+    boxes: Tensor | None = None,
+    share: float = 1.0,
 ) -> tuple[Tensor, list[list[int]]]:
-    """Eq. 2 and x W_I^T + b, proposal by proposal and class by class; float64 autograd."""
+    """Eq. 2 and x W_I^T + b, proposal by proposal and class by class; float64 autograd.
+
+    With boxes, which are 10 pixels wide and side by side, centers are pairs.
+    """
     rows, sources, start = [], [], 0
     for count in counts:
         image = range(start, start + count)
@@ -68,7 +73,14 @@ def _naive_inference(
             best = max(image, key=lambda i: score[i][j], default=None)
             if j < K and best is not None and score[best][j] > delta:
                 center = _unit(x[best])
-                centers.append(center.detach() if detach else center)
+                if boxes is not None:
+                    # Of width 10, an IoU below a half is a distance above 10 / 3.
+                    apart = [i for i in image if abs(float(boxes[i, 0] - boxes[best, 0])) > 10 / 3]
+                    second = max(apart, key=lambda i: score[i][j], default=None)
+                    if second is not None and score[second][j] > 0.1:
+                        center = _unit(center + _unit(x[second]))
+                center = center.detach() if detach else center
+                centers.append(_unit(share * center + (1 - share) * _unit(w[j])))
                 source.append(best - image.start)
             else:
                 centers.append(_unit(w[j]))
@@ -171,6 +183,97 @@ def test_inference_logits_and_gradients_by_loops(
     assert w64.grad is not None
     assert w64.grad[K].any()
     _close(margin.weight.grad, w64.grad, GRADIENT[torch.float32])
+
+
+def _side_by_side(count: int, seed: int) -> Tensor:
+    left = torch.randint(0, 30, (count, 1), generator=_seeded(seed)).float()
+    zero = torch.zeros_like(left)
+    return torch.cat([left, zero, left + 10, zero + 10], dim=1)
+
+
+@pytest.mark.parametrize("detach", [True, False])
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("counts", [[14], [9, 0, 11], [0, 6]])
+def test_pair_logits_and_gradients_by_loops(counts: list[int], share: float, detach: bool) -> None:
+    n = sum(counts)
+    x, w = _problem(n, seed=n)
+    x.requires_grad_()
+    boxes = _side_by_side(n, 7)
+    targets = torch.randint(0, C, (n,), generator=_seeded(5))
+    margin = _angular(w)
+    inference = _inference(delta=0.4, detach_centers=detach, center="pair", center_share=share)
+    # What the inference loss alone teaches: the margin branch's logits are constants here.
+    found, centers = inference(x, margin(x).detach(), margin.weight, counts, boxes)
+    F.cross_entropy(found, targets).backward()
+    assert (centers.partner >= 0).any()
+
+    x64, w64 = x.detach().double().requires_grad_(), w.double().requires_grad_()
+    bias64 = inference.bias.detach().double().requires_grad_()
+    logits64 = _naive_margin_logits(x64, w64).detach()
+    expected, sources = _naive_inference(
+        *(x64, logits64, w64, bias64),
+        counts=counts,
+        delta=0.4,
+        detach=detach,
+        boxes=boxes,
+        share=share,
+    )
+    F.cross_entropy(expected, targets).backward()
+    assert centers.source.tolist() == sources
+    _close(found, expected, VALUE)
+    _close(x.grad, x64.grad, GRADIENT[torch.float32])
+    _close(inference.bias.grad, bias64.grad, GRADIENT[torch.float32])
+    _close(margin.weight.grad, w64.grad, GRADIENT[torch.float32])
+    # A center of the image alone teaches its global one nothing; a mixed one does.
+    for j in range(K):
+        learns = share < 1 or any(
+            s[j] < 0 for s, count in zip(sources, counts, strict=True) if count
+        )
+        assert bool(margin.weight.grad[j].any()) == learns
+
+
+def test_single_with_a_share_of_1_is_the_papers_letter_bit_by_bit() -> None:
+    """Logits and gradients, against Eq. 2 as it stood before there were pairs."""
+    counts, gradients, logits = [8, 6], [], []
+    data, w = _problem(14, seed=3)
+    for letter in (True, False):
+        x, margin = data.clone().requires_grad_(), _angular(w)
+        inference = _inference(delta=0.5)
+        margin_logits = margin(x)
+        if letter:
+            units, fixed = (F.normalize(v, dim=1, eps=1e-6) for v in (x, margin.weight))
+            parts = []
+            for rows in (slice(0, 8), slice(8, 14)):
+                scores = margin_logits[rows].softmax(dim=1).detach()
+                local = scores.amax(dim=0) > 0.5
+                local[K] = False
+                weights = torch.where(local[:, None], units[rows][scores.argmax(dim=0)], fixed)
+                weights = torch.where(local[:, None], weights.detach(), weights)
+                parts.append(F.linear(x[rows], weights, inference.bias))
+            found = torch.cat(parts)
+        else:
+            found, centers = inference(
+                x, margin_logits, margin.weight, counts, _side_by_side(14, 1)
+            )
+            assert (centers.source >= 0).any()
+        F.cross_entropy(found, torch.arange(14) % C).backward()
+        logits.append(found)
+        gradients.append((x.grad, margin.weight.grad, inference.bias.grad))
+    assert torch.equal(*logits)
+    for a, b in zip(*gradients, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_pair_without_boxes_is_refused() -> None:
+    x, w = _problem(4)
+    margin, inference = _angular(w), _inference(center="pair")
+    with pytest.raises(ConfigError, match="needs the boxes"):
+        inference(x, margin(x), margin.weight, [4])
+
+
+def test_settings_are_shown() -> None:
+    shown = repr(_inference(center="pair", center_share=0.5))
+    assert "center='pair', center_share=0.5" in shown
 
 
 def test_gradient_through_centers_by_finite_differences() -> None:
@@ -347,6 +450,10 @@ def test_weights_start_about_unit_length() -> None:
         (lambda: SiameseInferenceBranch(2, delta=-0.1), "^delta="),
         (lambda: SiameseInferenceBranch(2, delta=1.1), "^delta="),
         (lambda: SiameseInferenceBranch(2, delta=math.nan), "^delta="),
+        (lambda: SiameseInferenceBranch(2, center="trio"), "^center='trio': choose single or pair"),
+        (lambda: SiameseInferenceBranch(2, center_share=1.1), "^center_share="),
+        (lambda: SiameseInferenceBranch(2, center_share=-0.1), "^center_share="),
+        (lambda: SiameseInferenceBranch(2, center_share=math.nan), "^center_share="),
     ],
 )
 def test_impossible_settings(build: Callable[[], Any], message: str) -> None:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.modeling import SiameseInferenceBranch, local_centers
+from deepacc_d2.modeling.local_centers import lie_apart
 
 C, D = 6, 8
 BACKGROUND = C - 1
@@ -176,3 +177,211 @@ def test_operators_grow_with_images_only(operators: Any) -> None:
         seen.append(mode.count)
     assert seen[0] == seen[1]
     assert seen[2] - seen[1] == seen[3] - seen[2]
+
+
+def _iou(a: list[float], b: list[float]) -> float:
+    width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
+    height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+    areas = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
+    return width * height / (areas - width * height)
+
+
+def _boxes(count: int, seed: int, room: float = 60.0) -> Tensor:
+    """Boxes of 10 to 40 pixels in so little room that many overlap."""
+    corner = room * torch.rand(count, 2, generator=_seeded(seed))
+    return torch.cat([corner, corner + 10 + 30 * torch.rand(count, 2, generator=_seeded(9))], dim=1)
+
+
+def _unit(v: Tensor) -> Tensor:
+    return v / (v * v).sum().sqrt()
+
+
+def _naive_centers(
+    problem: tuple[Tensor, Tensor, Tensor],
+    boxes: Tensor,
+    counts: list[int],
+    *,
+    delta: float,
+    pair: bool,
+    share: float,
+) -> tuple[list[list[Tensor]], list[list[int]]]:
+    """Centers in float64 and partners, by loops over images, classes and proposals."""
+    scores, features, glob = problem
+    sources = _naive(scores, counts, delta)
+    weights, partners, start = [], [], 0
+    for image, count in enumerate(counts):
+        score = scores[start : start + count].tolist()
+        place = boxes[start : start + count].tolist()
+        x = features[start : start + count].double()
+        start += count
+        centers, seconds = [], []
+        for j, first in enumerate(sources[image]):
+            second = -1
+            if pair and first >= 0:
+                for i in range(count):
+                    better = second < 0 or score[i][j] > score[second][j]
+                    if score[i][j] > 0.1 and _iou(place[i], place[first]) < 0.5 and better:
+                        second = i
+            seconds.append(second)
+            fixed = glob[j].double()
+            if first < 0:
+                centers.append(fixed)
+                continue
+            local = x[first] if second < 0 else _unit(x[first] + x[second])
+            centers.append(_unit(share * local + (1 - share) * fixed))
+        weights.append(centers)
+        partners.append(seconds)
+    return weights, partners
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.8, 1.0])
+@pytest.mark.parametrize("pair", [True, False])
+@pytest.mark.parametrize("counts", [[12], [25, 17], [6, 0, 4], [0, 3], [1, 1, 1], [0, 0], []])
+def test_pairs_and_shrinkage_by_loops(counts: list[int], pair: bool, share: float) -> None:
+    problem, boxes = _problem(counts, seed=sum(counts)), _boxes(sum(counts), 11)
+    kind: Any = "pair" if pair else "single"
+    found = local_centers(*problem, counts, 0.3, boxes=boxes, center=kind, share=share)
+    expected, partners = _naive_centers(problem, boxes, counts, delta=0.3, pair=pair, share=share)
+    assert found.source.tolist() == _naive(problem[0], counts, 0.3)
+    assert found.partner.tolist() == partners
+    assert found.partner.dtype == torch.int64
+    assert found.weights.shape == (len(counts), C, D)
+    assert found.weights.dtype == torch.float32
+    for image, centers in enumerate(expected):
+        torch.testing.assert_close(
+            found.weights[image].double(), torch.stack(centers), rtol=0, atol=3e-7
+        )
+    if pair and sum(counts) > 20:
+        assert (found.partner >= 0).any()
+
+
+def _pair_of(
+    scores: list[float], corners: list[float], delta: float = 0.5
+) -> tuple[int, int, Tensor, Tensor]:
+    """Source, partner and center of class 0, and the features, of 20-pixel boxes side by side."""
+    _, features, glob = _problem([len(scores)])
+    table = torch.full((len(scores), C), 0.01)
+    table[:, 0] = torch.tensor(scores)
+    left = torch.tensor(corners)[:, None]
+    boxes = torch.cat([left, torch.zeros_like(left), left + 20, torch.full_like(left, 20)], dim=1)
+    found = local_centers(table, features, glob, [len(scores)], delta, boxes=boxes, center="pair")
+    return (
+        int(found.source[0, 0]),
+        int(found.partner[0, 0]),
+        found.weights[0, 0],
+        features,
+    )
+
+
+@pytest.mark.parametrize(
+    ("scores", "corners", "source", "partner"),
+    [
+        ([0.9], [0.0], 0, -1),  # one chromosome
+        ([0.9, 0.8], [0.0, 6.0], 0, -1),  # IoU 14 / 26: the same one
+        ([0.9, 0.8], [0.0, 7.0], 0, 1),  # IoU 13 / 27
+        ([0.9, 0.8, 0.6], [0.0, 2.0, 50.0], 0, 2),  # the second best shows the same one
+        ([0.4, 0.45], [0.0, 50.0], -1, -1),  # none above delta: no center, so no pair
+        ([0.3, 0.7, 0.6], [0.0, 50.0, 100.0], 1, 2),  # of three copies the two best
+        ([0.9, 0.1], [0.0, 50.0], 0, -1),  # a partner's score is above 0.1
+        ([0.9, 0.11], [0.0, 50.0], 0, 1),
+    ],
+)
+def test_who_is_a_partner(
+    scores: list[float], corners: list[float], source: int, partner: int
+) -> None:
+    first, second, center, features = _pair_of(scores, corners)
+    assert (first, second) == (source, partner)
+    if partner >= 0:
+        torch.testing.assert_close(center, _unit(features[source] + features[partner]))
+    elif source >= 0:
+        assert torch.equal(center, features[source])
+
+
+def test_an_iou_of_exactly_a_half_is_the_same_chromosome() -> None:
+    # Shared 1, union 2 of boxes 1 x 2 and 1 x 1.
+    boxes = torch.tensor([[0.0, 0, 1, 2], [0, 0, 1, 1], [0, 0, 1, 0.999]])
+    assert lie_apart(boxes, boxes[:1])[:, 0].tolist() == [False, False, True]
+
+
+def test_boxes_apart_by_loops() -> None:
+    a, b = _boxes(30, 1), _boxes(20, 2)
+    expected = [[_iou(p, q) < 0.5 for q in b.tolist()] for p in a.tolist()]
+    assert lie_apart(a, b).tolist() == expected
+    assert any(not x for row in expected for x in row)
+    # Without area: not apart from itself, apart from what has one.
+    flat = torch.tensor([[5.0, 5, 5, 9]])
+    assert lie_apart(flat, flat).tolist() == [[False]]
+    assert lie_apart(flat, a[:1]).tolist() == [[True]]
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_pairs_of_an_image_do_not_see_the_others(share: float) -> None:
+    counts = [6, 0, 7]
+    problem, boxes = _problem(counts, seed=4), _boxes(13, 3)
+    options: dict[str, Any] = {"center": "pair", "share": share}
+    whole = local_centers(*problem, counts, 0.2, boxes=boxes, **options)
+    scores, features, glob = problem
+    for image, rows in ((0, slice(0, 6)), (1, slice(6, 6)), (2, slice(6, 13))):
+        alone = local_centers(
+            *(scores[rows], features[rows], glob, [len(scores[rows])], 0.2),
+            boxes=boxes[rows],
+            **options,
+        )
+        for a, b in zip(alone, whole, strict=True):
+            assert torch.equal(a[0], b[image])
+    assert (whole.partner >= 0).any()
+    assert (whole.partner[1] == -1).all()
+
+
+def test_single_with_a_share_of_1_is_the_papers_letter_bit_by_bit() -> None:
+    scores, features, glob = _problem([9, 5], seed=2)
+    plain = local_centers(scores, features, glob, [9, 5], 0.3)
+    said = local_centers(
+        *(scores, features, glob, [9, 5], 0.3), boxes=_boxes(14, 1), center="single", share=1.0
+    )
+    for image, rows in enumerate((slice(0, 9), slice(9, 14))):
+        best = scores[rows].argmax(dim=0)
+        local = scores[rows].amax(dim=0) > 0.3
+        local[BACKGROUND] = False
+        letter = torch.where(local[:, None], features[rows][best], glob)
+        assert torch.equal(plain.weights[image], letter)
+    assert all(torch.equal(a, b) for a, b in zip(plain, said, strict=True))
+    assert (plain.partner == -1).all()
+
+
+def test_gradient_of_pairs_and_shrinkage_by_loops() -> None:
+    counts = [9, 6]
+    scores, features, glob = _problem(counts, seed=3)
+    boxes = _boxes(15, 6)
+    leaves = [t.clone().requires_grad_() for t in (features, glob)]
+    found = local_centers(*(scores, *leaves, counts, 0.25), boxes=boxes, center="pair", share=0.4)
+    pull = torch.randn(found.weights.shape, generator=_seeded(9))
+    (found.weights * pull).sum().backward()
+    exact = [t.double().requires_grad_() for t in (features, glob)]
+    naive, partners = _naive_centers(
+        (scores, *exact), boxes, counts, delta=0.25, pair=True, share=0.4
+    )
+    assert any(i >= 0 for row in partners for i in row)
+    total = sum((torch.stack(c) * p).sum() for c, p in zip(naive, pull.double(), strict=True))
+    total.backward()
+    for leaf, other in zip(leaves, exact, strict=True):
+        torch.testing.assert_close(leaf.grad.double(), other.grad, rtol=0, atol=2e-6)
+
+
+def test_pairs_need_boxes() -> None:
+    with pytest.raises(ConfigError, match="center='pair' needs the boxes"):
+        local_centers(*_problem([3]), [3], 0.5, center="pair")
+
+
+def test_operators_of_pairs_grow_with_images_only(operators: Any) -> None:
+    seen = []
+    for n, c, images in ((4, 3, 2), (300, 60, 2), (300, 60, 3), (300, 60, 4)):
+        counts = [n // images] * images
+        rows = sum(counts)
+        problem = torch.rand(rows, c), torch.randn(rows, 5), torch.randn(c, 5)
+        boxes = _boxes(rows, 1)
+        with operators() as mode:
+            local_centers(*problem, counts, 0.5, boxes=boxes, center="pair", share=0.5)
+        seen.append(mode.count)
+    assert seen[0] == seen[1]
+    assert seen[3] - seen[2] == seen[2] - seen[1]

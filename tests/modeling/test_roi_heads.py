@@ -13,7 +13,7 @@ from detectron2.modeling.roi_heads import (
     FastRCNNOutputLayers,
     StandardROIHeads,
 )
-from detectron2.structures import Boxes, ImageList, Instances
+from detectron2.structures import Boxes, ImageList, Instances, pairwise_iou
 from detectron2.utils.events import EventStorage
 from torch import Tensor
 
@@ -263,3 +263,50 @@ def test_deepacc_testing_without_proposals(
             found, others = heads(_images(), features, _proposals(*counts))
         assert [len(x) for x in others["top1"]] == list(counts)
         assert all(len(x) == 0 for x, n in zip(found, counts, strict=True) if not n)
+
+
+@pytest.mark.parametrize("counts", [(9, 4), (0, 5), (0, 0)])
+def test_pair_centers_get_the_boxes_of_their_proposals(
+    make_roi_heads: Build,
+    make_deepacc_predictor: Build,
+    features: dict[str, Tensor],
+    counts: tuple[int, int],
+) -> None:
+    # Large enough a scale for scores above 0.1, so that there are partners.
+    options = {"delta": 0.15, "s": 30.0, "center": "pair", "center_share": 0.5}
+    predictor = make_deepacc_predictor(**options)
+    heads = make_roi_heads(separated=True, predictor=predictor).eval()
+    proposals = _proposals(*counts)
+    with torch.no_grad():
+        output = heads.predict(features, proposals)
+        scores = output.margin_logits.softmax(dim=1).split(counts)
+    assert output.centers.partner.shape == (2, NUM_CLASSES + 1)
+    assert (output.centers.partner >= 0).any() == (sum(counts) > 0)
+    for image, (score, found) in enumerate(zip(scores, proposals, strict=True)):
+        boxes = found.proposal_boxes
+        for k in range(NUM_CLASSES):
+            source = int(output.centers.source[image, k])
+            partner = int(output.centers.partner[image, k])
+            if source < 0:
+                assert partner == -1
+                continue
+            apart = pairwise_iou(boxes, boxes[source])[:, 0] < 0.5
+            left = torch.where(apart, score[:, k], 0.0)
+            assert partner == (int(left.argmax()) if left.max() > 0.1 else -1)
+
+
+def test_training_with_pairs_gives_every_parameter_a_gradient(
+    make_roi_heads: Build,
+    make_deepacc_predictor: Build,
+    make_item: Build,
+    features: dict[str, Tensor],
+) -> None:
+    predictor = make_deepacc_predictor(delta=0.02, center="pair", center_share=0.5)
+    heads = make_roi_heads(separated=True, predictor=predictor).train()
+    targets = [make_item(boxes=n, seed=n)["instances"] for n in (3, 0)]
+    with EventStorage():
+        _, losses = heads(_images(), features, _proposals(9, 0), targets)
+    torch.stack(list(losses.values())).sum().backward()
+    for name, parameter in heads.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from deepacc_d2.checkpoint import with_later_keys
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.evaluation.comparison.runs import Run
 
@@ -46,10 +47,13 @@ IGNORED = (
 are taken from the data, which are compared by their fingerprint."""
 KEPT = ("ablation.protocol", "callbacks.ema")
 """Exceptions within these nodes."""
-FIRST = ("preset", SEED, "alpha", "beta", "gamma", "m", "s", "delta")
+METHOD = ("alpha", "beta", "gamma", "m", "s", "delta", "center", "center_share")
+FIRST = ("preset", SEED, *METHOD)
 """Keys at the root of the config, in the order in which they are shown."""
 DERIVED = ("model.", "optim.", "trainer.", "scale.", "heads.")
 """Nodes whose values may come from elsewhere: from the preset, the scale or the root keys."""
+BY_PRESET = ("center", "center_share")
+"""Keys at the root of the config that a preset may bring."""
 LONGEST = 40
 """Characters of a value that are shown at most."""
 MISSING = "-"
@@ -135,11 +139,12 @@ def compare_settings(runs: Sequence[Run], reserved: Iterable[str] = ()) -> Setti
     for key in sorted(differing, key=lambda k: _rank(k, explicit)):
         copies = any(_copies(columns[key], columns[other]) for other in accepted)
         # A preset is a choice of model; a scale chooses all the rest as well.
-        origins = ("preset", "scale.name") if key.startswith("model.") else ("scale.name",)
+        of_preset = key.startswith("model.") or key in BY_PRESET
+        origins = ("preset", "scale.name") if of_preset else ("scale.name",)
         brought = key not in explicit and any(
             other in accepted and _follows(columns[key], columns[other]) for other in origins
         )
-        if key.startswith(DERIVED) and (copies or brought):
+        if (key.startswith(DERIVED) or key in BY_PRESET) and (copies or brought):
             continue
         accepted.append(key)
     accepted.sort(key=lambda k: (FIRST.index(k) if k in FIRST else len(FIRST), every.index(k)))
@@ -211,7 +216,7 @@ def _wanted(run: Run) -> dict[str, Value]:
 
     return {
         key: placeless(value)
-        for key, value in flatten(run.config).items()
+        for key, value in flatten(with_later_keys(run.config)).items()
         if within(key, KEPT) or not within(key, IGNORED)
     }
 

@@ -49,6 +49,28 @@ def test_copies_and_what_a_preset_brings_are_not_shown(
     assert "alpha" not in found.common
 
 
+def test_centers_that_a_preset_brings_are_not_shown_beside_it(
+    settings_of: Callable[..., Settings], make_run: MakeRun
+) -> None:
+    branch = "model.roi_heads.box_predictor.inference_branch"
+    old = {"preset": "siamese_gia", "delta": 0.5, branch: {"delta": 0.5}}
+    centers = {"center": "pair", "center_share": 0.5}
+    new = {"preset": "deepacc", "delta": 0.5, branch: {"delta": 0.5, **centers}, **centers}
+    assert list(settings_of(old, new).labels) == ["preset"]
+    # A run of before there were pairs has single ones.
+    single = {"center": "single", "center_share": 1.0}
+    said = {"preset": "siamese_gia", "delta": 0.5, branch: {"delta": 0.5, **single}, **single}
+    assert list(settings_of(old, said).labels) == []
+    assert settings_of(old, said).common["center"] == "single"
+    swept = {"overrides": ["center=pair", "center_share=0.5"]}
+    paths = [
+        make_run("swept/a", **said),
+        make_run("swept/b", facts=swept, **{**new, "preset": "siamese_gia"}),
+    ]
+    found = compare_settings(read_runs(paths)[0])
+    assert list(found.labels) == ["center", "center_share"]
+
+
 def test_of_the_model_only_what_a_command_named_is_shown_beside_the_preset(
     make_run: MakeRun, settings_of: Callable[..., Settings]
 ) -> None:
