@@ -193,7 +193,7 @@ def test_kinds_and_shares_of_centers_make_a_grid(base: list[str]) -> None:
         for t in sweep.found
     ]
     assert found == [("single", 0.5), ("single", 1), ("pair", 0.5), ("pair", 1)]
-    assert sweep.jobs[2].out.name == "center=pair,center_share=.5"
+    assert sweep.jobs[2].out.name == "center=pair,center_share=0.5"
     with pytest.raises(ConfigError, match="center changes nothing"):
         make_plan([*base[1:], "experiment=aam", "center=single,pair"])
 
