@@ -78,7 +78,8 @@ help: ## show this list
 	@echo
 	@echo 'Variables of every target that runs a model (unset ones keep the defaults in conf/)'
 	@echo '  EXP         experiment: a file in conf/experiment, such as baseline, sep, retinanet'
-	@echo '  DATA        data set: a file in conf/data, or the directory of a converted data set'
+	@echo '  DATA        data set: a file in conf/data, or the directory of a converted data set; train,'
+	@echo '              ablation and sweep take several directories: DATA="data/a data/b"'
 	@echo '  DATA_DIR    where the data set lies, for a DATA given by name'
 	@echo '  SCALE       quick (minutes on two cores), lab (any magnification) or paper (full size, GPU)'
 	@echo '  SEED        random seed'

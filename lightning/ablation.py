@@ -106,6 +106,11 @@ def check_settings(cfg: DictConfig) -> None:
         raise ConfigError(f"ablation.protocol={settings.protocol}: choose {' or '.join(PROTOCOLS)}")
     if not isinstance(settings.jobs, int) or settings.jobs < 1:
         raise ConfigError(f"ablation.jobs={settings.jobs}: expected a number of processes")
+    if settings.protocol == "heads" and cfg.data.get("weights"):
+        raise ConfigError(
+            "data.weights: PROTOCOL=heads sees each cached image once an epoch; leave them out, or "
+            "use PROTOCOL=end_to_end"
+        )
     exist = sorted(p.stem for p in (Path(config_dir()) / "experiment").glob("*.yaml"))
     unknown = [p for p in settings.presets if p not in exist]
     if unknown or not settings.presets:
@@ -300,7 +305,7 @@ def run(overrides: list[str]) -> AblationResult | None:
     check_arguments(overrides)
     train.quiet()
     cfg = compose_own(overrides)
-    check_data_root(cfg)
+    check_data_root(cfg, several=True)
     check_accelerator(cfg.trainer.accelerator)
     check_settings(cfg)
     jobs = plan(cfg, overrides)

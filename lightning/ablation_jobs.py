@@ -196,7 +196,7 @@ def prepare_heads(
         built = build_caches(cfg, model, images, caches)
     datamodule = HeadsDataModule(
         built,
-        root=images.root,
+        root=images.data,
         test_augmentations=images.augmentations["test"],
         batch_size=cfg.heads.batch_size,
         test_batch_size=cfg.scale.test_batch_size,

@@ -52,14 +52,22 @@ def one_line(error: BaseException) -> str:
     return text
 
 
-def check_data_root(cfg: DictConfig) -> None:
+def check_data_root(cfg: DictConfig, *, several: bool = False) -> None:
     """Checks that the config names a data directory.
+
+    Args:
+        cfg: with ``data``.
+        several: whether it may be a list of them.
 
     Raises:
         ConfigError: it does not.
     """
     if OmegaConf.is_missing(cfg.data, "root"):
         raise ConfigError("data.root is not set: pass DATA_DIR=<directory of a converted data set>")
+    if not several and OmegaConf.is_list(cfg.data.root):
+        raise ConfigError(
+            f"data.root={cfg.data.root}: only training is on several data sets; pass one of them"
+        )
 
 
 def check_accelerator(accelerator: str, key: str = "trainer.accelerator") -> None:

@@ -40,6 +40,14 @@ def _anchors_per_cell(generator: Any) -> int:
     return len(sizes[0]) * len(ratios)
 
 
+def basename(path: Any) -> str:
+    """Returns a path's last part; of several, those of the first three with ``+`` between."""
+    if not isinstance(path, list | ListConfig):
+        return Path(path).resolve().name
+    names = [basename(one) for one in path]
+    return "+".join(names if len(names) <= 3 else [*names[:3], f"{len(names) - 3}more"])
+
+
 def auto_precision() -> str:
     """Returns ``bf16-mixed`` where the device computes in bf16 by itself, else ``32-true``.
 
@@ -62,7 +70,7 @@ def register_resolvers() -> None:
         "inverse_strides": lambda features: [1.0 / s for s in _strides(list(features))],
         "anchors_per_cell": _anchors_per_cell,
         "auto_precision": auto_precision,
-        "basename": lambda path: Path(path).resolve().name,
+        "basename": basename,
         "dirname": lambda path: str(Path(path).parent),
         "run_time": run_time,
     }

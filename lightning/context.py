@@ -21,8 +21,8 @@ from deepacc_d2.checkpoint import (
 from deepacc_d2.context import Disturbance
 from deepacc_d2.context.cells import check_predictor
 from deepacc_d2.context.steadiness import steadiness
-from deepacc_d2.data.dataset import read_info
 from deepacc_d2.data.output_dir import whole_file
+from deepacc_d2.data.union import DataSets
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.modeling import CellContext, ChromosomeRCNN
 from deepacc_d2.prediction.predictor import model_hash
@@ -61,7 +61,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
         UserError: a bad checkpoint, data set, setting or output directory.
     """
     quiet()
-    check_data_root(cfg)
+    check_data_root(cfg, several=True)
     check_accelerator(cfg.accelerator, "accelerator")
     if cfg.views < 1 or cfg.epochs < 1:
         raise ConfigError(f"views={cfg.views}, epochs={cfg.epochs}: give at least 1 of each")
@@ -84,16 +84,20 @@ def run(cfg: DictConfig) -> dict[str, float]:
     scale = content["deepacc_config"]["scale"]
     augmentations = {"train": scale["train_augmentations"], "val": scale["test_augmentations"]}
     check_trusted(augmentations, extra=AUGMENTATIONS)
+    named = OmegaConf.to_container(cfg.data, resolve=True)
+    assert isinstance(named, dict)
+    # Each training image is read once a view, whatever its weight.
+    data_sets = DataSets.of(named["root"], cases=named.get("cases", "shared"))
     facts = {
         "model": model_hash(Path(cfg.ckpt)),
-        "data": read_info(cfg.data.root).fingerprint,
+        "data": data_sets.info().fingerprint,
         "keep": [context.min_foreground, context.iou],
         "seed": int(cfg.seed),
         "images": cfg.images,
     }
     store = CellStore(
         folder=out / "cells",
-        root=Path(cfg.data.root),
+        data=data_sets,
         model=model,
         context=context,
         augmentations=augmentations,

@@ -16,9 +16,10 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from deepacc_d2.context import ContextCell, read_cells
-from deepacc_d2.data.dataset import ChromosomeDataset, read_split, to_dicts
+from deepacc_d2.data.dataset import ChromosomeDataset
 from deepacc_d2.data.mapper import MetaphaseMapper
 from deepacc_d2.data.output_dir import whole_file
+from deepacc_d2.data.union import DataSets
 from deepacc_d2.modeling import CellContext, ChromosomeRCNN
 from deepacc_lightning.datamodule import identity, init_worker, thin
 from deepacc_lightning.loading import Draw, DrawnDataset
@@ -33,7 +34,7 @@ class CellStore:
 
     Attributes:
         folder: of the files.
-        root: of the data set.
+        data: the data sets.
         model: the detector, in evaluation mode.
         context: says which boxes are kept.
         augmentations: the checkpoint's nodes, by split.
@@ -44,7 +45,7 @@ class CellStore:
     """
 
     folder: Path
-    root: Path
+    data: DataSets
     model: ChromosomeRCNN
     context: CellContext
     augmentations: Mapping[str, Any]
@@ -60,8 +61,8 @@ class CellStore:
             split: ``train`` or ``val``.
             view: 0 as the images are, else augmented.
         """
-        coco = read_split(self.root, split)
-        dicts = to_dicts(thin(coco, self.images) if self.images else coco, self.root)
+        coco = self.data.split(split)
+        dicts = self.data.dicts(thin(coco, self.images) if self.images else coco)
         nodes = self.augmentations["train" if view else "val"]
         mapper = MetaphaseMapper([instantiate(node) for node in nodes], is_train=True)
         dataset = DrawnDataset(ChromosomeDataset(dicts, mapper), self.seed)

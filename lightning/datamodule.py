@@ -17,10 +17,11 @@ from detectron2.data import transforms as T
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data.distributed import DistributedSampler
 
-from deepacc_d2.data.dataset import ChromosomeDataset, DatasetInfo, read_info, read_split, to_dicts
+from deepacc_d2.data.dataset import ChromosomeDataset, DatasetInfo
 from deepacc_d2.data.mapper import MetaphaseMapper
+from deepacc_d2.data.union import DataSets
 from deepacc_d2.errors import ConfigError
-from deepacc_lightning.loading import DrawnDataset, DrawSampler, ResumableLoader
+from deepacc_lightning.loading import DrawnDataset, DrawSampler, EpochDraws, ResumableLoader
 
 
 def identity(batch: list[Any]) -> list[Any]:
@@ -68,7 +69,7 @@ class ChromosomeDataModule(pl.LightningDataModule):
     """Loads the splits of a data set.
 
     Args:
-        root: data directory, see docs/DATA.md.
+        root: data directory, see docs/DATA.md, or several with their weights.
         train_augmentations: Detectron2 augmentations of training images.
         test_augmentations: of validation and test images.
         batch_size: training images a device and step.
@@ -85,7 +86,7 @@ class ChromosomeDataModule(pl.LightningDataModule):
     def __init__(
         self,
         *,
-        root: str | Path,
+        root: str | Path | DataSets,
         train_augmentations: Sequence[T.Augmentation] = (),
         test_augmentations: Sequence[T.Augmentation],
         batch_size: int = 1,
@@ -99,7 +100,12 @@ class ChromosomeDataModule(pl.LightningDataModule):
         super().__init__()
         if batch_size < 1 or test_batch_size < 1 or num_workers < 0:
             raise ConfigError("batch_size must be at least 1 and num_workers at least 0")
-        self.root = Path(root)
+        self.data = root if isinstance(root, DataSets) else DataSets.of(root)
+        if generate is not None and self.data.several:
+            raise ConfigError(
+                "drawn metaphases are one data set: make them by `make synthetic OUT=...`, and "
+                "name their directory beside the others"
+            )
         self.augmentations = {"train": train_augmentations, "test": test_augmentations}
         self.batch_size = batch_size
         self.test_batch_size = test_batch_size
@@ -113,16 +119,16 @@ class ChromosomeDataModule(pl.LightningDataModule):
     def prepare_data(self) -> None:
         """Makes the data set where it is one that can be made."""
         if self.generate is not None:
-            self.generate(root=self.root)
+            self.generate(root=self.data.roots[0])
 
     def info(self) -> DatasetInfo:
         """Reads what the data set says of itself."""
-        return read_info(self.root)
+        return self.data.info()
 
     def coco(self, stage: str) -> dict[str, Any]:
         """Returns the COCO dict of a stage (``train``, ``val`` or ``test``), read once."""
         if stage not in self._coco:
-            coco = read_split(self.root, self.test_split if stage == "test" else stage)
+            coco = self.data.split(self.test_split if stage == "test" else stage)
             if stage == "val" and self.max_val_images:
                 coco = thin(coco, self.max_val_images)
             self._coco[stage] = coco
@@ -136,7 +142,7 @@ class ChromosomeDataModule(pl.LightningDataModule):
     def _dataset(self, stage: str) -> ChromosomeDataset:
         kind = "train" if stage == "train" else "test"
         mapper = MetaphaseMapper(self.augmentations[kind], is_train=kind == "train")
-        return ChromosomeDataset(to_dicts(self.coco(stage), self.root), mapper)
+        return ChromosomeDataset(self.data.dicts(self.coco(stage)), mapper)
 
     def _ranks(self) -> tuple[int, int]:
         if self.trainer is None:
@@ -144,20 +150,29 @@ class ChromosomeDataModule(pl.LightningDataModule):
         return self.trainer.global_rank, self.trainer.world_size
 
     def train_dataloader(self) -> DataLoader:
-        """Returns the shuffled loader; each image is seen once an epoch over all ranks."""
+        """Returns the shuffled loader.
+
+        Over all ranks, an epoch sees each image once, or as often as its set's weight says.
+        """
         dataset = self._dataset("train")
         rank, world_size = self._ranks()
-        if len(dataset) < self.batch_size * world_size:
+        draws = EpochDraws(self.data.train_parts(), self.seed) if self.data.weighted else None
+        size = len(dataset) if draws is None else len(draws)
+        if size < self.batch_size * world_size:
             raise ConfigError(
-                f"{len(dataset)} training images do not fill one batch of "
+                f"{size} training images do not fill one batch of "
                 f"{self.batch_size} on {world_size} device(s): lower batch_size"
             )
         order = DistributedSampler(
-            dataset, num_replicas=world_size, rank=rank, seed=self.seed, drop_last=True
+            range(size),  # type: ignore[arg-type]
+            num_replicas=world_size,
+            rank=rank,
+            seed=self.seed,
+            drop_last=True,
         )
         return ResumableLoader(
             DrawnDataset(dataset, self.seed),
-            sampler=DrawSampler(order),
+            sampler=DrawSampler(order, draws),
             batch_size=self.batch_size,
             drop_last=True,
             **self._loader_options(),

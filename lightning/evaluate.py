@@ -101,7 +101,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
         preset=cfg.preset,
         scale=cfg.scale_name,
         split=cfg.split,
-        data={"name": info.name, "root": str(info.root), "fingerprint": info.fingerprint},
+        data=datamodule.data.facts(),
     )
     loggers = instantiate_all(cfg.get("logger"))
     with finished_runs(loggers):

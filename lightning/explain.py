@@ -21,7 +21,7 @@ from deepacc_d2.evaluation.explain import explain_image
 from deepacc_d2.evaluation.explain_plot import plot_explanation
 from deepacc_d2.evaluation.explanation import Explanation, format_explanation
 from deepacc_d2.evaluation.head_outputs import check_has_heads
-from deepacc_lightning.cli import check_accelerator, run_entry_point, run_guarded
+from deepacc_lightning.cli import check_accelerator, check_data_root, run_entry_point, run_guarded
 from deepacc_lightning.config import config_dir, register_resolvers
 from deepacc_lightning.evaluate import AUGMENTATIONS, check_expected
 from deepacc_lightning.run_info import make_run_dir, write_json
@@ -51,7 +51,7 @@ def find_record(image: Path, root: Path) -> dict[str, Any] | None:
     splits = [s for s in SPLITS if (root / "annotations" / f"{s}.json").is_file()]
     records = [
         (coco, record)
-        for coco in (read_split(root, s) for s in splits)
+        for coco in (read_split(root, s, may_lack=True) for s in splits)
         for record in coco["images"]
     ]
 
@@ -135,6 +135,7 @@ def run(cfg: DictConfig) -> Explanation:
         UserError: a bad checkpoint, image, data set or output path.
     """
     quiet()
+    check_data_root(cfg)
     check_accelerator(cfg.accelerator, "accelerator")
     if not 0 <= cfg.score_threshold <= 1:
         raise ConfigError(f"score_threshold={cfg.score_threshold} must be in [0, 1]")

@@ -23,7 +23,7 @@ from deepacc_d2.export.runners import load_runner, require
 from deepacc_d2.export.write import read_openvino, write_onnx, write_openvino
 from deepacc_d2.prediction.core import TorchDetector
 from deepacc_d2.prediction.select import SelectionSettings
-from deepacc_lightning.cli import run_entry_point, run_guarded
+from deepacc_lightning.cli import check_data_root, run_entry_point, run_guarded
 from deepacc_lightning.config import config_dir, register_resolvers
 from deepacc_lightning.run_info import make_run_dir
 from deepacc_lightning.train import quiet
@@ -105,6 +105,7 @@ def run(cfg: DictConfig) -> Exported:
     """
     quiet()
     check_choice(cfg)
+    check_data_root(cfg)
     content = read_checkpoint(cfg.ckpt)
     reference = TorchDetector(build_from_checkpoint(content, cfg.ckpt))
     metadata = describe(

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 from tqdm import tqdm
 
-from deepacc_d2.data.dataset import to_dicts
 from deepacc_d2.data.feature_cache import VIEWS, CachedDataset, CacheLayout, FeatureCache
 from deepacc_d2.data.mapper import MetaphaseMapper
 from deepacc_d2.errors import ConfigError
@@ -168,7 +167,7 @@ def build_caches(
     caches = {}
     for stage in STAGES:
         views = list(cfg.heads.views) if stage == "train" else ["none"]
-        dicts = to_dicts(datamodule.coco(stage), datamodule.root)
+        dicts = datamodule.data.dicts(datamodule.coco(stage))
         layout = cache_layout(
             cfg,
             model,

@@ -1,14 +1,14 @@
 """Loaders of training images that can be put anywhere into a training.
 
-What an image looks like when it is drawn depends on seed, epoch and image alone: not on which
-process or loader worker draws it, nor on what was drawn before. So the same images make the same
-step however they are shared out, and a training that goes on in the middle of an epoch sees what
-it would have seen.
+What an image looks like when it is drawn depends on seed, epoch and image alone (and, where an
+epoch sees it several times, on which time it is): not on which process or loader worker draws it,
+nor on what was drawn before. So the same images make the same step however they are shared out, and
+a training that goes on in the middle of an epoch sees what it would have seen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -17,10 +17,44 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 
 class Draw(NamedTuple):
-    """An image in an epoch."""
+    """An image in an epoch, for the first (0), second, ... time."""
 
     index: int
     epoch: int
+    time: int = 0
+
+
+class EpochDraws:
+    """What an epoch draws of images that lie in parts with weights.
+
+    A part of n images and weight w gives round(w * n) draws: each image floor(w) times, and what is
+    left to different images that seed and epoch choose.
+
+    Args:
+        parts: number of images and weight of each part; images are numbered part after part.
+        seed: of the training.
+    """
+
+    def __init__(self, parts: Sequence[tuple[int, float]], seed: int) -> None:
+        self.parts = [(size, int(size * weight + 0.5)) for size, weight in parts]
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return sum(draws for _, draws in self.parts)
+
+    def of_epoch(self, epoch: int) -> list[Draw]:
+        """Returns the draws of an epoch, part after part."""
+        found: list[Draw] = []
+        start = 0
+        for number, (size, draws) in enumerate(self.parts):
+            times, rest = divmod(draws, size) if size else (0, 0)
+            found += [Draw(start + i, epoch, t) for t in range(times) for i in range(size)]
+            # The parts' choices must not look alike, nor depend on each other's sizes.
+            source = np.random.SeedSequence([self.seed, epoch], spawn_key=(number,))
+            chosen = np.random.default_rng(source).permutation(size)[:rest]
+            found += [Draw(start + int(i), epoch, times) for i in sorted(chosen)]
+            start += size
+        return found
 
 
 class DrawSampler(Sampler[Draw]):
@@ -28,10 +62,12 @@ class DrawSampler(Sampler[Draw]):
 
     Args:
         order: gives the indices of an epoch; has ``set_epoch``.
+        draws: what is drawn that the indices count; null where they count images.
     """
 
-    def __init__(self, order: Sampler[int]) -> None:
+    def __init__(self, order: Sampler[int], draws: EpochDraws | None = None) -> None:
         self.order = order
+        self.draws = draws
         self.epoch = 0
         self.start = 0
 
@@ -43,9 +79,10 @@ class DrawSampler(Sampler[Draw]):
         self.order.set_epoch(epoch)  # type: ignore[attr-defined]
 
     def __iter__(self) -> Iterator[Draw]:
+        draws = None if self.draws is None else self.draws.of_epoch(self.epoch)
         for position, index in enumerate(self.order):
             if position >= self.start:
-                yield Draw(int(index), self.epoch)
+                yield Draw(int(index), self.epoch) if draws is None else draws[index]
 
     def __len__(self) -> int:
         # Of a whole epoch: Lightning counts the batches done before the start itself.
@@ -70,7 +107,8 @@ class DrawnDataset(Dataset):
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
         """Returns the item with a ``seed`` for what the model draws at random."""
-        source = np.random.SeedSequence([self.seed, draw.epoch, draw.index])
+        again = [draw.time] if draw.time else []
+        source = np.random.SeedSequence([self.seed, draw.epoch, draw.index, *again])
         augmentation, model = source.generate_state(2)
         with numpy_seed(int(augmentation)):
             item = self.dataset[draw.index]

@@ -168,7 +168,7 @@ def check_same_data(run_dir: str | Path, fingerprint: str) -> None:
     if began_with and began_with != fingerprint:
         raise DataError(
             f"{run_dir} was trained on another data set (fingerprint {began_with[:12]}, now "
-            f"{fingerprint[:12]}): pass the DATA that it began with"
+            f"{fingerprint[:12]}): pass the DATA (and data.weights) that it began with"
         )
 
 

@@ -217,7 +217,7 @@ def check_jobs(defaults: Defaults, jobs: Sequence[SweepJob]) -> tuple[Training, 
     for job in jobs:
         cfg = defaults.compose(job.overrides)
         check_one_device(cfg)
-        check_data_root(cfg)
+        check_data_root(cfg, several=True)
         check_accelerator(cfg.trainer.accelerator)
         epochs, every = cfg.trainer.max_epochs, cfg.trainer.check_val_every_n_epoch
         if cfg.trainer.max_steps == -1 and 0 < epochs < every:

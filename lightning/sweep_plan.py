@@ -219,7 +219,7 @@ def make_plan(overrides: Sequence[str]) -> Sweep:
     defaults = Defaults()
     cfg = base_config(defaults, request)
     check_settings(cfg)
-    check_data_root(cfg)
+    check_data_root(cfg, several=True)
     optuna = cfg.sweep.sweeper == "optuna"
     if cfg.space is not None and not optuna:
         raise ConfigError("SPACE is what SWEEPER=optuna searches: add that, or give values in ARGS")

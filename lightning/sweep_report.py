@@ -8,6 +8,7 @@ import os
 import shlex
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +148,8 @@ def best_command(job: SweepJob, sweep: Sweep, root: Path | None = None) -> str:
         root: what paths are shown relative to; by default where the program runs, make's folder.
     """
     values: dict[str, str] = {}
-    arguments = []
+    arguments, several = [], ""
+    folder = partial(_from, root or Path.cwd())
     own = [f"{key}={value}" for key, value in job.values]
     for text in (*sweep.request.fixed, *own):
         override = parse(text)
@@ -158,24 +160,34 @@ def best_command(job: SweepJob, sweep: Sweep, root: Path | None = None) -> str:
             values[VARIABLES[key]] = str(value)
         elif key == "data" and override.package is None:
             values["DATA"] = str(value)
-        elif key == "data.root" and isinstance(value, str | int | float):
-            values["DATA_DIR"] = str(value)
+        elif key == "data.root" and isinstance(value, list):
+            several = " ".join(shlex.quote(folder(_text(one))) for one in value)
         elif key == "data.root":
-            values["DATA_DIR"] = str(value.text)  # type: ignore[union-attr]
+            values["DATA_DIR"] = folder(_text(value))
         else:
             arguments.append(text)
     values.setdefault("EXP", sweep.cfg.preset)
-    if "DATA_DIR" in values:
-        folder = os.path.relpath(values["DATA_DIR"], root or Path.cwd())
-        values["DATA_DIR"] = values["DATA_DIR"] if folder.startswith("..") else folder
-        # The directory of a converted data set is what DATA takes as well; it needs a slash.
-        if values.get("DATA") == "coco" and "/" in values["DATA_DIR"]:
-            values["DATA"] = values.pop("DATA_DIR")
+    if several:
+        values["DATA"] = several
+        values.pop("DATA_DIR", None)
+    # The directory of a converted data set is what DATA takes as well; it needs a slash.
+    elif values.get("DATA") == "coco" and "/" in values.get("DATA_DIR", ""):
+        values["DATA"] = values.pop("DATA_DIR")
     if arguments:
         values["ARGS"] = " ".join(_for_args(text) for text in arguments)
     order = ("EXP", "SCALE", "DATA", "DATA_DIR", "SEED", "ARGS")
     words = [f"{name}={_for_make(values[name])}" for name in order if name in values]
     return " ".join(["make train", *words])
+
+
+def _text(value: Any) -> str:
+    return str(getattr(value, "text", value))
+
+
+def _from(root: Path, path: str) -> str:
+    """Returns a path relative to a folder that it lies in, else as it is."""
+    relative = os.path.relpath(path, root)
+    return path if relative.startswith("..") else relative
 
 
 def _for_args(text: str) -> str:

@@ -47,7 +47,7 @@ def run_test(
             datamodule.coco("test"),
             module.evaluator.predictions,
             module.metrics,
-            datamodule.root / "images",
+            datamodule.data.images,
         )
         if title:
             print(title)
@@ -80,6 +80,6 @@ def log_report(
         datamodule.coco("test"),
         module.evaluator.predictions,
         module.metrics,
-        datamodule.root / "images",
+        datamodule.data.images,
         prefix=prefix,
     )

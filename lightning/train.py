@@ -21,6 +21,7 @@ from torch import nn
 
 from deepacc_d2.checkpoint import read_checkpoint
 from deepacc_d2.data.dataset import DatasetInfo
+from deepacc_d2.data.union import DataSets
 from deepacc_d2.errors import ConfigError, DataError, UserError
 from deepacc_lightning.callbacks import Throughput, format_duration
 from deepacc_lightning.checkpoint import load_initial_weights, load_trunk
@@ -66,8 +67,9 @@ def build_datamodule(cfg: DictConfig) -> ChromosomeDataModule:
     Raises:
         UserError: no directory is named, or what lies in it is no data set.
     """
+    named = to_plain(cfg.data)
     datamodule = ChromosomeDataModule(
-        root=cfg.data.root,
+        root=DataSets.of(named["root"], named.get("weights"), named.get("cases", "shared")),
         train_augmentations=[instantiate(node) for node in cfg.scale.train_augmentations],
         test_augmentations=[instantiate(node) for node in cfg.scale.test_augmentations],
         batch_size=cfg.scale.batch_size,
@@ -134,7 +136,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
     """
     quiet()
     check_method(cfg)  # a multirun's jobs were not composed by us
-    check_data_root(cfg)
+    check_data_root(cfg, several=True)
     check_accelerator(cfg.trainer.accelerator)
     out = make_run_dir(cfg.out)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
@@ -173,7 +175,7 @@ def execute(
         preset=cfg.preset,
         scale=cfg.scale.name,
         seed=cfg.seed,
-        data={"name": info.name, "root": str(info.root), "fingerprint": info.fingerprint},
+        data=datamodule.data.facts(),
         parameters=sum(p.numel() for p in module.model.parameters()),
         wandb_id=cfg.wandb_id,
         overrides=recorded_overrides(cfg, task_overrides()),

@@ -467,6 +467,37 @@ def test_data_names_a_config_before_a_directory(
     assert overrides({"DATA": "tpyo"}, tmp_path) == ["data=tpyo"]  # Hydra lists what exists
 
 
+def test_data_may_be_several_directories(
+    tools: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b", "my cells", "a b"):
+        (tmp_path / "sets" / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "sets")
+    sets = tmp_path / "sets"
+
+    def roots(data: str, target: str = "train") -> object:
+        _, _, *overrides = tools["launch"].compose(target, {"DATA": data, "CKPT": "/c.ckpt"})
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            return compose(target, overrides).data.root
+
+    # The whole is tried first: a directory of this name is one data set.
+    assert roots("a b") == str(sets / "a b")
+    assert roots("../sets/a b") == str(sets / "a b")
+    (sets / "a b").rmdir()
+    for target in ("train", "ablation", "sweep"):
+        assert roots("a  b", target) == [str(sets / "a"), str(sets / "b")]
+    assert roots("'my cells' ../sets/b") == [str(sets / "my cells"), str(sets / ".." / "sets/b")]
+    assert roots("my cells") == roots("'my cells'") == str(sets / "my cells")
+    error = tools["launch"].UsageError
+    for target in ("evaluate", "karyotype", "robustness"):
+        with pytest.raises(error, match=r"names 2 data sets: .* this target takes one"):
+            roots("a b", target)
+    with pytest.raises(error, match="there is no directory synthetic; several data sets are named"):
+        roots("synthetic a")
+    with pytest.raises(error, match="no closing quotation"):
+        roots("'a b")
+
+
 @pytest.mark.parametrize(
     "path",
     ["/a/b.c", "/a b/c", "/a/epoch=3,step=4.ckpt", "/a'b", '/a"b', "/a\\", '/a\\"b', "/a{b}[c]#~!"],

@@ -59,19 +59,48 @@ def require(variables: Variables, target: str, example: str, *names: str) -> Non
         raise UsageError(f"make {target} needs {needs} as in: make {target} {example}")
 
 
-def data_overrides(variables: Variables, root: Path) -> list[str]:
+def directories(data: str) -> list[str]:
+    """The directories that DATA names: all of it where it is one, else its words.
+
+    Words are divided by blanks; one that holds blanks itself is in quotes.
+    """
+    if len(data.split()) < 2 or Path(data).expanduser().is_dir():
+        return [data]
+    try:
+        words = shlex.split(data)
+    except ValueError as error:
+        raise UsageError(f"DATA={data}: {str(error).lower()}") from error
+    for word in words:
+        if not Path(word).expanduser().is_dir():
+            raise UsageError(
+                f"DATA={data}: there is no directory {word}; several data sets are named by their "
+                "directories, with quotes around one that has blanks in its name"
+            )
+    return words
+
+
+def data_overrides(variables: Variables, root: Path, *, several: bool = False) -> list[str]:
     """Hydra overrides for DATA and DATA_DIR.
 
-    DATA is the name of a file in conf/data or the directory of a data set in the internal format.
+    DATA is the name of a file in conf/data or the directory of a data set in the internal format,
+    or such directories where the target takes `several`.
     """
     data, data_dir = variables.get("DATA", ""), variables.get("DATA_DIR", "")
     named = (root / "conf" / "data" / f"{data}.yaml").is_file()
     overrides = []
-    if data and not named and ("/" in data or Path(data).expanduser().is_dir()):
+    if data and not named and (re.search(r"[/\s]", data) or Path(data).expanduser().is_dir()):
         if data_dir:
             raise UsageError(f"DATA={data} is a directory already: leave DATA_DIR out")
         overrides.append("data=coco")
-        data_dir = data
+        found = directories(data)
+        if len(found) > 1:
+            if not several:
+                raise UsageError(
+                    f"DATA={data} names {len(found)} data sets: train, context, ablation and sweep take "
+                    "several, this target takes one"
+                )
+            return [*overrides, f"data.root=[{','.join(hydra_value(absolute(p)) for p in found)}]"]
+        data_dir = found[0]
     elif data:
         overrides.append(f"data={data}")
     if data_dir:
@@ -79,13 +108,16 @@ def data_overrides(variables: Variables, root: Path) -> list[str]:
     return overrides
 
 
-def model_overrides(variables: Variables, root: Path, keys: Mapping[str, str]) -> list[str]:
+def model_overrides(
+    variables: Variables, root: Path, keys: Mapping[str, str], *, several: bool = False
+) -> list[str]:
     """Hydra overrides of a target that runs a model; what is unset is left to Hydra.
 
-    `keys` maps the variables that hold plain values to the target's configuration keys.
+    `keys` maps the variables that hold plain values to the target's configuration keys; `several`
+    says whether it takes several data sets.
     """
     overrides = [f"{key}={variables[name]}" for name, key in keys.items() if variables.get(name)]
-    overrides += data_overrides(variables, root)
+    overrides += data_overrides(variables, root, several=several)
     if variables.get("OUT"):
         overrides.append(f"out={hydra_value(absolute(variables['OUT']))}")
     return overrides
@@ -94,7 +126,7 @@ def model_overrides(variables: Variables, root: Path, keys: Mapping[str, str]) -
 def train(variables: Variables, root: Path) -> list[str]:
     """Arguments of `make train`."""
     keys = {"EXP": "experiment", "SCALE": "scale", "SEED": "seed"}
-    overrides = model_overrides(variables, root, keys)
+    overrides = model_overrides(variables, root, keys, several=True)
     arguments = ["-m", "deepacc_lightning.train", *overrides]
     if variables.get("CKPT") and variables.get("RESUME"):
         raise UsageError(
@@ -165,7 +197,7 @@ def context(variables: Variables, root: Path) -> list[str]:
     example = "CKPT=runs/deepacc/checkpoints/best.ckpt DATA=data/mine OUT=runs/context"
     require(variables, "context", example, "CKPT", "DATA")
     checkpoint = f"ckpt={hydra_value(absolute(variables['CKPT']))}"
-    overrides = model_overrides(variables, root, {"SEED": "seed"})
+    overrides = model_overrides(variables, root, {"SEED": "seed"}, several=True)
     return ["-m", "deepacc_lightning.context", checkpoint, *overrides]
 
 
@@ -206,7 +238,7 @@ def ablation(variables: Variables, root: Path) -> list[str]:
         "PROTOCOL": "ablation.protocol",
         "JOBS": "ablation.jobs",
     }
-    overrides = model_overrides(variables, root, keys)
+    overrides = model_overrides(variables, root, keys, several=True)
     if variables.get("EXPS"):
         overrides.append(f"ablation.presets=[{','.join(re.split('[ ,]+', variables['EXPS']))}]")
     seeds = variables.get("SEEDS", "").replace(" ", "")
@@ -224,15 +256,13 @@ def sweep(variables: Variables, root: Path) -> list[str]:
 
     EXP and SEED may be several, divided by commas or blanks. OUT is the folder of the sweep.
     """
-    several = {
-        n: ",".join(re.split("[ ,]+", variables.get(n, "").strip())) for n in ("EXP", "SEED")
-    }
+    lists = {n: ",".join(re.split("[ ,]+", variables.get(n, "").strip())) for n in ("EXP", "SEED")}
     keys = {
         **{"EXP": "experiment", "SCALE": "scale", "SEED": "seed", "SWEEPER": "sweep.sweeper"},
         **{"N": "sweep.trials", "SPACE": "sweep@space", "LAUNCHER": "sweep.launcher"},
         "JOBS": "sweep.jobs",
     }
-    overrides = model_overrides({**variables, **several, "OUT": ""}, root, keys)
+    overrides = model_overrides({**variables, **lists, "OUT": ""}, root, keys, several=True)
     if variables.get("OUT"):
         overrides.append(f"sweep.dir={hydra_value(absolute(variables['OUT']))}")
     if variables.get("CKPT"):

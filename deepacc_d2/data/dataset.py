@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from deepacc_d2.chromosomes import CLASSES, NUM_CLASSES
+from deepacc_d2.chromosomes import CLASSES, NUM_CLASSES, coco_categories
 from deepacc_d2.data.coco import HOW_TO_GET_DATA, load_coco_split, load_dataset_info
 from deepacc_d2.data.splits import SPLITS
 from deepacc_d2.errors import DataError
@@ -53,14 +53,21 @@ def read_info(root: str | Path) -> DatasetInfo:
         ) from error
 
 
-def read_split(root: str | Path, split: str) -> dict[str, Any]:
+def read_split(root: str | Path, split: str, *, may_lack: bool = False) -> dict[str, Any]:
     """Reads one split's COCO JSON and checks that it has images and the 24 categories.
+
+    Args:
+        root: the data set's directory.
+        split: ``train``, ``val`` or ``test``.
+        may_lack: return a split without images where the set has none.
 
     Raises:
         DataError: the file is missing, cut short, empty or of other categories.
     """
-    coco = load_coco_split(root, split)
     path = Path(root) / "annotations" / f"{split}.json"
+    if may_lack and path.parent.is_dir() and not path.exists():
+        return {"images": [], "annotations": [], "categories": coco_categories()}
+    coco = load_coco_split(root, split)
     try:
         names = {int(c["id"]): str(c["name"]) for c in coco["categories"]}
     except (KeyError, TypeError, ValueError) as error:
@@ -69,12 +76,17 @@ def read_split(root: str | Path, split: str) -> dict[str, Any]:
     if names != expected:
         odd = sorted(set(names.items()) ^ set(expected.items()))[0]
         raise DataError(f"{path}: category {odd} is not one of ids 1..24 in the order 1..22, X, Y")
-    if not coco["images"]:
-        raise DataError(f"{path} lists no image: {HOW_TO_GET_DATA}")
+    if not coco["images"] and not may_lack:
+        beside = f"train on it together with a set that has a {split} split, "
+        raise DataError(
+            f"{path} lists no image: {'' if split == 'train' else beside}{HOW_TO_GET_DATA}"
+        )
     return coco
 
 
-def to_dicts(coco: dict[str, Any], root: str | Path) -> list[dict[str, Any]]:
+def to_dicts(
+    coco: dict[str, Any], root: str | Path, *, images: Path | None = None
+) -> list[dict[str, Any]]:
     """Turns a COCO split into compact Detectron2-like dicts, one an image.
 
     Each has ``file_name`` (path), ``image_id``, ``height``, ``width`` (pixels), ``case_id``,
@@ -82,11 +94,16 @@ def to_dicts(coco: dict[str, Any], root: str | Path) -> list[dict[str, Any]]:
     Arrays instead of Detectron2's list of annotation dicts make a worker's work, and what is
     copied to it, several times smaller.
 
+    Args:
+        coco: the split.
+        root: the data set's directory.
+        images: the folder that ``file_name`` is relative to; by default ``ROOT/images``.
+
     Raises:
         DataError: an annotation names an unknown image or category, or an entry lacks a field.
     """
     try:
-        return _to_dicts(coco, Path(root) / "images")
+        return _to_dicts(coco, images or Path(root) / "images")
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"an image or annotation under {root} lacks or garbles {error}: "

@@ -225,6 +225,7 @@ def test_a_failing_job_does_not_stop_the_others(
         ("ablation.seeds=[]", "expected a count"),
         ("ablation.jobs=0", "number of processes"),
         ("trainer.devices=2", "use JOBS"),
+        ("data.weights=[2]", r"data\.weights: PROTOCOL=heads sees each cached image once"),
         ("trainer.max_epochs=3", r"use heads\.max_epochs"),
         ("model.roi_heads.box_predictor.gia.anchor=predicted", "sep: .*gia"),
         ("seed=3", "use EXPS, SEEDS or CKPT"),

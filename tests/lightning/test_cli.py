@@ -41,6 +41,17 @@ def test_data_without_a_directory() -> None:
         check_data_root(compose_config("train", ["data=coco"]))
 
 
+def test_several_data_sets_are_for_training() -> None:
+    cfg = compose_config("train", ["data=coco", "data.root=[/x/a,/x/b,c]"])
+    check_data_root(cfg, several=True)
+    assert cfg.data.name == "a+b+c"
+    assert cfg.out.startswith("runs/baseline-quick-a+b+c/")
+    with pytest.raises(ConfigError, match="only training is on several data sets"):
+        check_data_root(compose_config("karyotype", ["data.root=[/x/a,/x/b]"]))
+    many = compose_config("train", ["data=coco", "data.root=[a,b,c,d,e]"])
+    assert many.data.name == "a+b+c+2more"
+
+
 def test_accelerators_that_exist_pass() -> None:
     check_accelerator("auto")
     check_accelerator("cpu")

@@ -245,6 +245,22 @@ def test_the_best_command_trains_the_same_config(plan: Sweep, tiny_data: Path) -
     assert ours.data == theirs.data
 
 
+def test_the_best_command_names_several_data_sets(tmp_path: Path) -> None:
+    roots = [tmp_path / "a", tmp_path / "my cells"]
+    for root in roots:
+        root.mkdir()
+    named = f'data.root=["{roots[0]}","{roots[1]}"]'
+    sweep = make_plan(["data=coco", named, "data.weights=[1,1],[1,3]", "sweep.dir=/s"])
+    words = shlex.split(best_command(sweep.jobs[1], sweep, root=tmp_path))
+    variables = dict(word.split("=", 1) for word in words[2:])
+    assert variables == {"EXP": "baseline", "DATA": "a 'my cells'", "ARGS": "data.weights=[1,3]"}
+    words = shlex.split(best_command(sweep.jobs[1], sweep, root=Path("/elsewhere")))
+    variables = dict(word.split("=", 1) for word in words[2:])
+    _, _, *overrides = _launch().compose("train", variables)
+    assert set(overrides) >= {"data=coco", "data.weights=[1,3]"}
+    assert sweep.jobs[1].compose().data.root == list(map(str, roots))
+
+
 def test_the_best_command_keeps_blanks_quotes_and_dollars(base: list[str], tmp_path: Path) -> None:
     odd = [*base, "alpha=.1,.2", "init_weights='a b.ckpt'", "scale.roi.fc_dims=[8,8]"]
     odd += ["trainer.max_steps=${scale.max_epochs}", f"sweep.dir={tmp_path / 's'}"]

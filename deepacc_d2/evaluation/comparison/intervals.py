@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deepacc_d2.data.json_files import read_json
+from deepacc_d2.data.union import DataSets
 from deepacc_d2.errors import DataError, UserError
 from deepacc_d2.evaluation.bootstrap import Estimate, compare_presets
 from deepacc_d2.evaluation.comparison.result import Comparison
@@ -74,7 +75,11 @@ def _ground_truth(run: Run) -> dict[str, Any]:
     Raises:
         DataError: it is not there any more, or it is not the same.
     """
-    root = Path(str((run.facts.get("data") or {}).get("root")))
+    data = run.facts.get("data") or {}
+    if isinstance(data.get("root"), list) or data.get("weights"):
+        # Whether cases are shared was checked when the run began.
+        return _same(DataSets.of(data["root"], data.get("weights"), "own"), run)
+    root = Path(str(data.get("root")))
     path = root / "annotations" / "test.json"
     if not path.is_file():
         raise DataError(f"the data set is no more at {root}")
@@ -85,3 +90,10 @@ def _ground_truth(run: Run) -> dict[str, Any]:
     if not isinstance(content, dict) or "images" not in content:
         raise DataError(f"{path} is no ground truth")
     return content
+
+
+def _same(sets: DataSets, run: Run) -> dict[str, Any]:
+    if sets.info().fingerprint != run.fingerprint:
+        named = ", ".join(map(str, sets.roots))
+        raise DataError(f"the data sets at {named} are not those that the runs were trained on")
+    return sets.split("test")

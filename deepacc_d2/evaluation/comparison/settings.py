@@ -31,6 +31,7 @@ IGNORED = (
     "data.name",
     "data.root",
     "data.generate",
+    "data.cases",
     "scale.num_workers",
     "scale.test_batch_size",
     "trainer.accelerator",
@@ -214,9 +215,12 @@ def _wanted(run: Run) -> dict[str, Value]:
         own = isinstance(value, str) and isinstance(out, str) and len(out) > 1
         return value.replace(out, "OUT") if own else value  # type: ignore[union-attr, arg-type]
 
+    flat = flatten(with_later_keys(run.config))
+    if flat.get("data.weights") is None:
+        flat.pop("data.weights", None)  # as in a run from before there were any
     return {
         key: placeless(value)
-        for key, value in flatten(with_later_keys(run.config)).items()
+        for key, value in flat.items()
         if within(key, KEPT) or not within(key, IGNORED)
     }
 
