@@ -13,11 +13,13 @@ import numpy as np
 from omegaconf import DictConfig
 from tqdm import tqdm
 
+from deepacc_d2.data.composed import find_cells
 from deepacc_d2.data.dataset import read_split
 from deepacc_d2.data.output_dir import whole_file
 from deepacc_d2.errors import ConfigError, DataError
 from deepacc_d2.karyotype.calibration import plot_reliability
 from deepacc_d2.karyotype.fit import KnownCell, fit_settings
+from deepacc_d2.karyotype.made import score_cells, score_made
 from deepacc_d2.karyotype.scoring import Evaluation, evaluate_cells, settings_record
 from deepacc_d2.karyotype.table import evaluation_report
 from deepacc_d2.prediction.images import read_image
@@ -29,12 +31,11 @@ from deepacc_d2.prediction.predictor import (
 )
 from deepacc_lightning.cli import check_data_root, run_entry_point, run_guarded
 from deepacc_lightning.config import config_dir, register_resolvers
+from deepacc_lightning.made_cells import Raw, composed_cells, made_cells, source_cells
 from deepacc_lightning.run_info import describe_run, write_json, write_text
 from deepacc_lightning.train import quiet
 
 register_resolvers()
-
-Raw = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 def run(cfg: DictConfig) -> Evaluation:
@@ -55,6 +56,10 @@ def run(cfg: DictConfig) -> Evaluation:
     for split, coco in splits.items():
         if not coco["images"]:
             raise ConfigError(f"split {split} of {root} has no image: name another one")
+    for name in ("gains", "losses"):
+        if cfg[name] < 0:
+            raise ConfigError(f"{name}={cfg[name]}: give the number of cells to make, 0 for none")
+    crops = find_cells(cfg.crops) if cfg.crops else []
     predictor = load_predictor(
         cfg.ckpt,
         device=cfg.device,
@@ -67,12 +72,26 @@ def run(cfg: DictConfig) -> Evaluation:
     try:
         for split, coco in splits.items():
             detect(predictor, coco, root, raw, split)
+        made = {
+            split: made_cells(
+                predictor,
+                coco,
+                root,
+                raw,
+                gains=cfg.gains,
+                losses=cfg.losses,
+                seed=cfg.made_seed,
+                split=split,
+            )
+            for split, coco in splits.items()
+        }
+        composed = composed_cells(predictor, crops, raw)
     finally:
         write_raw(out / "raw.npz", key, raw)
 
     known = {split: known_cells(coco, raw) for split, coco in splits.items()}
     settings, strengths = fit_settings(
-        known[cfg.fit_split], list(cfg.strengths), predictor.karyotype
+        known[cfg.fit_split], list(cfg.strengths), predictor.karyotype, made[cfg.fit_split][0]
     )
     coco = splits[cfg.split]
     result = evaluate_cells(
@@ -82,7 +101,21 @@ def run(cfg: DictConfig) -> Evaluation:
     record["selection"] = predictor.settings()["selection"]
     write_json(out / "calibration.json", record)
     title = f"{predictor.name}: {len(coco['images'])} images of {cfg.split}, {root.name}"
-    report = evaluation_report(result, settings, strengths, title=title)
+    changed, not_made = made[cfg.split]
+    scores = {
+        "made": score_made(changed, settings, not_made=not_made) if changed else None,
+        "real": score_cells(known[cfg.split], settings),
+        "composed": score_cells(composed, settings) if composed else None,
+    }
+    report = evaluation_report(
+        result,
+        settings,
+        strengths,
+        title=title,
+        made=scores["made"],
+        real=scores["real"],
+        composed=scores["composed"],
+    )
     print(report)
     write_text(out / "report.md", report + "\n")
     facts = describe_run(
@@ -92,7 +125,8 @@ def run(cfg: DictConfig) -> Evaluation:
         split=cfg.split,
         images={split: len(found["images"]) for split, found in splits.items()},
     )
-    write_json(out / "karyotype.json", {**facts, **record, **result.to_dict()})
+    told = {name: own.to_dict() for name, own in scores.items() if own is not None}
+    write_json(out / "karyotype.json", {**facts, **record, **result.to_dict(), **told})
     plot_reliability(result.before, result.after).savefig(out / "reliability.png", dpi=110)
     return result
 
@@ -169,16 +203,10 @@ def write_raw(path: Path, key: str, raw: Raw) -> None:
 
 def known_cells(coco: Mapping[str, Any], raw: Raw) -> list[KnownCell]:
     """Returns detections and truth of each image of a split, in its order."""
-    own: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in coco["images"]}
-    for annotation in coco["annotations"]:
-        own[annotation["image_id"]].append(annotation)
     cells = []
-    for image in coco["images"]:
+    for image, source in zip(coco["images"], source_cells(coco), strict=True):
         boxes, probabilities = raw[image_key(image)]
-        given = np.array([a["bbox"] for a in own[image["id"]]], dtype=np.float64).reshape(-1, 4)
-        given[:, 2:] += given[:, :2]
-        classes = np.array([a["category_id"] - 1 for a in own[image["id"]]], dtype=np.int64)
-        cells.append(KnownCell(boxes, probabilities, given, classes, image["file_name"]))
+        cells.append(KnownCell(boxes, probabilities, source.boxes, source.classes, source.name))
     return cells
 
 

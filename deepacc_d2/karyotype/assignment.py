@@ -223,7 +223,12 @@ class StrengthResult:
         aneuploid: cells with a true numerical change.
         told: share of the truly changed classes of all cells whose count is right.
         false: share of the unchanged ones whose count is not normal.
-        allowed: whether ``told`` less ``false`` is no less than without the prior.
+        allowed: whether ``told`` less ``false`` is no less than without the prior, and enough
+            clear gains are kept, where that was asked.
+        right: cells with the right number of each class.
+        clear_gains, kept_gains: inserted homologs that the boxes tell by themselves, and those
+            of them that are still counted; see :mod:`deepacc_d2.karyotype.made`.
+        losses, told_losses: removed chromosomes, and those that are counted as missing.
     """
 
     strength: float
@@ -234,6 +239,11 @@ class StrengthResult:
     told: float
     false: float
     allowed: bool
+    right: int = 0
+    clear_gains: int = 0
+    kept_gains: int = 0
+    losses: int = 0
+    told_losses: int = 0
 
 
 def choose_prior_strength(
@@ -273,7 +283,7 @@ def choose_prior_strength(
         raise DataError("cells, labels and counts have to be as many")
     results: list[StrengthResult] = []
     for strength in sorted({0.0, *map(float, strengths)}):
-        wrong = kept = boxes = told = changes = false = unchanged = 0
+        wrong = kept = boxes = told = changes = false = unchanged = right = 0
         for probabilities, label, count in zip(cells, labels, counts, strict=True):
             assigned = assign(probabilities, strength).assigned
             if len(assigned) != len(label):
@@ -283,6 +293,7 @@ def choose_prior_strength(
             boxes += len(label)
             changed = _changed_classes(count)
             found = count_classes(assigned)
+            right += bool((found == count).all())
             kept += bool(changed.any() and (found == count)[changed].all())
             told += int((found == count)[changed].sum())
             changes += int(changed.sum())
@@ -291,7 +302,8 @@ def choose_prior_strength(
         aneuploid = sum(bool(_changed_classes(count).any()) for count in counts)
         rates = told / max(changes, 1), false / max(unchanged, 1)
         allowed = not results or rates[0] - rates[1] >= results[0].told - results[0].false
-        results.append(StrengthResult(strength, wrong, boxes, kept, aneuploid, *rates, allowed))
+        row = StrengthResult(strength, wrong, boxes, kept, aneuploid, *rates, allowed, right)
+        results.append(row)
     best = min((r for r in results if r.allowed), key=lambda r: (r.wrong, r.strength))
     return best.strength, results
 

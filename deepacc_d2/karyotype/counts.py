@@ -87,3 +87,15 @@ def numerical_abnormalities(counts: ArrayLike) -> list[Abnormality]:
 def is_abnormal(counts: ArrayLike) -> bool:
     """Whether counts (24,) are neither 46,XX nor 46,XY."""
     return bool(numerical_abnormalities(counts))
+
+
+def has_gain(counts: ArrayLike) -> bool:
+    """Whether counts (24,) hold a third copy of an autosome, a third X or Y, or a second Y."""
+    whole = checked_counts(counts)
+    return bool((whole[:X] > 2).any() or whole[X:].sum() > 2 or whole[Y] > 1)
+
+
+def has_loss(counts: ArrayLike) -> bool:
+    """Whether counts (24,) lack a copy of an autosome or a second sex chromosome."""
+    whole = checked_counts(counts)
+    return bool((whole[:X] < 2).any() or whole[X:].sum() < 2)

@@ -3,107 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
-from deepacc_d2.chromosomes import NUM_CLASSES
 from deepacc_d2.errors import DataError
 from deepacc_d2.karyotype.assignment import StrengthResult, choose_prior_strength
 from deepacc_d2.karyotype.calibration import apply_temperature, fit_temperature, safe_log
-from deepacc_d2.karyotype.counts import X, Y, count_classes
+from deepacc_d2.karyotype.counts import has_gain
 from deepacc_d2.karyotype.interpret import interpret
+from deepacc_d2.karyotype.known import KnownCell, box_labels
+from deepacc_d2.karyotype.made import (
+    ENOUGH_CLEAR_GAINS,
+    Made,
+    number_of_clear_gains,
+    with_made_cells,
+)
 from deepacc_d2.karyotype.review import fit_cell_confidence
 from deepacc_d2.karyotype.settings import KaryotypeSettings
+
+__all__ = ["FIT_STRENGTHS", "KnownCell", "box_labels", "fit_settings"]
 
 FIT_STRENGTHS = (0.0, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0, 1.5)
 
 ENOUGH_GAINS = 10
 CAUTIOUS_STRENGTH = 0.25
-"""With fewer than :data:`ENOUGH_GAINS` cells that have an extra chromosome no greater strength is
-tried: nothing would tell that it hides a trisomy. At 0.25 a box leaves a class that has three for
-one that lacks a copy only if it is less than exp(8 x 0.25) = 7.4 times as probable."""
-
-
-@dataclass(frozen=True)
-class KnownCell:
-    """What was detected in a cell, and what there is.
-
-    Attributes:
-        boxes: (N, 4) XYXY in pixels, of detections.
-        probabilities: (N, 25) as the network gives them.
-        true_boxes: (G, 4) XYXY in pixels.
-        true_classes: (G,) int64, 0..23.
-        name: of the image.
-    """
-
-    boxes: NDArray[np.float64]
-    probabilities: NDArray[np.float64]
-    true_boxes: NDArray[np.float64]
-    true_classes: NDArray[np.int64]
-    name: str = ""
-
-    @property
-    def labels(self) -> NDArray[np.int64]:
-        """The true class (N,) of each detection, 24 for one on no chromosome."""
-        return box_labels(self.boxes, self.probabilities, self.true_boxes, self.true_classes)
-
-    @property
-    def counts(self) -> NDArray[np.int64]:
-        """The true counts (24,)."""
-        return count_classes(self.true_classes)
-
-
-def box_labels(
-    boxes: ArrayLike,
-    probabilities: ArrayLike,
-    true_boxes: ArrayLike,
-    true_classes: ArrayLike,
-    iou_threshold: float = 0.5,
-) -> NDArray[np.int64]:
-    """Returns the true class (N,) of detections, 24 where there is no chromosome.
-
-    One to one and whatever the class: in descending order of being any chromosome, each detection
-    takes the free true box of highest IoU that is at least the threshold.
-
-    Args:
-        boxes: (N, 4) XYXY.
-        probabilities: (N, 25).
-        true_boxes: (G, 4) XYXY.
-        true_classes: (G,) 0..23.
-        iou_threshold: in 0..1, inclusive.
-
-    Raises:
-        DataError: the shapes do not fit.
-    """
-    found = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
-    truth = np.asarray(true_boxes, dtype=np.float64).reshape(-1, 4)
-    classes = np.asarray(true_classes, dtype=np.int64)
-    p = np.asarray(probabilities, dtype=np.float64).reshape(-1, NUM_CLASSES + 1)
-    if len(p) != len(found) or classes.shape != (len(truth),):
-        raise DataError("boxes, probabilities and true classes have to be as many")
-    low = np.maximum(found[:, None, :2], truth[None, :, :2])
-    high = np.minimum(found[:, None, 2:], truth[None, :, 2:])
-    shared = np.prod(np.clip(high - low, 0, None), axis=2)
-    area, true_area = (np.prod(b[:, 2:] - b[:, :2], axis=1) for b in (found, truth))
-    union = area[:, None] + true_area[None, :] - shared
-    iou = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-    labels = np.full(len(found), NUM_CLASSES, dtype=np.int64)
-    if not len(truth):
-        return labels
-    for n in np.argsort(p[:, NUM_CLASSES], kind="stable"):
-        best = int(iou[n].argmax())
-        if iou[n, best] >= iou_threshold and iou[n, best] > 0:
-            labels[n] = classes[best]
-            iou[:, best] = -1.0
-    return labels
+"""With fewer than :data:`ENOUGH_GAINS` cells that have an extra chromosome, and without enough
+inserted homologs, no greater strength is tried: nothing would tell that it hides a trisomy. At 0.25
+a box leaves a class that has three for one that lacks a copy only if it is less than exp(8 x 0.25)
+= 7.4 times as probable."""
 
 
 def fit_settings(
     cells: Sequence[KnownCell],
     strengths: Sequence[float] = FIT_STRENGTHS,
     base: KaryotypeSettings | None = None,
+    made: Sequence[Made] = (),
 ) -> tuple[KaryotypeSettings, list[StrengthResult]]:
     """Fits temperature, strength of the prior and cell confidence, in that order.
 
@@ -111,6 +46,8 @@ def fit_settings(
         cells: of the validation split.
         strengths: of the prior, to choose from; see :data:`CAUTIOUS_STRENGTH`.
         base: whose thresholds are kept.
+        made: cells with an inserted or removed chromosome, which bound the strength; boxes are
+            counted in ``cells`` alone, and nothing else is fitted on made ones.
 
     Returns:
         The settings, and what each strength gave.
@@ -125,9 +62,14 @@ def fit_settings(
     temperature = fit_temperature(logs, np.concatenate(labels))
     calibrated = [apply_temperature(cell.probabilities, temperature) for cell in cells]
     counts = [cell.counts for cell in cells]
-    if sum(_has_a_gain(each) for each in counts) < ENOUGH_GAINS:
+    enough = number_of_clear_gains(made, temperature) >= ENOUGH_CLEAR_GAINS
+    if not enough and sum(map(has_gain, counts)) < ENOUGH_GAINS:
         strengths = [each for each in strengths if each <= CAUTIOUS_STRENGTH]
     strength, tried = choose_prior_strength(calibrated, labels, strengths, counts)
+    if made:
+        tried = with_made_cells(tried, made, temperature, bound=enough)
+        allowed = [each for each in tried if each.allowed]
+        strength = min(allowed, key=lambda each: (each.wrong, each.strength)).strength
     chosen = replace(base or KaryotypeSettings(), temperature=temperature, prior_strength=strength)
     results = [interpret(cell.boxes, cell.probabilities, chosen) for cell in cells]
     # An empty cell is always of confidence 0: there is nothing to fit with it.
@@ -138,7 +80,3 @@ def fit_settings(
     ]
     a, b = fit_cell_confidence([raw for raw, _ in pairs], [right for _, right in pairs])
     return replace(chosen, cell_a=a, cell_b=b), tried
-
-
-def _has_a_gain(counts: NDArray[np.int64]) -> bool:
-    return bool((counts[:X] > 2).any() or counts[X:].sum() > 2 or counts[Y] > 1)

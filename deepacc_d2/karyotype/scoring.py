@@ -18,50 +18,11 @@ from deepacc_d2.karyotype.counts import is_abnormal
 from deepacc_d2.karyotype.fit import KnownCell
 from deepacc_d2.karyotype.interpret import Interpretation, interpret
 from deepacc_d2.karyotype.settings import KaryotypeSettings
+from deepacc_d2.karyotype.share import Share
+
+__all__ = ["ANSWERS", "Evaluation", "Scores", "Share", "evaluate_cells", "settings_record"]
 
 ANSWERS = ("by_box", "assigned")
-Z_95 = 1.959963984540054
-
-
-@dataclass(frozen=True)
-class Share:
-    """A share of some cells, with its Wilson interval of 95 percent.
-
-    Attributes:
-        hits: how many.
-        total: of how many.
-    """
-
-    hits: int
-    total: int
-
-    @property
-    def value(self) -> float:
-        """0 to 1, NaN of none."""
-        return self.hits / self.total if self.total else math.nan
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Lower and upper end (Wilson 1927); NaN of none."""
-        if not self.total:
-            return math.nan, math.nan
-        n, p, z = self.total, self.value, Z_95
-        center = (p + z**2 / (2 * n)) / (1 + z**2 / n)
-        half = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-        return max(0.0, center - half), min(1.0, center + half)
-
-    def __str__(self) -> str:
-        """Such as ``14 of 20, 70.0 % (48.1 to 85.5)``."""
-        if not self.total:
-            return "none"
-        low, high = (100 * end for end in self.interval)
-        return f"{self.hits} of {self.total}, {100 * self.value:.1f} % ({low:.1f} to {high:.1f})"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns plain values, None for NaN."""
-        low, high = (None if math.isnan(v) else v for v in self.interval)
-        value = None if math.isnan(self.value) else self.value
-        return {"hits": self.hits, "total": self.total, "share": value, "low": low, "high": high}
 
 
 @dataclass(frozen=True)
@@ -168,13 +129,13 @@ def evaluate_cells(
     numeric = np.array([int(i) in recorded for i in image_ids], dtype=bool)
     scores = {}
     for answer in ANSWERS:
-        classes = [_classes(result, answer) for result in found]
+        classes = [answered(result, answer) for result in found]
         metrics = _metrics(cells, coco, image_ids, found=found, classes=classes)
         scores[answer] = _score(cells, classes, metrics, numeric)
     labels = np.concatenate([cell.labels for cell in cells]) if cells else np.zeros(0, dtype=int)
     truth = np.where(labels == len(CLASSES), -1, labels)
     own, after = (
-        np.concatenate([_classes(result, answer) for result in found]) if found else truth
+        np.concatenate([answered(result, answer) for result in found]) if found else truth
         for answer in ANSWERS
     )
     raw = [apply_temperature(cell.probabilities, 1.0) for cell in cells]
@@ -194,7 +155,7 @@ def evaluate_cells(
     )
 
 
-def _classes(result: Interpretation, answer: str) -> NDArray[np.int64]:
+def answered(result: Interpretation, answer: str) -> NDArray[np.int64]:
     """Returns the class (N,) of each box by an answer, -1 for none."""
     if answer == "assigned":
         return result.assigned

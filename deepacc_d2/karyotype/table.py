@@ -10,8 +10,11 @@ from tabulate import tabulate
 from deepacc_d2.chromosomes import CLASSES
 from deepacc_d2.karyotype.assignment import StrengthResult
 from deepacc_d2.karyotype.disclaimer import DISCLAIMER
+from deepacc_d2.karyotype.made import CellScores, MadeScores
+from deepacc_d2.karyotype.made_table import composed_parts, made_parts
 from deepacc_d2.karyotype.scoring import ANSWERS, Evaluation
 from deepacc_d2.karyotype.settings import KaryotypeSettings
+from deepacc_d2.karyotype.share import Share
 
 _RATES = {
     "acc": "acc, %",
@@ -35,6 +38,9 @@ def evaluation_report(
     strengths: Sequence[StrengthResult],
     *,
     title: str,
+    made: MadeScores | None = None,
+    real: CellScores | None = None,
+    composed: CellScores | None = None,
 ) -> str:
     """Returns the tables of an evaluation, in Markdown.
 
@@ -43,6 +49,9 @@ def evaluation_report(
         settings: that it was made with.
         strengths: what each strength of the prior gave on the split that it was chosen on.
         title: says what was evaluated.
+        made: of cells with an inserted or removed chromosome, made of the test split.
+        real: whole cells of the test split; told with ``made`` or ``composed``.
+        composed: of another laboratory's chromosome crops, laid out as pictures.
     """
     parts = [
         f"# Karyotypes of {title}",
@@ -57,6 +66,8 @@ def evaluation_report(
         _calibration(result),
         "## Strengths of the prior, on the split that it was chosen on",
         _strengths(strengths, settings.prior_strength),
+        *(made_parts(made, real) if made is not None and real is not None else ()),
+        *(composed_parts(composed) if composed is not None else ()),
         "## Counts of classes",
         _classes(result),
     ]
@@ -88,12 +99,16 @@ def _percent(share: float) -> str:
 
 
 def _strengths(strengths: Sequence[StrengthResult], chosen: float) -> str:
+    made = any(each.clear_gains or each.losses for each in strengths)
     rows = [
         [
             f"{each.strength:g}{' (chosen)' if each.strength == chosen else ''}",
             f"{each.wrong} of {each.boxes}",
+            str(each.right),
             f"{each.kept} of {each.aneuploid}",
             f"{_percent(each.told)} and {_percent(each.false)}",
+            *((str(Share(each.kept_gains, each.clear_gains)),) if made else ()),
+            *((str(Share(each.told_losses, each.losses)),) if made else ()),
             "yes" if each.allowed else "no",
         ]
         for each in strengths
@@ -101,8 +116,10 @@ def _strengths(strengths: Sequence[StrengthResult], chosen: float) -> str:
     return _table(
         rows,
         [
-            *("strength", "wrong boxes", "abnormal cells kept"),
-            *("changed classes told, unchanged called changed, %", "allowed"),
+            *("strength", "wrong boxes", "cells with all counts right", "abnormal cells kept"),
+            "changed classes told, unchanged called changed, %",
+            *(("clear inserted third homologs still counted", "removed told") if made else ()),
+            "allowed",
         ],
     )
 

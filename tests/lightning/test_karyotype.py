@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -11,9 +12,10 @@ from hydra.utils import instantiate
 from deepacc_d2.data.dataset import read_split
 from deepacc_d2.errors import ConfigError, DataError
 from deepacc_d2.karyotype.disclaimer import DISCLAIMER
+from deepacc_d2.karyotype.fit import CAUTIOUS_STRENGTH
 from deepacc_d2.karyotype.settings import KaryotypeSettings
 from deepacc_d2.release import release
-from deepacc_lightning import karyotype
+from deepacc_lightning import karyotype, made_cells
 from deepacc_lightning.config import compose_config, to_plain
 
 SMALL = (
@@ -40,8 +42,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def options(checkpoint: Path, tiny_data: Path) -> list[str]:
-    strengths = "strengths=[0.5]"
-    return [f"ckpt={checkpoint}", f"data.root={tiny_data}", "device=cpu", strengths, "images=2"]
+    few = "images=2", "strengths=[0.5]", "gains=0", "losses=0"
+    return [f"ckpt={checkpoint}", f"data.root={tiny_data}", "device=cpu", *few]
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +111,54 @@ def test_detections_are_kept_and_used_again(
         karyotype.run(compose_config("karyotype", [*options, f"out={other}", "normalize=false"]))
 
 
+@pytest.fixture
+def crops(tmp_path: Path) -> Path:
+    """Two cells of three chromosomes as crops; what is drawn is a bar."""
+    bar = np.full((40, 18), 255, np.uint8)
+    bar[4:36, 5:13] = 90
+    for name in ("a.1/1_0.tiff", "a.1/1_1.tiff", "a.1/24_0.tiff", "b.1/21_0.png", "b.1/21_2.png"):
+        path = tmp_path / "crops" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        assert cv2.imwrite(str(path), bar)
+    return tmp_path / "crops"
+
+
+def test_made_and_composed_cells_are_counted_and_kept(
+    finished: Path,
+    options: list[str],
+    crops: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    more = ["images=null", "gains=6", "losses=3", f"crops={crops}", f"out={tmp_path / 'out'}"]
+    cfg = compose_config("karyotype", [*options, *more])
+    karyotype.run(cfg)
+    first = json.loads((tmp_path / "out" / "karyotype.json").read_text())
+    made = first["made"]
+    counted = made["gains"]["assigned"]["total"] + made["losses"]["assigned"]["total"]
+    assert counted + made["not_made"] == 9
+    assert made["gains"]["assigned"]["total"] > 0
+    assert first["composed"]["named"]["assigned"]["total"] == 5
+    assert {row["clear_gains"] for row in first["strengths"]} == {0}  # the network is untrained
+    assert max(row["strength"] for row in first["strengths"]) <= CAUTIOUS_STRENGTH
+    report = (tmp_path / "out" / "report.md").read_text()
+    assert "## Inserted third homologs and removed chromosomes" in report
+    assert "no patient has these changes" in report
+    assert "## Another laboratory's chromosome crops" in report
+    assert "Inserted" not in (finished / "report.md").read_text()
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a cell was made or detected again")
+
+    monkeypatch.setattr(karyotype.Predictor, "raw", refuse)
+    monkeypatch.setattr(made_cells.Workshop, "make", refuse)
+    karyotype.run(cfg)
+    again = json.loads((tmp_path / "out" / "karyotype.json").read_text())
+    assert {name: again[name] for name in ("made", "real", "composed", "strengths")} == {
+        name: first[name] for name in ("made", "real", "composed", "strengths")
+    }
+
+
 def test_kept_detections_are_read_back(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     raw = {
@@ -132,7 +182,8 @@ def test_kept_detections_are_read_back(tmp_path: Path) -> None:
 
 def test_bad_input_is_told_before_anything_is_written(options: list[str], tmp_path: Path) -> None:
     out = tmp_path / "out"
-    for more in (["split=other"], [f"ckpt={tmp_path}/none.ckpt"]):
+    bad = "split=other", f"ckpt={tmp_path}/none.ckpt", "gains=-1", f"crops={tmp_path}/none"
+    for more in ([each] for each in bad):
         with pytest.raises((ConfigError, DataError)) as caught:
             karyotype.run(compose_config("karyotype", [*options, f"out={out}", *more]))
         assert "\n" not in str(caught.value)
