@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from deepacc_d2.errors import ConfigError
-from deepacc_d2.karyotype.fit import box_labels
+from deepacc_d2.karyotype.known import box_labels
 from deepacc_d2.modeling import CellContext, ChromosomeRCNN, DeepACCPredictor
 from deepacc_d2.modeling.cell_context import box_shapes, evidence
 
