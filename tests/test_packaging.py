@@ -482,7 +482,7 @@ def test_data_may_be_several_directories(
 
     # The whole is tried first: a directory of this name is one data set.
     assert roots("a b") == str(sets / "a b")
-    assert roots("../sets/a b") == str(sets / ".." / "sets/a b")
+    assert roots(f"{sets}/a b") == str(sets / "a b")
     (sets / "a b").rmdir()
     for target in ("train", "ablation", "sweep"):
         assert roots("a  b", target) == [str(sets / "a"), str(sets / "b")]
