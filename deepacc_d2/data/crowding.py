@@ -88,7 +88,8 @@ def isolated(image: NDArray[np.uint8], boxes: NDArray[np.floating]) -> list[Cuto
             continue
         around = np.s_[top - EDGE : top + h + EDGE, left - EDGE : left + w + EDGE]
         mask = (labels[around] == part).astype(np.uint8)
-        mask = cv2.dilate(mask, np.ones((2 * EDGE + 1, 2 * EDGE + 1), np.uint8))
+        kernel = np.ones((2 * EDGE + 1, 2 * EDGE + 1), np.uint8)
+        mask = np.asarray(cv2.dilate(mask, kernel), dtype=np.uint8)
         mask[(labels[around] > 0) & (labels[around] != part)] = 0
         found.append(Cutout(row, (left - EDGE, top - EDGE), mask, margins))
     return found
@@ -222,7 +223,7 @@ class RandomCrowding(T.Augmentation):
         centers = (boxes[:, :2] + boxes[:, 2:]) / 2
         sizes = np.sqrt(np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 1), axis=1))
         wanted = 1 + int(self._rand_range(0, self.most))
-        order = np.argsort([self._rand_range() for _ in cutouts]) if cutouts else []
+        order = np.argsort([float(self._rand_range()) for _ in cutouts])
         busy: set[int] = set()
         moves: list[Move] = []
         for n in order:

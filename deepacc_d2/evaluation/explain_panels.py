@@ -159,7 +159,8 @@ def _draw_partners(axes: Axes, explanation: Explanation) -> None:
     axes.add_collection(LineCollection(lines, colors=colors, linewidths=0.6, alpha=0.5, zorder=4))
     wrong = centers.wrong_partner[paired]
     axes.scatter(
-        *ends[1].T,
+        ends[1][:, 0],
+        ends[1][:, 1],
         s=30,
         marker="D",
         c=colors,

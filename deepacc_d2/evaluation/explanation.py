@@ -273,7 +273,7 @@ def _center_dicts(centers: CenterView) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for k, name in enumerate(CLASSES):
         local = bool(centers.local[k])
-        entry = {
+        entry: dict[str, Any] = {
             "group": GROUP_OF[name],
             "source": "local" if local else "global",
             "score": round(float(centers.scores[k]), 6),
@@ -290,7 +290,8 @@ def _center_dicts(centers: CenterView) -> dict[str, Any]:
 
 def _partner_dict(centers: CenterView, k: int) -> dict[str, Any]:
     row = int(centers.partner_rows[k])
-    entry = {"box": _numbers(centers.partner_boxes[k], 2), "row": row if row >= 0 else None}
+    box = _numbers(centers.partner_boxes[k], 2)
+    entry: dict[str, Any] = {"box": box, "row": row if row >= 0 else None}
     if centers.partner_classes is not None:
         entry["true_class"] = class_name(centers.partner_classes[k])
     return entry
