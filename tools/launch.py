@@ -96,8 +96,8 @@ def data_overrides(variables: Variables, root: Path, *, several: bool = False) -
         if len(found) > 1:
             if not several:
                 raise UsageError(
-                    f"DATA={data} names {len(found)} data sets: train, context, ablation and sweep take "
-                    "several, this target takes one"
+                    f"DATA={data} names {len(found)} data sets: train, context, ablation and sweep "
+                    "take several, this target takes one"
                 )
             return [*overrides, f"data.root=[{','.join(hydra_value(absolute(p)) for p in found)}]"]
         data_dir = found[0]
