@@ -194,7 +194,7 @@ def test_a_preset_outside_table_1_runs_on_the_same_trunk(
     assert (branch.center, branch.center_share) == ("pair", 0.5)
     centers = (out / "report" / "centers.md").read_text()
     assert "`deepacc` | 0.5" in centers
-    assert "Partner Right |" in centers
+    assert "| Partner Right" in centers
 
 
 def test_a_failing_job_does_not_stop_the_others(
