@@ -75,14 +75,15 @@ def run(cfg: DictConfig) -> Evaluation:
         known[cfg.fit_split], list(cfg.strengths), predictor.karyotype
     )
     coco = splits[cfg.split]
-    result = evaluate_cells(
-        known[cfg.split], coco, [image["id"] for image in coco["images"]], settings
+    result, fitted = (
+        evaluate_cells(known[split], own, [image["id"] for image in own["images"]], settings)
+        for split, own in ((cfg.split, coco), (cfg.fit_split, splits[cfg.fit_split]))
     )
     record = settings_record(settings, strengths)
     record["selection"] = predictor.settings()["selection"]
     write_json(out / "calibration.json", record)
     title = f"{predictor.name}: {len(coco['images'])} images of {cfg.split}, {root.name}"
-    report = evaluation_report(result, settings, strengths, title=title)
+    report = evaluation_report(result, settings, strengths, title=title, fitted=fitted)
     print(report)
     write_text(out / "report.md", report + "\n")
     facts = describe_run(
@@ -92,7 +93,8 @@ def run(cfg: DictConfig) -> Evaluation:
         split=cfg.split,
         images={split: len(found["images"]) for split, found in splits.items()},
     )
-    write_json(out / "karyotype.json", {**facts, **record, **result.to_dict()})
+    content = {**facts, **record, **result.to_dict(), "as_fitted": fitted.to_dict()}
+    write_json(out / "karyotype.json", content)
     plot_reliability(result.before, result.after).savefig(out / "reliability.png", dpi=110)
     return result
 
