@@ -94,8 +94,9 @@ def run(cfg: DictConfig) -> Evaluation:
         known[cfg.fit_split], list(cfg.strengths), predictor.karyotype, made[cfg.fit_split][0]
     )
     coco = splits[cfg.split]
-    result = evaluate_cells(
-        known[cfg.split], coco, [image["id"] for image in coco["images"]], settings
+    result, fitted = (
+        evaluate_cells(known[split], own, [image["id"] for image in own["images"]], settings)
+        for split, own in ((cfg.split, coco), (cfg.fit_split, splits[cfg.fit_split]))
     )
     record = settings_record(settings, strengths)
     record["selection"] = predictor.settings()["selection"]
@@ -112,6 +113,7 @@ def run(cfg: DictConfig) -> Evaluation:
         settings,
         strengths,
         title=title,
+        fitted=fitted,
         made=scores["made"],
         real=scores["real"],
         composed=scores["composed"],
@@ -126,7 +128,8 @@ def run(cfg: DictConfig) -> Evaluation:
         images={split: len(found["images"]) for split, found in splits.items()},
     )
     told = {name: own.to_dict() for name, own in scores.items() if own is not None}
-    write_json(out / "karyotype.json", {**facts, **record, **result.to_dict(), **told})
+    content = {**facts, **record, **result.to_dict(), "as_fitted": fitted.to_dict(), **told}
+    write_json(out / "karyotype.json", content)
     plot_reliability(result.before, result.after).savefig(out / "reliability.png", dpi=110)
     return result
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from matplotlib.patches import FancyBboxPatch, Rectangle
 
 from deepacc_d2.chromosomes import GROUP_OF
 from deepacc_d2.errors import ConfigError
-from deepacc_d2.karyogram.layout import FOOTER, MARGIN, PAGE_WIDTH, Layout, Place, Slot
+from deepacc_d2.karyogram.layout import FOOTER, MARGIN, PAGE_WIDTH, ROW_GAP, Layout, Place, Slot
 from deepacc_d2.karyogram.marks import EXTRA, MARKS, marks_of
 from deepacc_d2.karyotype.disclaimer import DISCLAIMER
 
@@ -146,12 +147,18 @@ def _heading(pen: _Pen, karyogram: Karyogram) -> None:
     if cell.case_id:
         known = cell.case_id.lower().startswith("case")
         facts.insert(0, cell.case_id if known else f"case {cell.case_id}")
-    karyotype = cell.karyotype or "no chromosome found"
+    if cell.unidentified:
+        facts.insert(1, f"{len(cell.unidentified)} unidentified")
+    karyotype = cell.karyotype or ("no karyotype" if cell.unfit else "no chromosome found")
     size = min(30.0, 900 / max(len(karyotype), 1))
     pen.text(MARGIN, 50, name, 22, _INK, ha="left", va="baseline", fontweight="bold")
     pen.text(MARGIN, 80, "  ·  ".join(facts), 16, _PALE, ha="left", va="baseline")
     pen.text(PAGE_WIDTH - MARGIN, 54, karyotype, size, _INK, ha="right", va="baseline")
-    if cell.karyotype_by_box and cell.karyotype_by_box != cell.karyotype:
+    if cell.unfit:
+        reason = f"unfit: {'; '.join(cell.reasons)}"
+        size = min(15.0, 1500 / len(reason))
+        pen.text(PAGE_WIDTH - MARGIN, 80, reason, size, EXTRA.color, ha="right", va="baseline")
+    elif cell.karyotype_by_box and cell.karyotype_by_box != cell.karyotype:
         other = f"each box by itself: {cell.karyotype_by_box}"
         size = min(15.0, 1200 / len(other))
         pen.text(PAGE_WIDTH - MARGIN, 80, other, size, _PALE, ha="right", va="baseline")
@@ -242,28 +249,67 @@ def _groups(pen: _Pen, layout: Layout) -> None:
 
 
 def _left_out(pen: _Pen, karyogram: Karyogram) -> None:
-    """Draws the strip of boxes that are not placed."""
+    """Draws the row of unidentified chromosomes, and the strip of boxes that are none."""
     layout = karyogram.layout
-    if not layout.left_out and not layout.hidden:
+    _without_class(
+        pen,
+        karyogram,
+        layout.unidentified,
+        hidden=layout.unidentified_hidden,
+        extent=(layout.unidentified_y, layout.left_out_y - ROW_GAP - 4),
+        said=("?", "unidentified", "counted"),
+    )
+    _without_class(
+        pen,
+        karyogram,
+        layout.left_out,
+        hidden=layout.hidden,
+        extent=(layout.left_out_y, layout.height - FOOTER - 4),
+        said=("Not placed", "of the boxes", "not counted"),
+    )
+
+
+def _without_class(
+    pen: _Pen,
+    karyogram: Karyogram,
+    places: Sequence[Place],
+    *,
+    hidden: int,
+    extent: tuple[float, float],
+    said: tuple[str, str, str],
+) -> None:
+    """Draws a framed row of boxes without a class.
+
+    Args:
+        pen: to draw with.
+        karyogram: whose.
+        places: of the row.
+        hidden: how many more there are.
+        extent: top and bottom of the frame.
+        said: title, what they are, and whether they count.
+    """
+    if not places and not hidden:
         return
-    top, bottom = layout.left_out_y, layout.height - FOOTER - 4
+    top, bottom = extent
+    title, kind, counted = said
     frame = (MARGIN, top), PAGE_WIDTH - 2 * MARGIN, bottom - top
     pen.axes.add_patch(
         Rectangle(*frame, facecolor="#fafafa", edgecolor="#cccccc", lw=pen.points, zorder=0)
     )
-    total = len(layout.left_out) + layout.hidden
-    pen.text(MARGIN + 14, top + 30, "Not placed", 16, _INK, ha="left", va="baseline")
-    pen.text(MARGIN + 14, top + 50, f"{total} of the boxes", 12, _PALE, ha="left", va="baseline")
-    for place in layout.left_out:
+    total = len(places) + hidden
+    pen.text(MARGIN + 14, top + 30, title, 16, _INK, ha="left", va="baseline")
+    pen.text(MARGIN + 14, top + 50, f"{total} {kind}", 12, _PALE, ha="left", va="baseline")
+    pen.text(MARGIN + 14, top + 66, counted, 12, _PALE, ha="left", va="baseline")
+    for place in places:
         assert place.strip is not None
         _image(pen, karyogram, place)
         chromosome = karyogram.cell.chromosomes[place.strip]
         text = f"{chromosome.name}?  {chromosome.confidence:.2f}"
         middle = (place.x0 + place.x1) / 2
         pen.text(middle, bottom - 10, text, 11.5, _PALE, ha="center", va="baseline")
-    if layout.hidden:
+    if hidden:
         pen.text(
-            PAGE_WIDTH - MARGIN - 10, bottom - 10, f"+{layout.hidden}", 14, _PALE,
+            PAGE_WIDTH - MARGIN - 10, bottom - 10, f"+{hidden}", 14, _PALE,
             ha="right", va="baseline",
         )  # fmt: skip
 

@@ -14,7 +14,7 @@ from deepacc_d2.karyogram.layout import Layout, lay_out
 from deepacc_d2.karyogram.polarity import find_polarity
 from deepacc_d2.karyogram.straighten import straighten, trimmed
 from deepacc_d2.karyogram.strip import Strip
-from deepacc_d2.prediction.types import LEFT_OUT, Cell
+from deepacc_d2.prediction.types import UNIDENTIFIED, Cell
 
 # Strips are read so that a chromosome has about this many strip pixels (square root of its box's
 # area): fine enough for a page of 1600 pixels and for print.
@@ -74,7 +74,8 @@ def build_karyogram(gray: NDArray[np.uint8], cell: Cell) -> Karyogram:
         strips.append(
             Strip(
                 name=chromosome.name,
-                placed=chromosome.assigned != LEFT_OUT,
+                placed=chromosome.placed,
+                unidentified=chromosome.assigned == UNIDENTIFIED,
                 dark=np.ascontiguousarray(dark),
                 zoom=straight.zoom,
                 centromere=polarity.centromere,

@@ -37,7 +37,7 @@ _CHROMOSOME_1, _LONGEST = 320.0, 420.0
 _GAP = 12.0  # between the chromosomes of one class
 _SLOT_PADDING = 16.0
 _GROUP_GAP = 1.6  # extra space between groups, in shares of that between pairs
-_ROW_GAP = 18.0
+ROW_GAP = 18.0
 _TICKS = 22.0  # from a row's lowest end to its line
 _LEFT_OUT_HEIGHT = 150.0
 # A body's width over the length of chromosome 1: of the dashed outlines in an empty cell.
@@ -90,9 +90,12 @@ class Layout:
         height: of the page.
         scale: page units for one image pixel.
         slots: of all 24 classes, in the order of the page.
-        left_out: places of the boxes that are not placed, in one strip at the bottom.
+        left_out: places of the boxes that are no chromosome, in one strip at the bottom.
         left_out_y: top of that strip; the page's foot where it is not needed.
-        hidden: boxes not placed that found no room in it.
+        hidden: boxes of it that found no room in it.
+        unidentified: places of the chromosomes without a class, in a row of their own above.
+        unidentified_y: top of that row.
+        unidentified_hidden: chromosomes that found no room in it.
     """
 
     height: float
@@ -101,6 +104,9 @@ class Layout:
     left_out: tuple[Place, ...]
     left_out_y: float
     hidden: int = 0
+    unidentified: tuple[Place, ...] = ()
+    unidentified_y: float = 0.0
+    unidentified_hidden: int = 0
 
 
 def expected_counts(counts: NDArray[np.int64]) -> dict[str, int]:
@@ -136,9 +142,22 @@ def lay_out(strips: Sequence[Strip], counts: NDArray[np.int64]) -> Layout:
     for names in ROWS:
         row, top = _row(names, cell, scale, top)
         slots += row
-    numbers = [number for number, strip in enumerate(strips) if not strip.placed]
-    places, bottom, hidden = _left_out(strips, numbers, scale, top)
-    return Layout(bottom + FOOTER, scale, tuple(slots), places, top, hidden)
+    unclear = [number for number, strip in enumerate(strips) if strip.unidentified]
+    own, below, unseen = _left_out(strips, unclear, scale, top)
+    below += ROW_GAP if unclear else 0.0
+    numbers = [n for n, strip in enumerate(strips) if not (strip.placed or strip.unidentified)]
+    places, bottom, hidden = _left_out(strips, numbers, scale, below)
+    return Layout(
+        height=bottom + FOOTER,
+        scale=scale,
+        slots=tuple(slots),
+        left_out=places,
+        left_out_y=below,
+        hidden=hidden,
+        unidentified=own,
+        unidentified_y=top,
+        unidentified_hidden=unseen,
+    )
 
 
 def _sizes(strips: Sequence[Strip]) -> tuple[float, float]:
@@ -226,7 +245,7 @@ def _row(names: Sequence[str], cell: _Cell, scale: float, top: float) -> tuple[l
         surplus = found - cell.expected[name]
         slots.append(Slot(name, tuple(places), x, x + widths[name], line, surplus))
         x += widths[name] + space * after
-    return slots, line + LABELS - _TICKS + _ROW_GAP
+    return slots, line + LABELS - _TICKS + ROW_GAP
 
 
 def _group(name: str) -> str:
@@ -237,7 +256,7 @@ def _group(name: str) -> str:
 def _left_out(
     strips: Sequence[Strip], numbers: Sequence[int], scale: float, top: float
 ) -> tuple[tuple[Place, ...], float, int]:
-    """Returns the places of boxes not placed, where they end, and how many have none."""
+    """Returns the places of boxes without a class, where they end, and how many have none."""
     if not numbers:
         return (), top, 0
     places: list[Place] = []

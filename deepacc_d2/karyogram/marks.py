@@ -27,6 +27,7 @@ MARKS: dict[str, Mark] = {
     "low_confidence": Mark("#e69f00", "low confidence"),
     "reassigned": Mark("#0072b2", "class changed by the assignment"),
     "touching": Mark("#9a6fb0", "touches another chromosome"),
+    "unidentified": Mark("#5a5a5a", "unidentified"),
     "polarity": Mark("#8c8c8c", "which arm is up is uncertain"),
     "left_out": Mark("#444444", "not placed"),
 }

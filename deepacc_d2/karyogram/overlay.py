@@ -26,7 +26,7 @@ _MAX_ENLARGED = 6.0
 _FONT_SIZE = 17
 _LEGEND_WIDTH = 980  # of the colours' legend below a narrow image
 _FLAGS = ("low_confidence", "reassigned", "touching")
-_LEFT_OUT = MARKS["left_out"].color
+_LEFT_OUT, _UNIDENTIFIED = MARKS["left_out"].color, MARKS["unidentified"].color
 
 
 def draw_overlay(gray: NDArray[np.uint8], cell: Cell) -> NDArray[np.uint8]:
@@ -85,9 +85,11 @@ def _font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
 
 
 def color_of(chromosome: Chromosome) -> str:
-    """Returns the colour of a chromosome's box: its Denver group's, gray where left out."""
+    """Returns the colour of a chromosome's box: its Denver group's, a gray where it has none."""
     if chromosome.assigned == LEFT_OUT:
         return _LEFT_OUT
+    if not chromosome.placed:
+        return _UNIDENTIFIED
     return GROUP_COLORS[GROUP_OF[chromosome.name]]
 
 
@@ -113,7 +115,7 @@ def _labels(
     if not cell.chromosomes:
         return
     font = _font(_FONT_SIZE, bold=True)
-    texts = [f"{c.name}?" if c.assigned == LEFT_OUT else c.name for c in cell.chromosomes]
+    texts = [_text(c) for c in cell.chromosomes]
     marks = [[flag for flag in _FLAGS if flag in c.flags] for c in cell.chromosomes]
     tall = _FONT_SIZE + 3.0
     sizes = np.array(
@@ -140,18 +142,25 @@ def _labels(
             dot += 9
 
 
+def _text(chromosome: Chromosome) -> str:
+    """Returns a box's label: its class, ``7?`` where it is left out, ``?`` where unidentified."""
+    if chromosome.placed:
+        return chromosome.name
+    return f"{chromosome.name}?" if chromosome.assigned == LEFT_OUT else "?"
+
+
 def _foot(pen: ImageDraw.ImageDraw, cell: Cell, top: int) -> None:
     """Writes the groups' colours, the marks in use and the disclaimer below the image."""
     font = _font(14)
     x = 8.0
     used = {flag for c in cell.chromosomes for flag in c.flags}
-    groups = {GROUP_OF[c.name] for c in cell.chromosomes if c.assigned != LEFT_OUT}
+    groups = {GROUP_OF[c.name] for c in cell.chromosomes if c.placed}
     for group in DENVER_GROUPS:
         if group in groups:
             pen.rectangle((x, top + 10, x + 16, top + 24), fill=GROUP_COLORS[group])
             pen.text((x + 21, top + 17), group, font=font, fill="black", anchor="lm")
             x += 46
-    for flag in (*_FLAGS, "left_out"):
+    for flag in (*_FLAGS, "unidentified", "left_out"):
         if flag in used:
             mark = MARKS[flag]
             pen.ellipse((x, top + 12, x + 10, top + 22), fill=mark.color)

@@ -137,12 +137,16 @@ def by_urgency(case: CaseResult, cells: Sequence[Cell]) -> list[Cell]:
 def review_points(case: CaseResult, cells: Sequence[Cell]) -> list[str]:
     """Returns one line for each cell that has something to look at, the most urgent first."""
     of_case = {d.name: f"has {', '.join(d.differs)} against its clone" for d in case.disagreeing}
-    of_case.update({e.name: f"not counted: {e.reason}" for e in case.excluded})
+    of_case.update({e.name: f"not counted, {e.reason}" for e in case.excluded})
     points = []
     for cell in by_urgency(case, cells):
         reasons = [of_case[cell.name]] if cell.name in of_case else []
+        if cell.unfit:
+            # Nothing else in it is worth a line before that is put right.
+            points.append(f"{_short(cell.name, 30)}: {'; '.join(reasons)}")
+            continue
         reasons += [_reason(flag, cell) for flag in cell.flags]
-        doubtful = [c.name for c in cell.chromosomes if "low_confidence" in c.flags]
+        doubtful = [c.name for c in cell.chromosomes if c.placed and "low_confidence" in c.flags]
         if doubtful:
             names = ", ".join(dict.fromkeys(doubtful))
             reasons.append(f"{len(doubtful)} doubtful ({_short(names, 24)})")
@@ -156,8 +160,10 @@ def review_points(case: CaseResult, cells: Sequence[Cell]) -> list[str]:
 
 def _reason(flag: str, cell: Cell) -> str:
     """Returns what a flag of a cell says of it."""
+    unclear = len(cell.unidentified)
     return {
-        "abnormal": cell.karyotype,
+        "abnormal": cell.karyotype or "abnormal",
+        "unidentified": f"{unclear} unidentified",
         "count_not_46": f"{len(cell.counted)} chromosomes",
         "answers_differ": f"each box by itself: {cell.karyotype_by_box or 'none'}",
         "low_confidence": f"confidence {cell.confidence:.2f}",
@@ -185,7 +191,8 @@ def _table(page: _Page, case: CaseResult, cells: Sequence[Cell], bottom: float) 
         page.y += _ROW
         flags = ", ".join(flag.replace("_", " ") for flag in cell.flags) or "·"
         values = (
-            _short(cell.name, 32), str(len(cell.counted)), _short(cell.karyotype or "none", 34),
+            _short(cell.name, 32), str(len(cell.counted)),
+            _short(cell.karyotype or ("unfit" if cell.unfit else "none"), 34),
             f"{cell.confidence:.2f}" if cell.chromosomes else "·", _short(flags, 24),
         )  # fmt: skip
         for (x, _, side), value in zip(columns, values, strict=True):

@@ -14,12 +14,13 @@ class Strip:
 
     Attributes:
         name: class name that it is shown under.
-        placed: False for a box that the assignment leaves out.
+        placed: whether it has a class; else it is unidentified or left out.
         dark: float32 (L, W), 0 white to 1 black, p arm up.
         zoom: strip pixels for one image pixel.
         centromere: its place along the strip, 0 (top) to 1 (bottom).
         polarity_confidence: probability, 0.5 to 1, that the p arm is up.
         cut: False where no background could be told and the plain crop is shown.
+        unidentified: it is a chromosome without a class; False for one that is left out.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Strip:
     centromere: float
     polarity_confidence: float
     cut: bool
+    unidentified: bool = False
 
     @property
     def length(self) -> float:

@@ -2,7 +2,14 @@
 
 Maximized, exactly, over all assignments a of N boxes to 24 classes or none (left out)::
 
-    sum_i log p[i, a_i]  +  strength * log_prior(copies of each class in a)
+    sum_i score[i, a_i]  +  strength * log_prior(copies of each class in a)
+
+    score[i, k]    = log p[i, k]                                            for a class k
+    score[i, none] = max_k log p[i, k] + log(p[i, none] / sum_k p[i, k])
+
+Whether a box is a chromosome, the sum over the classes decides: against its best class a box is
+left out by the odds of being none of them. One that may be 7, X or 9, each with 0.3, is surely
+a chromosome, though no chromosome at all, with 0.1 to 0.4, may be its most probable single answer.
 
 The log prior is the best of two hypotheses, XX and XY, each a sum of one concave function per
 class of its number of copies: 0 at the normal number, :data:`AUTOSOME_COST` or :data:`SEX_COST`
@@ -66,9 +73,10 @@ class Change:
 
     Attributes:
         index: of the box.
-        before: class 0..23 by the box alone, or :data:`LEFT_OUT`.
+        before: class 0..23 by the box alone, :data:`LEFT_OUT`, or ``UNIDENTIFIED`` once
+            :func:`deepacc_d2.karyotype.interpret.interpret` has told which are.
         after: the same by the assignment.
-        cost: log-probability that the box gives up by it, 0 or more, in nats.
+        cost: score that the box gives up by it, 0 or more, in nats.
     """
 
     index: int
@@ -83,7 +91,7 @@ class Assignment:
 
     Attributes:
         assigned: (N,) int64, class 0..23 or :data:`LEFT_OUT`.
-        by_box: (N,) the same of each box by itself: the most probable of 25.
+        by_box: (N,) the same of each box by itself: its best score.
         objective: the maximum, in nats.
         changes: each box where the two differ, by index.
         sex: copies of X and Y of the hypothesis that fits better, (2, 0) or (1, 1); not the count.
@@ -135,10 +143,26 @@ def log_probabilities(probabilities: ArrayLike) -> NDArray[np.float64]:
     return np.log(np.maximum(p, LEAST_PROBABILITY))
 
 
+def box_scores(probabilities: ArrayLike) -> NDArray[np.float64]:
+    """Returns the scores (N, 25) of the module's formula, no chromosome last, in nats.
+
+    Raises:
+        DataError: see :func:`log_probabilities`.
+    """
+    scores = log_probabilities(probabilities)
+    classes = scores[:, :NUM_CLASSES]
+    if len(scores):
+        scores[:, NUM_CLASSES] += classes.max(axis=1) - np.logaddexp.reduce(classes, axis=1)
+    return scores
+
+
 def by_box_classes(probabilities: ArrayLike) -> NDArray[np.int64]:
-    """Returns the most probable of 25 for each box (N,): class 0..23 or :data:`LEFT_OUT`."""
-    logs = log_probabilities(probabilities)
-    best = logs.argmax(axis=1) if len(logs) else np.zeros(0, dtype=np.int64)
+    """Returns what each box (N,) is by itself: its best class 0..23, or :data:`LEFT_OUT`.
+
+    Left out is a box that is more probably no chromosome than one of any class.
+    """
+    scores = box_scores(probabilities)
+    best = scores.argmax(axis=1) if len(scores) else np.zeros(0, dtype=np.int64)
     return np.where(best == NUM_CLASSES, LEFT_OUT, best).astype(np.int64)
 
 
@@ -147,7 +171,7 @@ def assign(probabilities: ArrayLike, strength: float) -> Assignment:
 
     Args:
         probabilities: (N, 25) of the 24 classes and of no chromosome, calibrated.
-        strength: factor of the log prior, 0 or more. 0 gives each box its most probable class,
+        strength: factor of the log prior, 0 or more. 0 gives each box what it is by itself,
             infinity as nearly 46,XX or 46,XY as the number of boxes allows.
 
     Raises:
@@ -155,7 +179,7 @@ def assign(probabilities: ArrayLike, strength: float) -> Assignment:
     """
     if math.isnan(strength) or strength < 0:
         raise DataError(f"strength of the copy-number prior {strength}: give 0 or more")
-    logs = log_probabilities(probabilities)
+    logs = box_scores(probabilities)
     by_box = by_box_classes(probabilities)
     weight = min(strength, _FORCED)
     if weight == 0:

@@ -8,7 +8,7 @@ constitutional, the cells by themselves do not tell. docs/KARYOTYPE.md gives the
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,10 +21,16 @@ from deepacc_d2.karyotype.clones import (
     CELLS_FOR_LOSS,
     MOST_CHANGES,
     Clones,
+    completed,
     find_clones,
 )
 from deepacc_d2.karyotype.counts import X, checked_counts, sex_complement
-from deepacc_d2.karyotype.iscn import NO_SEX_CHROMOSOME, format_karyotype, parse_karyotype
+from deepacc_d2.karyotype.iscn import (
+    NO_SEX_CHROMOSOME,
+    format_karyotype,
+    parse_karyotype,
+    read_karyotype,
+)
 from deepacc_d2.karyotype.settings import KaryotypeSettings
 from deepacc_d2.prediction.types import Cell
 
@@ -68,7 +74,7 @@ class Exclusion:
 
     Attributes:
         name: of the cell.
-        karyotype: its own.
+        karyotype: its own; empty if it is unfit.
         reason: why.
     """
 
@@ -143,8 +149,11 @@ def summarize_case(
         [cell.counts() for cell in cells],
         case_id=case_id,
         counts_by_box=[parse_karyotype(cell.karyotype_by_box) for cell in cells],
+        unidentified_by_box=[read_karyotype(cell.karyotype_by_box)[1] for cell in cells],
         confidences=[cell.confidence for cell in cells],
         settings=chosen,
+        unfit={n: "; ".join(cell.reasons) for n, cell in enumerate(cells) if cell.unfit},
+        unidentified=[len(cell.unidentified) for cell in cells],
     )
 
 
@@ -156,6 +165,9 @@ def summarize_counts(
     counts_by_box: ArrayLike | Sequence[ArrayLike] | None = None,
     confidences: Sequence[float] | None = None,
     settings: KaryotypeSettings | None = None,
+    unfit: Mapping[int, str] | None = None,
+    unidentified: Sequence[int] | None = None,
+    unidentified_by_box: Sequence[int] | None = None,
 ) -> CaseResult:
     """Brings cells together that are given by their counts; see :func:`summarize_case`.
 
@@ -166,6 +178,9 @@ def summarize_counts(
         counts_by_box: (C, 24) by each box's own class; ``counts`` if not given.
         confidences: (C,) 0 to 1; all sure if not given.
         settings: when a cell is incomplete or of low confidence; the defaults if not given.
+        unfit: by index of a cell that cannot be karyotyped, why.
+        unidentified: (C,) chromosomes of each cell that have no class; none if not given.
+        unidentified_by_box: (C,) the same by each box itself.
 
     Raises:
         DataError: the numbers of cells differ, two have one name, or counts are none.
@@ -174,19 +189,30 @@ def summarize_counts(
     found = _checked(counts)
     by_box = found if counts_by_box is None else _checked(counts_by_box)
     sure = [1.0] * len(names) if confidences is None else list(confidences)
-    if not len(names) == len(found) == len(by_box) == len(sure):
+    unclear = [0] * len(names) if unidentified is None else list(unidentified)
+    unclear_by_box = unclear if unidentified_by_box is None else list(unidentified_by_box)
+    sizes = {len(each) for each in (found, by_box, sure, unclear, unclear_by_box)}
+    if sizes != {len(names)}:
         raise DataError(f"case {case_id}: names, counts and confidences have to be as many")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise DataError(f"case {case_id}: two cells are named {twice}: give each its own name")
-    result = find_clones(found, few_chromosomes=chosen.few_chromosomes)
+    reasons = {n: f"unfit: {reason}" for n, reason in (unfit or {}).items()}
+    # An unfit cell says nothing of what the others lack.
+    fit = [n for n in range(len(found)) if n not in reasons]
+    told, found = found, found.copy()
+    found[fit] = completed(found[fit], [unclear[n] for n in fit])
+    result = find_clones(found, few_chromosomes=chosen.few_chromosomes, unfit=reasons)
     clones = _clones(names, result)
     karyotype = _mosaic(clones)
-    boxes = _mosaic(_clones(names, find_clones(by_box, few_chromosomes=chosen.few_chromosomes)))
-    disagreeing = _disagreeing(names, found, result)
+    by_box = by_box.copy()
+    by_box[fit] = completed(by_box[fit], [unclear_by_box[n] for n in fit])
+    of_boxes = find_clones(by_box, few_chromosomes=chosen.few_chromosomes, unfit=reasons)
+    boxes = _mosaic(_clones(names, of_boxes))
+    own = ["" if n in reasons else format_karyotype(told[n], unclear[n]) for n in range(len(names))]
+    disagreeing = _disagreeing(names, found, own, result)
     excluded = tuple(
-        Exclusion(names[n], format_karyotype(found[n]), reason)
-        for n, reason in sorted(result.excluded.items())
+        Exclusion(names[n], own[n], reason) for n, reason in sorted(result.excluded.items())
     )
     counted = sum(clone.n for clone in clones)
     return CaseResult(
@@ -221,16 +247,15 @@ def _mosaic(clones: Sequence[Clone]) -> str:
 
 
 def _disagreeing(
-    names: Sequence[str], counts: NDArray[np.int64], result: Clones
+    names: Sequence[str], counts: NDArray[np.int64], karyotypes: Sequence[str], result: Clones
 ) -> tuple[Disagreement, ...]:
     found = []
     for group in result.groups:
         clone = format_karyotype(group.counts)
         for n, changes in zip(group.members, group.changes, strict=True):
             if changes:
-                own = format_karyotype(counts[n])
                 what = differing(counts[n], group.counts)
-                found.append((n, Disagreement(names[n], own, clone, what)))
+                found.append((n, Disagreement(names[n], karyotypes[n], clone, what)))
     return tuple(disagreement for _, disagreement in sorted(found, key=lambda each: each[0]))
 
 
@@ -300,8 +325,11 @@ def _notes(
     if far:
         where = f"far from every clone (more than {MOST_CHANGES} chromosomes)"
         notes.append(f"Not counted, {where}: {far}.")
-    if len(excluded) > far:
-        notes.append(f"Not counted, incomplete: {len(excluded) - far}.")
+    unfit = sum(each.reason.startswith("unfit: ") for each in excluded)
+    if unfit:
+        notes.append(f"Not counted, unfit to be karyotyped: {unfit}.")
+    if len(excluded) > far + unfit:
+        notes.append(f"Not counted, incomplete: {len(excluded) - far - unfit}.")
     if by_box != karyotype:
         notes.append(f"Each box by itself gives {by_box or 'no karyotype'}.")
     return tuple(notes)

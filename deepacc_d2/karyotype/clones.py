@@ -13,13 +13,21 @@ than two is a loss.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deepacc_d2.chromosomes import NUM_CLASSES
-from deepacc_d2.karyotype.counts import AUTOSOMES, NORMAL_SEXES, X, Y, checked_counts
+from deepacc_d2.karyotype.counts import (
+    AUTOSOMES,
+    NORMAL_SEXES,
+    X,
+    Y,
+    checked_counts,
+    normal_counts,
+)
 
 CELLS_FOR_GAIN, CELLS_FOR_LOSS = 2, 3
 FEW_CHROMOSOMES = 35
@@ -69,6 +77,7 @@ def find_clones(
     *,
     few_chromosomes: int = FEW_CHROMOSOMES,
     most_changes: int = MOST_CHANGES,
+    unfit: Mapping[int, str] | None = None,
 ) -> Clones:
     """Finds the clones of a case's cells; the order of the cells does not matter.
 
@@ -76,14 +85,17 @@ def find_clones(
         counts: (C, 24) of the cells, C may be 0.
         few_chromosomes: cells with fewer are left out.
         most_changes: cells that differ by more chromosomes from every clone are left out.
+        unfit: by index of a cell that cannot be karyotyped, why; it is left out.
 
     Raises:
         DataError: a cell's counts are not 24 whole numbers of at least 0.
     """
     cells = np.array([checked_counts(row) for row in np.asarray(counts)], dtype=np.int64)
     cells = cells.reshape(-1, NUM_CLASSES)
-    excluded = {}
+    excluded = dict(unfit or {})
     for n, total in enumerate(cells.sum(axis=1)):
+        if n in excluded:
+            continue
         if total == 0:
             excluded[n] = "no chromosome found"
         elif total < few_chromosomes:
@@ -105,6 +117,29 @@ def find_clones(
             )
         kept = [n for n in kept if n not in far]
     return Clones((), excluded)
+
+
+def completed(counts: ArrayLike, unidentified: Sequence[int]) -> NDArray[np.int64]:
+    """Returns counts (C, 24) in which unidentified chromosomes take places that seem empty.
+
+    One that could not be told may be the one that is lacking: such a cell is no evidence of a
+    loss. Where more is lacking than is unidentified, what the fewest cells lack is filled first.
+
+    Args:
+        counts: (C, 24) without unidentified chromosomes.
+        unidentified: (C,) how many each cell has.
+    """
+    cells = np.array(counts, dtype=np.int64).reshape(-1, NUM_CLASSES)
+    lacking = np.maximum(normal_counts(expected_sex(cells)) - cells, 0)
+    lacking[cells[:, X:].sum(axis=1) >= 2, X:] = 0
+    order = np.argsort((lacking > 0).sum(axis=0), kind="stable")
+    for own, empty, number in zip(cells, lacking, unidentified, strict=True):
+        left = number
+        for k in order:
+            filled = min(left, int(empty[k]))
+            own[k] += filled
+            left -= filled
+    return cells
 
 
 def expected_sex(counts: ArrayLike) -> tuple[int, int]:

@@ -10,6 +10,7 @@ import numpy as np
 from deepacc_d2.errors import DataError
 from deepacc_d2.karyotype.assignment import StrengthResult, choose_prior_strength
 from deepacc_d2.karyotype.calibration import apply_temperature, fit_temperature, safe_log
+from deepacc_d2.karyotype.confidence import fit_product, fit_weights
 from deepacc_d2.karyotype.counts import has_gain
 from deepacc_d2.karyotype.interpret import interpret
 from deepacc_d2.karyotype.known import KnownCell, box_labels
@@ -19,7 +20,6 @@ from deepacc_d2.karyotype.made import (
     number_of_clear_gains,
     with_made_cells,
 )
-from deepacc_d2.karyotype.review import fit_cell_confidence
 from deepacc_d2.karyotype.settings import KaryotypeSettings
 
 __all__ = ["FIT_STRENGTHS", "KnownCell", "box_labels", "fit_settings"]
@@ -74,9 +74,12 @@ def fit_settings(
     results = [interpret(cell.boxes, cell.probabilities, chosen) for cell in cells]
     # An empty cell is always of confidence 0: there is nothing to fit with it.
     pairs = [
-        (result.raw_confidence, bool((result.counts == cell.counts).all()))
+        (result, bool((result.counts == cell.counts).all()))
         for result, cell in zip(results, cells, strict=True)
         if result.counts.any()
     ]
-    a, b = fit_cell_confidence([raw for raw, _ in pairs], [right for _, right in pairs])
-    return replace(chosen, cell_a=a, cell_b=b), tried
+    right = [each for _, each in pairs]
+    a, b = fit_product([result.log_product for result, _ in pairs], right)
+    doubts = np.array([result.doubts for result, _ in pairs])
+    weights = fit_weights(doubts, right) if pairs else ()
+    return replace(chosen, cell_a=a, cell_b=b, cell_weights=weights), tried

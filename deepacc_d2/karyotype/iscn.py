@@ -3,7 +3,7 @@
 Grammar (International System for Human Cytogenomic Nomenclature, ISCN 2020 and 2024), numerical
 abnormalities only::
 
-    karyotype = total ["<" level "n>"] "," sex {"," sign autosome}
+    karyotype = total ["<" level "n>"] "," sex {"," sign autosome} [",inc"]
     sex       = {"X"} {"Y"}, at least one, or "?" for none
 
 - Sex chromosomes come first, then autosomes in numerical order, whatever the sign. A change of
@@ -16,6 +16,9 @@ abnormalities only::
 - Changes are relative to the ploidy level that the total is near to: up to 34 chromosomes 1n, 35
   to 57 2n, 58 to 80 3n, 81 to 103 4n and so on (23 times the level, 11 less to 11 more). Other
   levels than 2n are written: ``69<3n>,XXX``, ``68<3n>,XXX,-21``, ``26<1n>,X,+4,+6,+21``.
+- ``inc``, ISCN's sign of an incomplete karyotype, says that there are chromosomes that could not
+  be identified. The total counts them, no class does, so that it is larger than the parts by as
+  many: in ``46,XX,-8,inc`` one of 46 could not be told, and may be the 8 that is missing.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from deepacc_d2.errors import DataError
 from deepacc_d2.karyotype.counts import AUTOSOMES, X, Y, checked_counts, sex_complement
 
 NO_SEX_CHROMOSOME = "?"
+INCOMPLETE = "inc"
 
 _HEAD = re.compile(r"(0|[1-9][0-9]{0,3})(?:<([1-9][0-9]{0,2})n>)?", re.ASCII)
 _SEX = re.compile(r"(X*)(Y*)")
@@ -41,14 +45,20 @@ def ploidy_level(total: int) -> int:
     return max(1, (total - 12) // 23 + 1)
 
 
-def format_karyotype(counts: ArrayLike) -> str:
+def format_karyotype(counts: ArrayLike, unidentified: int = 0) -> str:
     """Writes counts (24,) as ISCN short form, such as ``47,XY,+21``; empty if there is none.
 
+    Args:
+        counts: (24,) chromosomes of each class.
+        unidentified: further ones of no class that could be told.
+
     Raises:
-        DataError: they are not 24 whole numbers of at least 0.
+        DataError: they are not 24 whole numbers of at least 0, or fewer than none unidentified.
     """
     whole = checked_counts(counts)
-    total = int(whole.sum())
+    if unidentified < 0:
+        raise DataError(f"{unidentified} unidentified chromosomes: give 0 or more")
+    total = int(whole.sum()) + unidentified
     if total == 0:
         return ""
     level = ploidy_level(total)
@@ -56,6 +66,7 @@ def format_karyotype(counts: ArrayLike) -> str:
         str(total) if level == 2 else f"{total}<{level}n>",
         sex_complement(whole) or NO_SEX_CHROMOSOME,
         *differences(whole, level),
+        *([INCOMPLETE] if unidentified else []),
     ]
     return ",".join(parts)
 
@@ -76,13 +87,22 @@ def parse_karyotype(text: str) -> NDArray[np.int64]:
     that is written, as in ``58<2n>,...``.
 
     Returns:
-        Counts (24,) int64; all 0 for an empty text.
+        Counts (24,) int64, without unidentified chromosomes; all 0 for an empty text.
 
     Raises:
         DataError: the text is outside the grammar, or its total is not what the changes add up to.
     """
+    return read_karyotype(text)[0]
+
+
+def read_karyotype(text: str) -> tuple[NDArray[np.int64], int]:
+    """Reads as :func:`parse_karyotype` does, and how many chromosomes are unidentified.
+
+    Raises:
+        DataError: see :func:`parse_karyotype`.
+    """
     if text == "":
-        return np.zeros(NUM_CLASSES, dtype=np.int64)
+        return np.zeros(NUM_CLASSES, dtype=np.int64), 0
     head, *rest = text.split(",")
     match = _HEAD.fullmatch(head)
     if match is None or int(match[1]) == 0:
@@ -95,10 +115,14 @@ def parse_karyotype(text: str) -> NDArray[np.int64]:
         raise _bad(text, f"after the number come the sex chromosomes, Xs before Ys, not {sex!r}")
     counts = np.full(NUM_CLASSES, level, dtype=np.int64)
     counts[X], counts[Y] = (len(found[1]), len(found[2])) if found else (0, 0)
-    _apply_changes(counts, rest[1:], text)
-    if counts.sum() != total:
+    incomplete = rest[-1] == INCOMPLETE
+    _apply_changes(counts, rest[1:-1] if incomplete else rest[1:], text)
+    unidentified = total - int(counts.sum())
+    if incomplete and unidentified < 1:
+        raise _bad(text, f"it is incomplete, but its parts add up to {counts.sum()} chromosomes")
+    if not incomplete and unidentified:
         raise _bad(text, f"its parts add up to {counts.sum()} chromosomes, not to {total}")
-    return counts
+    return counts, unidentified
 
 
 def _apply_changes(counts: NDArray[np.int64], changes: list[str], text: str) -> None:

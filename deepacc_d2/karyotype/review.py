@@ -8,12 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize
-from scipy.special import expit
 
 from deepacc_d2.chromosomes import NUM_CLASSES
-from deepacc_d2.errors import DataError
-from deepacc_d2.karyotype.assignment import Assignment, log_prior, log_probabilities
+from deepacc_d2.karyotype.assignment import Assignment
 from deepacc_d2.karyotype.counts import (
     AUTOSOMES,
     NORMAL_SEXES,
@@ -23,14 +20,15 @@ from deepacc_d2.karyotype.counts import (
     is_abnormal,
 )
 from deepacc_d2.karyotype.settings import KaryotypeSettings
-from deepacc_d2.prediction.types import LEFT_OUT, Cell
+from deepacc_d2.prediction.types import LEFT_OUT, UNIDENTIFIED, Cell
 
-CHROMOSOME_FLAGS = ("reassigned", "left_out", "low_confidence", "touching")
+CHROMOSOME_FLAGS = ("unidentified", "reassigned", "left_out", "low_confidence", "touching")
 CELL_FLAGS = (
     "no_chromosomes",
     "few_chromosomes",
     "abnormal",
     "count_not_46",
+    "unidentified",
     "sex_unclear",
     "answers_differ",
     "low_confidence",
@@ -38,15 +36,14 @@ CELL_FLAGS = (
 )
 """Flags of a cell in the order in which they are given.
 
-``abnormal``: the karyotype is neither 46,XX nor 46,XY. ``sex_unclear``: the two answers have other
+``abnormal``: the counts are neither those of 46,XX nor of 46,XY. ``unidentified``: there is a
+chromosome of no class that could be told. ``sex_unclear``: the two answers have other
 sex chromosomes, there is none, or one of them is of low confidence. ``answers_differ``: the
 assignment and the boxes by themselves give different karyotypes. ``many_touching``: more than a
 quarter of the chromosomes, and at least 6, touch another.
 """
 
 _MANY_TOUCHING = 0.25, 6
-_LEAST_Q = 1e-6
-_RIDGE = 0.05  # pulls towards offset 0 and slope 1: a few cells must not make it certain
 
 
 def overlap_of_smaller(boxes: ArrayLike) -> NDArray[np.float64]:
@@ -88,83 +85,12 @@ def chromosome_flags(
     changed = np.zeros(len(counted), dtype=bool)
     changed[[change.index for change in assignment.changes]] = True
     low = np.asarray(confidences) < settings.low_confidence
-    columns = (changed & counted, ~counted, low & counted, touching)
+    unclear = assignment.assigned == UNIDENTIFIED
+    columns = (unclear, changed & counted & ~unclear, ~counted, low & counted, touching)
     return [
         tuple(name for name, column in zip(CHROMOSOME_FLAGS, columns, strict=True) if column[n])
         for n in range(len(counted))
     ]
-
-
-def raw_cell_confidence(probabilities: ArrayLike, assigned: ArrayLike) -> float:
-    """Returns the probability that all of a cell is right as its boxes tell it, before any fit.
-
-    The product of the boxes' probabilities and of the copy-number prior at strength 1: a count
-    that is not normal is more often a chromosome missed than one that is not there, and no box
-    tells of what was missed.
-
-    Args:
-        probabilities: calibrated (N, 25).
-        assigned: (N,) class or :data:`LEFT_OUT`.
-    """
-    logs = log_probabilities(probabilities)
-    classes = np.asarray(assigned, dtype=np.int64)
-    if len(classes) == 0:
-        return 0.0
-    total = logs[np.arange(len(classes)), classes].sum() + log_prior(count_classes(classes))
-    return float(np.exp(min(total, 0.0)))
-
-
-def _log_odds(raw: ArrayLike) -> NDArray[np.float64]:
-    q = np.clip(np.asarray(raw, dtype=np.float64), _LEAST_Q, 1 - _LEAST_Q)
-    return np.log(q) - np.log1p(-q)
-
-
-def fit_cell_confidence(raw: ArrayLike, correct: ArrayLike) -> tuple[float, float]:
-    """Fits offset a and slope b of confidence = sigmoid(a + b log-odds(raw)) (Platt 1999).
-
-    As Platt does, the outcomes are moved off 0 and 1 by one cell each; together with a weak pull
-    to a = 0 and b = 1 this stays finite where all cells are right, or all wrong, or there are few.
-
-    Args:
-        raw: (N,) of :func:`raw_cell_confidence`.
-        correct: (N,) whether the counts of each cell are all right.
-
-    Returns:
-        a, and b of at least 0; (0, 1) without cells.
-
-    Raises:
-        DataError: the shapes differ or a value is no probability.
-    """
-    given, right = np.asarray(raw, dtype=np.float64), np.asarray(correct, dtype=bool)
-    if given.ndim != 1 or given.shape != right.shape:
-        raise DataError("cell confidence: values and outcomes have to be as many")
-    if not ((given >= 0) & (given <= 1)).all():
-        raise DataError("cell confidence: a value is outside 0 to 1")
-    if len(given) == 0:
-        return 0.0, 1.0
-    x = _log_odds(given)
-    positive = int(right.sum())
-    negative = len(right) - positive
-    target = np.where(right, (positive + 1) / (positive + 2), 1 / (negative + 2))
-
-    def loss(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        a, b = parameters
-        z = a + b * x
-        value = (np.logaddexp(0, z) - target * z).sum() + _RIDGE * (a**2 + (b - 1) ** 2)
-        slope = expit(z) - target
-        return float(value), np.array(
-            [slope.sum() + 2 * _RIDGE * a, (slope * x).sum() + 2 * _RIDGE * (b - 1)]
-        )
-
-    found = minimize(
-        loss, np.array([0.0, 1.0]), jac=True, method="L-BFGS-B", bounds=[(None, None), (0.0, None)]
-    )
-    return float(found.x[0]), float(found.x[1])
-
-
-def cell_confidence(raw: float, a: float, b: float) -> float:
-    """Returns the calibrated probability of a cell; see :func:`fit_cell_confidence`."""
-    return float(expit(a + b * _log_odds(raw)))
 
 
 def cell_flags(
@@ -185,7 +111,7 @@ def cell_flags(
     """
     counts = count_classes(assignment.assigned)
     by_box = count_classes(assignment.by_box)
-    total = int(counts.sum())
+    total = int((assignment.assigned != LEFT_OUT).sum())
     if total == 0:
         return ("no_chromosomes",)
     share, least = _MANY_TOUCHING
@@ -195,6 +121,7 @@ def cell_flags(
         "few_chromosomes": total < settings.few_chromosomes,
         "abnormal": is_abnormal(counts),
         "count_not_46": total != 46,
+        "unidentified": bool((assignment.assigned == UNIDENTIFIED).any()),
         "sex_unclear": counts[X:].sum() == 0
         or bool((counts[X:] != by_box[X:]).any())
         or bool(doubtful_sex.any()),
@@ -251,7 +178,7 @@ def _reasons(cell: Cell) -> list[tuple[str, ...]]:
     sex = int(counts[X]), int(counts[Y])
     odd[AUTOSOMES:] = sex not in NORMAL_SEXES
     return [
-        (("abnormal_class", *c.flags) if c.assigned != LEFT_OUT and odd[c.assigned] else c.flags)
+        (("abnormal_class", *c.flags) if c.placed and odd[c.assigned] else c.flags)
         for c in cell.chromosomes
     ]
 

@@ -14,15 +14,18 @@ from deepacc_d2.chromosomes import CLASSES
 from deepacc_d2.evaluation.metrics import compute_metrics
 from deepacc_d2.evaluation.types import ImagePrediction, Metrics
 from deepacc_d2.karyotype.calibration import Reliability, apply_temperature, reliability
+from deepacc_d2.karyotype.confidence import ranking_area, tied_share
 from deepacc_d2.karyotype.counts import is_abnormal
 from deepacc_d2.karyotype.fit import KnownCell
 from deepacc_d2.karyotype.interpret import Interpretation, interpret
 from deepacc_d2.karyotype.settings import KaryotypeSettings
 from deepacc_d2.karyotype.share import Share
+from deepacc_d2.prediction.types import LEFT_OUT, UNIDENTIFIED
 
 __all__ = ["ANSWERS", "Evaluation", "Scores", "Share", "evaluate_cells", "settings_record"]
 
 ANSWERS = ("by_box", "assigned")
+_CELL_SHARES = ("unfit", "unfit_right", "unidentified", "right_total")
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,13 @@ class Evaluation:
         before: reliability of each box's most probable of 25, as the network gives it.
         after: the same at the fitted temperature.
         cells: reliability of the cells' confidence.
+        ranking: area under the ROC curve of the cells' confidence, for all counts right; 0.5 is
+            chance, NaN if all are right or none.
+        tied: share of the cells whose confidence another cell has too.
+        unfit: cells that would get no karyotype, judged by their boxes alone.
+        unfit_right: of these the ones with all counts right: false alarms.
+        unidentified: boxes that are counted, but of no class that could be told.
+        right_total: cells with the right number of chromosomes, unidentified ones included.
         changed: boxes that the assignment changed.
         mended: of these wrong before and right after.
         spoilt: of these right before and wrong after.
@@ -86,6 +96,12 @@ class Evaluation:
     before: Reliability
     after: Reliability
     cells: Reliability
+    ranking: float
+    tied: float
+    unfit: Share
+    unfit_right: Share
+    unidentified: Share
+    right_total: Share
     changed: int
     mended: int
     spoilt: int
@@ -98,6 +114,9 @@ class Evaluation:
         return {
             "scores": {name: scores.to_dict() for name, scores in self.scores.items()},
             **{f"reliability_{name}": table for name, table in tables.items()},
+            "ranking": None if math.isnan(self.ranking) else self.ranking,
+            "tied": None if math.isnan(self.tied) else self.tied,
+            **{name: getattr(self, name).to_dict() for name in _CELL_SHARES},
             **plain,
         }
 
@@ -139,14 +158,22 @@ def evaluate_cells(
         for answer in ANSWERS
     )
     raw = [apply_temperature(cell.probabilities, 1.0) for cell in cells]
+    sure = [result.confidence for result in found]
+    right = [bool((r.counts == c.counts).all()) for r, c in zip(found, cells, strict=True)]
+    unfit = np.array([bool(result.reasons) for result in found], dtype=bool)
+    totals = [int((result.assigned != LEFT_OUT).sum()) for result in found]
     return Evaluation(
         scores=scores,
         before=_box_reliability(raw, labels),
         after=_box_reliability([result.probabilities for result in found], labels),
-        cells=reliability(
-            [result.confidence for result in found],
-            [bool((r.counts == c.counts).all()) for r, c in zip(found, cells, strict=True)],
-            bins=10,
+        cells=reliability(sure, right, bins=10),
+        ranking=ranking_area(sure, right),
+        tied=tied_share(sure),
+        unfit=_share(unfit),
+        unfit_right=_share(np.array(right, dtype=bool)[unfit]),
+        unidentified=_share(after == UNIDENTIFIED),
+        right_total=_share(
+            np.array([n == len(c.true_classes) for n, c in zip(totals, cells, strict=True)])
         ),
         changed=int((own != after).sum()),
         mended=int(((own != truth) & (after == truth)).sum()),
@@ -156,7 +183,7 @@ def evaluate_cells(
 
 
 def answered(result: Interpretation, answer: str) -> NDArray[np.int64]:
-    """Returns the class (N,) of each box by an answer, -1 for none."""
+    """Returns the class (N,) of each box by an answer, below 0 for none."""
     if answer == "assigned":
         return result.assigned
     own = result.assigned.copy()

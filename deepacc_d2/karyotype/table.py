@@ -9,11 +9,12 @@ from tabulate import tabulate
 
 from deepacc_d2.chromosomes import CLASSES
 from deepacc_d2.karyotype.assignment import StrengthResult
+from deepacc_d2.karyotype.calibration import Reliability
 from deepacc_d2.karyotype.disclaimer import DISCLAIMER
 from deepacc_d2.karyotype.made import CellScores, MadeScores
 from deepacc_d2.karyotype.made_table import composed_parts, made_parts
 from deepacc_d2.karyotype.scoring import ANSWERS, Evaluation
-from deepacc_d2.karyotype.settings import KaryotypeSettings
+from deepacc_d2.karyotype.settings import DOUBTS, KaryotypeSettings
 from deepacc_d2.karyotype.share import Share
 
 _RATES = {
@@ -38,6 +39,7 @@ def evaluation_report(
     strengths: Sequence[StrengthResult],
     *,
     title: str,
+    fitted: Evaluation | None = None,
     made: MadeScores | None = None,
     real: CellScores | None = None,
     composed: CellScores | None = None,
@@ -49,6 +51,7 @@ def evaluation_report(
         settings: that it was made with.
         strengths: what each strength of the prior gave on the split that it was chosen on.
         title: says what was evaluated.
+        fitted: the same of the cells that the settings were fitted on.
         made: of cells with an inserted or removed chromosome, made of the test split.
         real: whole cells of the test split; told with ``made`` or ``composed``.
         composed: of another laboratory's chromosome crops, laid out as pictures.
@@ -57,13 +60,15 @@ def evaluation_report(
         f"# Karyotypes of {title}",
         DISCLAIMER,
         f"Temperature {settings.temperature:.3f}, prior strength {settings.prior_strength:g}, "
-        f"cell confidence sigmoid({settings.cell_a:.3f} + {settings.cell_b:.3f} x log-odds).",
+        f"cell confidence {_confidence(settings)}.",
         "## Each box by itself, and the consistent assignment",
         _answers(result),
         f"The assignment changes {result.changed} of {result.boxes} boxes: {result.mended} are "
         f"mended, {result.spoilt} spoilt. Shares with 95 % Wilson intervals.",
         "## Calibration",
-        _calibration(result),
+        _calibration(result, fitted),
+        "## Cells and chromosomes in doubt",
+        _doubt(result, fitted),
         "## Strengths of the prior, on the split that it was chosen on",
         _strengths(strengths, settings.prior_strength),
         *(made_parts(made, real) if made is not None and real is not None else ()),
@@ -85,13 +90,65 @@ def _rate(value: float) -> str:
     return "none" if math.isnan(value) else f"{value:.2f}"
 
 
-def _calibration(result: Evaluation) -> str:
+def _confidence(settings: KaryotypeSettings) -> str:
+    if not settings.cell_weights:
+        return (
+            f"sigmoid({settings.cell_a:.3f} + {settings.cell_b:.3f} x log-odds of the product): "
+            "too few cells of either outcome for weights"
+        )
+    offset, *weights = settings.cell_weights
+    named = zip(DOUBTS, weights, strict=True)
+    terms = "".join(f" - {w:.3f} {name.replace('_', ' ')}" for name, w in named if w > 0)
+    return f"sigmoid({offset:.3f}{terms})"
+
+
+def _calibration(result: Evaluation, fitted: Evaluation | None) -> str:
+    rows: list[list[object]] = []
+    for split, each in _splits(result, fitted):
+        rows += [
+            [
+                f"boxes, as the network says{split}",
+                _percent(each.before.error),
+                *_none(each.before),
+            ],
+            [f"boxes, calibrated{split}", _percent(each.after.error), *_none(each.after)],
+            [
+                f"cells: all counts right{split}",
+                _percent(each.cells.error),
+                *(_rate(each.ranking), _percent(each.tied), each.cells.count.sum()),
+            ],
+        ]
+    return _table(
+        rows,
+        [
+            *("confidence of", "expected calibration error, %"),
+            *("area under the ROC curve", "tied, %", "of"),
+        ],
+    )
+
+
+def _none(table: Reliability) -> tuple[object, ...]:
+    return "", "", table.count.sum()
+
+
+def _splits(result: Evaluation, fitted: Evaluation | None) -> list[tuple[str, Evaluation]]:
+    return [("", result)] + ([] if fitted is None else [(", as fitted", fitted)])
+
+
+def _doubt(result: Evaluation, fitted: Evaluation | None) -> str:
+    labels = {
+        "right_total": "cells with the right number of chromosomes, unidentified ones counted",
+        "unidentified": "boxes that are unidentified",
+        "unfit": "cells that are unfit by their boxes",
+        "unfit_right": "of these, cells with all counts right",
+    }
+    splits = _splits(result, fitted)
     rows = [
-        ["boxes, as the network says", _percent(result.before.error), result.before.count.sum()],
-        ["boxes, calibrated", _percent(result.after.error), result.after.count.sum()],
-        ["cells: all counts right", _percent(result.cells.error), result.cells.count.sum()],
+        [f"{label}{split}", str(getattr(each, name))]
+        for name, label in labels.items()
+        for split, each in splits
     ]
-    return _table(rows, ["confidence of", "expected calibration error, %", "of"])
+    return _table(rows, ["", "assignment"])
 
 
 def _percent(share: float) -> str:

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from deepacc_d2.checkpoint import build_from_checkpoint, read_checkpoint
 from deepacc_d2.data.spread import Gray
 from deepacc_d2.errors import ConfigError, DataError
+from deepacc_d2.karyotype.fitness import Showing
 from deepacc_d2.karyotype.interpret import KaryotypeSettings, interpret
 from deepacc_d2.prediction.core import Raw, TorchDetector
 from deepacc_d2.prediction.select import SelectionSettings, select
-from deepacc_d2.prediction.types import Cell, Chromosome
+from deepacc_d2.prediction.types import FIT, UNFIT, Cell, Chromosome
 from deepacc_d2.prediction.view import View, ViewSettings, make_view
 
 DEFAULT_CHECKPOINT = Path(__file__).resolve().parent.parent / "weights" / "deepacc.ckpt"
@@ -99,7 +100,8 @@ class Predictor:
             view: see :meth:`raw`.
         """
         boxes, probabilities, view = self.raw(gray, view)
-        found = interpret(boxes, probabilities, self.karyotype)
+        found = interpret(boxes, probabilities, self.karyotype, self._showing(view))
+        unfit = bool(found.reasons)
         chromosomes = [
             Chromosome(
                 box=(float(box[0]), float(box[1]), float(box[2]), float(box[3])),
@@ -111,8 +113,8 @@ class Predictor:
             )
             for n, box in enumerate(boxes)
         ]
-        last = len(probabilities[0]) if len(probabilities) else 0
-        chromosomes.sort(key=lambda c: (c.assigned if c.assigned >= 0 else last, c.box[0]))
+        # Unidentified (-2) and left-out ones (-1) come last, in this order.
+        chromosomes.sort(key=lambda c: (not c.placed, c.assigned, c.box[0]))
         height, width = gray.shape
         return Cell(
             name=name,
@@ -120,8 +122,8 @@ class Predictor:
             width=width,
             height=height,
             chromosomes=chromosomes,
-            karyotype=found.karyotype,
-            karyotype_by_box=found.karyotype_by_box,
+            karyotype="" if unfit else found.karyotype,
+            karyotype_by_box="" if unfit else found.karyotype_by_box,
             confidence=float(found.confidence),
             flags=tuple(found.cell_flags),
             case_id=case_id,
@@ -132,7 +134,15 @@ class Predictor:
                 "normalized": bool(view.normalized),
                 "note": view.note,
             },
+            status=UNFIT if unfit else FIT,
+            reasons=found.reasons,
+            draft=found.karyotype if unfit else "",
         )
+
+    def _showing(self, view: View) -> Showing:
+        """Returns how a view showed its image; where no spread was sought, none is missed."""
+        spread = view.normalized or not self.view.normalize
+        return Showing(view.zoom, self.view.chromosome_size, spread)
 
     def settings(self) -> dict[str, Any]:
         """Returns what decides the results beside the network, as plain containers."""

@@ -10,12 +10,15 @@ import numpy as np
 from deepacc_d2.chromosomes import CLASSES, class_index
 from deepacc_d2.errors import DataError
 from deepacc_d2.karyotype.disclaimer import DISCLAIMER
-from deepacc_d2.prediction.types import LEFT_OUT, Cell, Chromosome
+from deepacc_d2.prediction.types import LEFT_OUT, UNIDENTIFIED, Cell, Chromosome
 
-FORMAT = 1
+FORMAT = 2
 """Raised when a reader of the old records could not read the new ones."""
 
 NO_CHROMOSOME = "none"
+NO_CLASS = "?"
+"""The class of an unidentified chromosome; that of a box that is left out is null."""
+
 DIGITS = 5
 
 
@@ -26,10 +29,14 @@ def to_record(cell: Cell) -> dict[str, Any]:
         "name": cell.name,
         "image": {"path": cell.path, "width": cell.width, "height": cell.height},
         "case": cell.case_id,
+        "status": cell.status,
+        "reasons": list(cell.reasons),
         "karyotype": cell.karyotype,
         "karyotype_by_box": cell.karyotype_by_box,
-        "confidence": round(cell.confidence, DIGITS),
+        "draft": cell.draft,
+        "confidence": significant(cell.confidence),
         "count": len(cell.counted),
+        "unidentified": len(cell.unidentified),
         "counts": dict(zip(CLASSES, cell.counts().tolist(), strict=True)),
         "flags": list(cell.flags),
         "view": cell.view,
@@ -40,12 +47,26 @@ def to_record(cell: Cell) -> dict[str, Any]:
     }
 
 
+def significant(confidence: float) -> float:
+    """Returns a cell's confidence rounded to five significant digits.
+
+    So many decimals would make all cells alike that are far from right.
+    """
+    return float(f"{confidence:.{DIGITS}g}")
+
+
+def class_of(chromosome: Chromosome) -> str | None:
+    """Returns the name of a chromosome's class, :data:`NO_CLASS`, or None where it is left out."""
+    if chromosome.placed:
+        return CLASSES[chromosome.assigned]
+    return NO_CLASS if chromosome.assigned == UNIDENTIFIED else None
+
+
 def _chromosome(chromosome: Chromosome) -> dict[str, Any]:
     names = (*CLASSES, NO_CHROMOSOME)
-    assigned = chromosome.assigned
     return {
         "box": [round(float(v), 2) for v in chromosome.box],
-        "class": None if assigned == LEFT_OUT else CLASSES[assigned],
+        "class": class_of(chromosome),
         "class_by_box": CLASSES[chromosome.label],
         "confidence": round(chromosome.confidence, DIGITS),
         "flags": list(chromosome.flags),
@@ -85,6 +106,9 @@ def from_record(record: Mapping[str, Any], source: str = "record") -> Cell:
             flags=tuple(record["flags"]),
             case_id=record["case"],
             view=dict(record["view"]),
+            status=record["status"],
+            reasons=tuple(record["reasons"]),
+            draft=record["draft"],
         )
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{source} is damaged ({error!r}): predict it anew") from error
@@ -97,7 +121,13 @@ def _from_chromosome(record: Mapping[str, Any]) -> Chromosome:
         box=(x0, y0, x1, y1),
         probabilities=np.array([told.get(name, 0.0) for name in (*CLASSES, NO_CHROMOSOME)]),
         label=class_index(record["class_by_box"]),
-        assigned=LEFT_OUT if record["class"] is None else class_index(record["class"]),
+        assigned=_assigned(record["class"]),
         confidence=record["confidence"],
         flags=tuple(record["flags"]),
     )
+
+
+def _assigned(name: str | None) -> int:
+    if name is None:
+        return LEFT_OUT
+    return UNIDENTIFIED if name == NO_CLASS else class_index(name)

@@ -87,8 +87,8 @@ def _free_name(case_id: str, taken: set[str]) -> str:
 
 
 def best_karyogram(cells: list[Cell]) -> Karyogram | None:
-    """Returns the karyogram of the surest cell; None where there is none, or its image is gone."""
-    found = [cell for cell in cells if cell.counted]
+    """Returns the karyogram of the surest cell that is fit; None without one, or its image."""
+    found = [cell for cell in cells if cell.counted and not cell.unfit]
     if not found:
         return None
     best = max(found, key=lambda cell: (cell.confidence, len(cell.counted)))
@@ -104,18 +104,29 @@ def summarize(folder: OutputFolder) -> str:
     karyotypes: Counter[str] = Counter()
     counts: Counter[int] = Counter()
     urgent: list[tuple[float, str]] = []
+    unfit: list[str] = []
+    n_unfit = 0
     for cell in folder.cells():
-        karyotypes[cell.karyotype or "no chromosome"] += 1
         counts[len(cell.counted)] += 1
+        if cell.unfit:
+            n_unfit += 1
+            if len(unfit) < SHOWN:
+                unfit.append(f"  {cell.name}: {'; '.join(cell.reasons)}")
+            continue
+        karyotypes[cell.karyotype] += 1
         flags = ", ".join(flag.replace("_", " ") for flag in cell.flags)
-        line = f"  {cell.name}: {cell.karyotype or 'no chromosome found'}"
+        line = f"  {cell.name}: {cell.karyotype}"
         urgent.append((cell.confidence, f"{line} ({flags})" if flags else line))
         # A job may have any number of cells: only the most urgent are kept.
         urgent = sorted(urgent)[:SHOWN]
     total = sum(counts.values())
     lines = [f"{total} cells in {folder.root}, {counts[46]} of them with 46 chromosomes"]
     common = ", ".join(f"{name} {n}" for name, n in karyotypes.most_common(SHOWN))
-    lines.append(f"karyotypes       {common}" if common else "no cell")
+    lines.append(f"karyotypes       {common or 'none'}" if total else "no cell")
+    if n_unfit:
+        lines += [f"unfit            {n_unfit} without a karyotype", *unfit]
+    if n_unfit > len(unfit):
+        lines.append(f"  and {n_unfit - len(unfit)} more in cells.csv")
     cases = sorted((folder.root / "cases").glob("[!.]*.json"))
     for path in cases[:SHOWN]:
         case = json.loads(path.read_text(encoding="utf-8"))

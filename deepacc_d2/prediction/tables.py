@@ -13,10 +13,12 @@ from deepacc_d2.chromosomes import CLASSES, coco_categories
 from deepacc_d2.data.output_dir import whole_file
 from deepacc_d2.karyotype.disclaimer import DISCLAIMER
 from deepacc_d2.prediction.folder import OutputFolder
-from deepacc_d2.prediction.types import LEFT_OUT, Cell
+from deepacc_d2.prediction.record import class_of, significant
+from deepacc_d2.prediction.types import Cell
 
 CELL_COLUMNS = (
-    *("cell", "case", "image", "count", "karyotype", "karyotype_by_box", "confidence", "flags"),
+    *("cell", "case", "image", "status", "reasons", "count", "unidentified"),
+    *("karyotype", "karyotype_by_box", "confidence", "flags"),
     *(f"n_{name}" for name in CLASSES),
 )
 CHROMOSOME_COLUMNS = (
@@ -57,8 +59,9 @@ def write_tables(folder: OutputFolder) -> int:
 def cell_row(cell: Cell) -> list[object]:
     """Returns a cell's values of :data:`CELL_COLUMNS`."""
     return [
-        *(cell.name, cell.case_id or "", cell.path, len(cell.counted), cell.karyotype),
-        *(cell.karyotype_by_box, round(cell.confidence, 4), " ".join(cell.flags)),
+        *(cell.name, cell.case_id or "", cell.path, cell.status, "; ".join(cell.reasons)),
+        *(len(cell.counted), len(cell.unidentified), cell.karyotype, cell.karyotype_by_box),
+        *(significant(cell.confidence), " ".join(cell.flags)),
         *cell.counts().tolist(),
     ]
 
@@ -66,9 +69,8 @@ def cell_row(cell: Cell) -> list[object]:
 def chromosome_rows(cell: Cell) -> Iterator[list[object]]:
     """Yields the values of :data:`CHROMOSOME_COLUMNS` of each chromosome of a cell."""
     for number, c in enumerate(cell.chromosomes, start=1):
-        placed = "" if c.assigned == LEFT_OUT else CLASSES[c.assigned]
         yield [
-            *(cell.name, cell.case_id or "", number, placed, CLASSES[c.label]),
+            *(cell.name, cell.case_id or "", number, class_of(c) or "", CLASSES[c.label]),
             *(round(c.confidence, 4), " ".join(c.flags)),
             *(round(float(v), 2) for v in c.box),
         ]
@@ -92,7 +94,10 @@ def write_errors(folder: OutputFolder, errors: list[tuple[str, str]]) -> None:
 
 
 def _write_coco(folder: OutputFolder) -> None:
-    """Writes a COCO data set whose annotations are the placed chromosomes, with scores."""
+    """Writes a COCO data set whose annotations are the chromosomes, with scores.
+
+    An unidentified one has the category that is most probable, and ``"unidentified": true``.
+    """
     head = {"info": {"description": DISCLAIMER}, "licenses": [], "categories": coco_categories()}
     with _whole(folder.root / "coco.json") as file:
         file.write(json.dumps(head)[:-1])
@@ -126,14 +131,16 @@ def _coco_annotations(folder: OutputFolder) -> Iterator[dict[str, object]]:
             number += 1
             x0, y0, x1, y1 = (round(float(v), 2) for v in chromosome.box)
             width, height = round(x1 - x0, 2), round(y1 - y0, 2)
+            unidentified = {} if chromosome.placed else {"unidentified": True}
             yield {
                 "id": number,
                 "image_id": image_id,
-                "category_id": chromosome.assigned + 1,
+                "category_id": CLASSES.index(chromosome.name) + 1,
                 "bbox": [x0, y0, width, height],
                 "area": round(width * height, 2),
                 "iscrowd": 0,
                 "score": round(chromosome.confidence, 5),
+                **unidentified,
             }
 
 

@@ -13,6 +13,12 @@ from deepacc_d2.chromosomes import CLASSES
 LEFT_OUT = -1
 """``Chromosome.assigned`` of a box that the assignment takes for no chromosome."""
 
+UNIDENTIFIED = -2
+"""``Chromosome.assigned`` of a box that is a chromosome, but of no class that could be told."""
+
+FIT, UNFIT = "fit", "unfit"
+"""``Cell.status``: whether the cell can be karyotyped."""
+
 
 @dataclass(slots=True)
 class Chromosome:
@@ -23,10 +29,12 @@ class Chromosome:
         probabilities: float64 (25,), calibrated, summing to 1: of the 24 classes, then of no
             chromosome.
         label: class index 0..23 that the box gets by itself.
-        assigned: class index of the cell's consistent assignment, :data:`LEFT_OUT` for none.
+        assigned: class index of the cell's consistent assignment, :data:`LEFT_OUT` for no
+            chromosome, :data:`UNIDENTIFIED` for one of no class that could be told.
         confidence: calibrated probability, 0 to 1, that ``assigned`` is right; that of ``label``
-            where the assignment leaves it out.
-        flags: what to look at: ``low_confidence``, ``touching``, ``reassigned``, ``left_out``.
+            where it is no class.
+        flags: what to look at: ``unidentified``, ``reassigned``, ``left_out``,
+            ``low_confidence``, ``touching``.
     """
 
     box: tuple[float, float, float, float]
@@ -38,8 +46,13 @@ class Chromosome:
 
     @property
     def name(self) -> str:
-        """The class name of ``assigned``, or of ``label`` where it is left out."""
-        return CLASSES[self.assigned if self.assigned != LEFT_OUT else self.label]
+        """The class name of ``assigned``, or of ``label`` where that is no class."""
+        return CLASSES[self.assigned if self.placed else self.label]
+
+    @property
+    def placed(self) -> bool:
+        """Whether it has a class."""
+        return self.assigned >= 0
 
 
 @dataclass(slots=True)
@@ -51,16 +64,19 @@ class Cell:
         path: of the image as it was given; empty for an array.
         width, height: of the original image in pixels.
         chromosomes: all that were found, left-out ones included, by assigned class and then
-            from left to right.
+            from left to right; unidentified and left-out ones last.
         karyotype: ISCN short form by the consistent assignment, such as ``47,XY,+21``; empty if
-            nothing was found.
+            nothing was found or the cell is unfit.
         karyotype_by_box: the same by each box's own class.
-        confidence: calibrated probability, 0 to 1, that ``karyotype`` has the right count of
-            every class.
+        confidence: probability, 0 to 1, that the count of every class is right, fitted on
+            validation cells; it orders cells, whatever they are.
         flags: what to look at in the cell as a whole.
         case_id: of the patient or culture, None if not known.
         view: what was done to the image before it was looked at: ``zoom`` (network pixels for one
             of the image), ``crop`` (XYXY), ``inverted``, ``normalized``, ``note``.
+        status: :data:`FIT`, or :data:`UNFIT` for a cell that cannot be karyotyped.
+        reasons: why it is unfit, each in plain words; empty if it is fit.
+        draft: of an unfit cell, the karyotype that its boxes would give; empty if it is fit.
     """
 
     name: str
@@ -74,12 +90,26 @@ class Cell:
     flags: tuple[str, ...] = ()
     case_id: str | None = None
     view: dict[str, Any] = field(default_factory=dict)
+    status: str = FIT
+    reasons: tuple[str, ...] = ()
+    draft: str = ""
+
+    @property
+    def unfit(self) -> bool:
+        """Whether the cell cannot be karyotyped."""
+        return self.status == UNFIT
 
     @property
     def counted(self) -> list[Chromosome]:
-        """The chromosomes that the assignment keeps."""
+        """The chromosomes that the assignment keeps, unidentified ones included."""
         return [c for c in self.chromosomes if c.assigned != LEFT_OUT]
 
+    @property
+    def unidentified(self) -> list[Chromosome]:
+        """The chromosomes of no class that could be told."""
+        return [c for c in self.chromosomes if c.assigned == UNIDENTIFIED]
+
     def counts(self) -> NDArray[np.int64]:
-        """Returns how many chromosomes of each class (24,) the assignment keeps."""
-        return np.bincount([c.assigned for c in self.counted], minlength=len(CLASSES))
+        """Returns how many chromosomes of each class (24,) there are, without unidentified ones."""
+        placed = np.array([c.assigned for c in self.chromosomes if c.placed], dtype=np.int64)
+        return np.bincount(placed, minlength=len(CLASSES)).astype(np.int64)

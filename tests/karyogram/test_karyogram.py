@@ -13,7 +13,7 @@ from deepacc_d2.karyogram import build_karyogram, draw_overlay, save_case_report
 from deepacc_d2.karyogram.report import by_urgency, review_points
 from deepacc_d2.karyotype.case import summarize_case
 from deepacc_d2.karyotype.disclaimer import DISCLAIMER
-from deepacc_d2.prediction.types import LEFT_OUT, Cell, Chromosome
+from deepacc_d2.prediction.types import LEFT_OUT, UNFIT, UNIDENTIFIED, Cell, Chromosome
 
 
 def chromosome(box, index, *, assigned=None, flags=(), confidence=0.9):
@@ -166,3 +166,45 @@ def test_other_pixels_are_refused():
             build_karyogram(pixels, cell)
         with pytest.raises(ValueError, match="uint8"):
             draw_overlay(pixels, cell)
+
+
+def test_unidentified_chromosomes_have_a_row_of_their_own(drawn, tmp_path):
+    gray, cell = drawn
+    own = [chromosome(c.box, c.label, assigned=c.assigned) for c in cell.chromosomes]
+    for n in (3, 20):
+        own[n].assigned, own[n].flags = UNIDENTIFIED, ("unidentified",)
+    karyogram = build_karyogram(gray, cell_of(own, karyotype="46,XX,inc"))
+    layout = karyogram.layout
+    assert [place.strip for place in layout.unidentified] == [3, 20]
+    assert [place.strip for place in layout.left_out] == [9]
+    shown = [p.strip for slot in layout.slots for p in slot.places if p.strip is not None]
+    assert sorted([*shown, 3, 20, 9]) == list(range(len(own)))
+    lowest = max(slot.y for slot in layout.slots)
+    assert all(lowest < place.y0 < place.y1 < layout.left_out_y for place in layout.unidentified)
+    assert all(place.y0 > layout.left_out_y for place in layout.left_out)
+    karyogram.save(tmp_path / "k.svg")
+    root = ElementTree.parse(tmp_path / "k.svg").getroot()
+    texts = {element.text for element in root.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"?", "2 unidentified", "counted", "Not placed", "not counted"} <= texts
+    assert draw_overlay(gray, karyogram.cell).shape[2] == 3
+
+
+def test_an_unfit_cell_shows_its_reason_instead_of_a_karyotype(drawn, tmp_path):
+    gray, cell = drawn
+    own = cell_of(list(cell.chromosomes), karyotype="")
+    own.status, own.draft = UNFIT, "46,XX"
+    own.reasons = ("no spread was found in the picture",)
+    own.flags = ("abnormal", "count_not_46")
+    build_karyogram(gray, own).save(tmp_path / "k.svg")
+    text = (tmp_path / "k.svg").read_text()
+    assert "no karyotype" in text
+    assert "unfit: no spread was found in the picture" in text
+    assert "46,XX" not in text
+    case = summarize_case([own], case_id="7")
+    assert review_points(case, [own]) == [
+        "cell 1: not counted, unfit: no spread was found in the picture"
+    ]
+    save_case_report(tmp_path / "a.svg", case, [own], None, about="model")
+    page = (tmp_path / "a.svg").read_text()
+    assert "no karyotype: no cell could be counted" in page
+    assert "46,XX" not in page

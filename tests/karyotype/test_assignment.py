@@ -61,9 +61,18 @@ def prior_by_hand(counts: np.ndarray) -> np.ndarray:
     return best
 
 
+def scores_by_hand(p: np.ndarray) -> np.ndarray:
+    """Scores (N, 25): logs, that of no chromosome by its odds against all classes together."""
+    floored = np.maximum(p, LEAST_PROBABILITY)
+    scores = np.log(floored)
+    for row, own in zip(scores, floored, strict=True):
+        row[NONE] = math.log(own[:NONE].max() * own[NONE] / own[:NONE].sum())
+    return scores
+
+
 def brute_force(p: np.ndarray, strength: float, classes: list[int]) -> float:
     """The best objective over all assignments to some classes or none."""
-    logs = np.log(np.maximum(p, LEAST_PROBABILITY))
+    logs = scores_by_hand(p)
     every = list(itertools.product([*classes, NONE], repeat=len(p)))
     choices = np.array(every, dtype=int).reshape(len(every), len(p))
     counts = (choices[:, :, None] == np.arange(24)).sum(axis=1)
@@ -87,7 +96,7 @@ def test_the_objective_is_the_best_of_all_assignments(
     found = assign(p, strength)
     # The other 20 classes, of probability 0, cost -27 nats a box: none is worth it here.
     assert found.objective == pytest.approx(brute_force(p, strength, classes), abs=1e-9)
-    logs = np.log(np.maximum(p, LEAST_PROBABILITY))
+    logs = scores_by_hand(p)
     own = logs[np.arange(number), found.assigned].sum()
     own += strength * prior_by_hand(count_classes(found.assigned)[None])[0]
     assert own == pytest.approx(found.objective, abs=1e-9)
@@ -107,7 +116,7 @@ def test_without_slots_limit_the_answer_is_the_same() -> None:
     rng = np.random.default_rng(5)
     for _ in range(5):
         p = rng.dirichlet(np.full(25, 0.1) + 3 * np.eye(25)[8], size=12)
-        logs = np.log(np.maximum(p, LEAST_PROBABILITY))
+        logs = scores_by_hand(p)
         best = -math.inf
         for x, y in ((2, 0), (1, 1)):
             columns = [logs[:, [NONE]]] * 12
@@ -135,10 +144,28 @@ def test_without_slots_limit_the_answer_is_the_same() -> None:
 def test_strength_0_is_each_box_by_itself(seed: int, number: int) -> None:
     p = np.random.default_rng(seed).dirichlet(np.full(25, 0.2), size=number)
     found = assign(p, 0.0)
-    expected = [LEFT_OUT if row.argmax() == NONE else int(row.argmax()) for row in p]
+    expected = [LEFT_OUT if row[NONE] > 0.5 else int(row[:NONE].argmax()) for row in p]
     assert found.assigned.tolist() == expected
     assert found.changes == ()
-    assert found.objective == pytest.approx(float(np.log(p.max(axis=1, initial=0)).sum()))
+    assert found.objective == pytest.approx(float(scores_by_hand(p).max(axis=1, initial=-99).sum()))
+
+
+def test_the_sum_over_the_classes_says_whether_a_box_is_a_chromosome() -> None:
+    p = np.full((3, 25), 1e-6)
+    p[0, [6, 8, NONE]] = 0.3, 0.3, 0.4  # by far a chromosome, of no class in particular
+    p[1, [6, 8, NONE]] = 0.25, 0.24, 0.51
+    p[2, [6, NONE]] = 0.49, 0.505
+    p[:, :NONE] += (1 - p.sum(axis=1, keepdims=True)) / NONE
+    assert by_box_classes(p).tolist() == [6, LEFT_OUT, LEFT_OUT]
+    assert assign(p, 0.0).assigned.tolist() == [6, LEFT_OUT, LEFT_OUT]
+    # In a whole cell the prior decides at its documented cost: a third copy against exp(4 s) to 1.
+    for odds, kept in ((6.8, False), (7.9, True)):
+        third = clear([*boxes_of("46,XX"), 20], 0.9999)
+        none = 1 / (1 + odds)
+        third[46] = 1e-9
+        third[46, [20, 21, NONE]] = 0.55 * (1 - none), 0.45 * (1 - none), none
+        found = assign(third, 0.5)
+        assert (found.assigned[46] != LEFT_OUT) == kept
 
 
 def test_ties_at_strength_0_go_to_the_first_class() -> None:

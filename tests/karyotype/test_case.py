@@ -160,3 +160,43 @@ def test_each_cell_counts_once_and_clones_obey_the_rule(texts: list[str]) -> Non
     eights = sum("+8" in text for text in texts)
     if eights < min(2, len(texts)):
         assert "+8" not in result.karyotype
+
+
+def test_an_unfit_cell_has_no_place_in_a_clone() -> None:
+    found = cells((3, "46,XX"), (3, "47,XX,+21"))
+    names, counts = [name for name, _ in found], [c for _, c in found]
+    whole = summarize_counts(names, counts)
+    assert whole.karyotype == "47,XX,+21[3]/46,XX[3]"
+    case = summarize_counts(names, counts, unfit={4: "two spreads", 5: "no spread; 30 in doubt"})
+    # One gain that only one of the counted cells has is not clonal.
+    assert case.karyotype == case.by_box == "46,XX[4]"
+    assert [(e.name, e.karyotype, e.reason) for e in case.excluded] == [
+        ("cell04", "", "unfit: two spreads"),
+        ("cell05", "", "unfit: no spread; 30 in doubt"),
+    ]
+    assert (case.n_cells, case.n_counted, case.n_excluded) == (6, 4, 2)
+    assert "Not counted, unfit to be karyotyped: 2." in case.notes
+    assert {"cell04", "cell05"} <= set(case.review)
+
+
+def test_an_unidentified_chromosome_is_no_evidence_of_a_loss() -> None:
+    found = cells((5, "46,XX"), (3, "45,XX,-8"))
+    names, counts = [name for name, _ in found], [c for _, c in found]
+    assert summarize_counts(names, counts).karyotype == "45,XX,-8[3]/46,XX[5]"
+    unclear = [0] * 5 + [1, 1, 1]
+    case = summarize_counts(names, counts, unidentified=unclear)
+    assert case.karyotype == case.by_box == "46,XX[8]"
+    assert case.disagreeing == ()
+    # One more than is lacking is not told as a gain of any class.
+    assert summarize_counts(names, counts, unidentified=[0] * 5 + [2] * 3).karyotype == "46,XX[8]"
+    # A second loss beside it is a loss: what the fewest cells lack is taken to be the one.
+    for n, lost in zip((5, 6, 7), (3, 4, 5), strict=True):
+        counts[n] = counts[n].copy()
+        counts[n][lost] -= 1
+    assert summarize_counts(names, counts, unidentified=unclear).karyotype == (
+        "45,XX,-8[3]/46,XX[5]"
+    )
+    male = cells((4, "46,XY"), (1, "45,X"))
+    names, counts = [name for name, _ in male], [c for _, c in male]
+    case = summarize_counts(names, counts, unidentified=[0, 0, 0, 0, 1])
+    assert (case.karyotype, case.disagreeing) == ("46,XY[5]", ())

@@ -10,7 +10,8 @@ from deepacc_d2.errors import DataError
 from deepacc_d2.karyotype import DISCLAIMER
 from deepacc_d2.karyotype.interpret import Interpretation, KaryotypeSettings, interpret
 from deepacc_d2.karyotype.iscn import parse_karyotype
-from deepacc_d2.prediction.types import LEFT_OUT
+from deepacc_d2.karyotype.settings import DOUBTS
+from deepacc_d2.prediction.types import LEFT_OUT, UNIDENTIFIED
 
 NONE = 24
 
@@ -62,14 +63,35 @@ def test_both_answers_are_told_where_they_differ() -> None:
 
 def test_a_box_that_is_left_out_keeps_its_label() -> None:
     boxes, p = cell("47,XX,+21")
-    share(p, 42, _20=0.52, _24=0.46)
+    share(p, 42, _20=0.51, _24=0.48)
     found = interpret(boxes, p)
     assert found.assigned[42] == LEFT_OUT
     assert found.labels[42] == 20
-    assert found.confidences[42] == pytest.approx(0.52)
+    assert found.confidences[42] == pytest.approx(0.51)
     assert found.flags[42] == ("left_out",)
     assert found.karyotype == "46,XX"
     assert found.karyotype_by_box == "47,XX,+21"
+
+
+def test_a_chromosome_of_no_clear_class_is_counted_and_named_by_none() -> None:
+    boxes, p = cell("46,XX", 0.9999)
+    p[14] = 0.0
+    p[14, [5, 6, 7, 8, 9, NONE]] = *[0.15] * 5, 0.25
+    found = interpret(boxes, p)
+    assert found.assigned[14] == UNIDENTIFIED
+    assert found.flags[14] == ("unidentified", "low_confidence")
+    assert found.unidentified == 1
+    assert found.karyotype == found.karyotype_by_box == "46,XX,-8,inc"
+    assert found.counts.sum() == 45
+    assert found.changes == ()
+    assert {"abnormal", "unidentified"} <= set(found.cell_flags)
+    assert "count_not_46" not in found.cell_flags
+    named = interpret(boxes, p, KaryotypeSettings(unidentified=0.15))
+    assert named.unidentified == 0
+    assert named.karyotype == "46,XX"
+    # One that is more probably nothing is left out, whatever its classes.
+    p[14, [5, 6, 7, 8, 9, NONE]] = *[0.09] * 5, 0.55
+    assert interpret(boxes, p, KaryotypeSettings(prior_strength=0)).assigned[14] == LEFT_OUT
 
 
 def test_touching_boxes_are_those_that_overlap_more_than_the_threshold() -> None:
@@ -117,9 +139,10 @@ def test_the_temperature_softens_and_the_cell_confidence_is_mapped() -> None:
     assert "low_confidence" in soft.cell_flags
     plain = interpret(boxes, p)
     mapped = interpret(boxes, p, KaryotypeSettings(cell_a=1.0, cell_b=0.5))
-    odds = math.log(plain.raw_confidence / (1 - plain.raw_confidence))
+    product = 0.96**46
+    odds = math.log(product / (1 - product))
+    assert plain.confidence == pytest.approx(product)
     assert mapped.confidence == pytest.approx(1 / (1 + math.exp(-(1 + 0.5 * odds))))
-    assert mapped.raw_confidence == plain.raw_confidence
 
 
 def test_nothing_found_is_a_valid_answer() -> None:
@@ -158,10 +181,26 @@ def test_what_does_not_fit_is_refused(boxes: np.ndarray, p: np.ndarray) -> None:
 
 
 def test_settings_are_stored_and_read_back() -> None:
-    for settings in (KaryotypeSettings(), KaryotypeSettings(1.5, math.inf, -2.0, 0.7)):
+    weights = (1.5, *np.linspace(0, 1, len(DOUBTS)).tolist())
+    for settings in (
+        KaryotypeSettings(),
+        KaryotypeSettings(1.5, math.inf, -2.0, 0.7),
+        KaryotypeSettings(cell_weights=weights),
+    ):
         stored = json.loads(json.dumps(settings.to_dict(), allow_nan=False))
         assert KaryotypeSettings.from_dict(stored) == settings
     assert KaryotypeSettings.from_dict({}) == KaryotypeSettings()
+
+
+def test_settings_of_before_there_were_weights_are_read() -> None:
+    old = {"temperature": 0.9, "prior_strength": 0.25, "cell_a": 4.3, "cell_b": 0.74}
+    settings = KaryotypeSettings.from_dict({**old, "low_confidence": 0.8, "few_chromosomes": 35})
+    assert (settings.cell_a, settings.cell_b, settings.cell_weights) == (4.3, 0.74, ())
+    boxes, p = cell("46,XX", 0.9)
+    product = sum(46 * [math.log(interpret(boxes, p, settings).probabilities.max())])
+    odds = product - math.log(-math.expm1(product))
+    expected = 1 / (1 + math.exp(-(4.3 + 0.74 * odds)))
+    assert interpret(boxes, p, settings).confidence == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -176,6 +215,13 @@ def test_settings_are_stored_and_read_back() -> None:
         {"low_confidence": 1.5},
         {"cell_b": -1},
         {"few_chromosomes": 3.5},
+        {"unidentified": 1.5},
+        {"most_doubtful": -0.1},
+        {"size_factor": 0.9},
+        {"cell_weights": [1.0]},
+        {"cell_weights": {"offset": 1.0}},
+        {"cell_weights": {"offset": 1.0, **dict.fromkeys(DOUBTS, -1.0)}},
+        {"cell_weights": {"offset": "a", **dict.fromkeys(DOUBTS, 1.0)}},
         {"temperature": True},
         {"prior": 1},
         [1.0],

@@ -21,6 +21,7 @@ from deepacc_d2.karyotype.iscn import (
     format_karyotype,
     parse_karyotype,
     ploidy_level,
+    read_karyotype,
 )
 
 
@@ -181,3 +182,30 @@ def test_counting_leaves_out_what_is_no_chromosome() -> None:
 def test_counts_have_to_be_24_whole_numbers(wrong: object) -> None:
     with pytest.raises(DataError, match="24 whole numbers"):
         checked_counts(wrong)
+
+
+@pytest.mark.parametrize(
+    ("iscn", "unidentified"),
+    [("46,XX,-8,inc", 1), ("47,XY,inc", 1), ("46,?,-1,inc", 3), ("48,XX,+8,inc", 1)],
+)
+def test_unidentified_chromosomes_are_in_the_total_and_in_no_class(
+    iscn: str, unidentified: int
+) -> None:
+    counts, found = read_karyotype(iscn)
+    assert found == unidentified
+    assert counts.sum() + unidentified == int(iscn[:2])
+    assert parse_karyotype(iscn).tolist() == counts.tolist()
+    assert format_karyotype(counts, unidentified) == iscn
+
+
+@pytest.mark.parametrize("iscn", ["46,XX,inc", "45,XX,inc", "46,XX,inc,-8", "inc", "46,inc"])
+def test_an_incomplete_karyotype_that_lacks_nothing_is_refused(iscn: str) -> None:
+    with pytest.raises(DataError, match="cannot be read"):
+        read_karyotype(iscn)
+
+
+def test_complete_karyotypes_have_nothing_unidentified() -> None:
+    assert read_karyotype("47,XY,+21")[1] == 0
+    assert read_karyotype("")[1] == 0
+    with pytest.raises(DataError, match="0 or more"):
+        format_karyotype(parse_karyotype("46,XX"), -1)

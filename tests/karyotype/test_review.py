@@ -1,17 +1,9 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
-from deepacc_d2.errors import DataError
-from deepacc_d2.karyotype.review import (
-    cell_confidence,
-    fit_cell_confidence,
-    overlap_of_smaller,
-    raw_cell_confidence,
-    review_order,
-)
-from deepacc_d2.prediction.types import LEFT_OUT, Cell, Chromosome
+from deepacc_d2.karyotype.review import overlap_of_smaller, review_order
+from deepacc_d2.prediction.types import UNIDENTIFIED, Cell, Chromosome
 
 
 def test_overlap_is_a_share_of_the_smaller_box() -> None:
@@ -20,52 +12,6 @@ def test_overlap_is_a_share_of_the_smaller_box() -> None:
     assert share[0].tolist() == [0, 0.25, 1.0, 0, 0]
     assert share[0, 2] == share[2, 0]
     assert overlap_of_smaller([]).shape == (0, 0)
-
-
-def test_the_raw_confidence_is_the_product_of_what_the_boxes_and_the_prior_say() -> None:
-    p = np.full((45, 25), 0.02 / 24)
-    classes = [*np.repeat(np.arange(22), 2), 22]
-    p[np.arange(45), classes] = 0.98
-    # One X is one copy off: exp(-3).
-    assert raw_cell_confidence(p, classes) == pytest.approx(0.98**45 * np.exp(-3))
-    p[0] = 0.0
-    p[0, [0, 24]] = 0.3, 0.7
-    left = [LEFT_OUT, *classes[1:]]
-    assert raw_cell_confidence(p, left) == pytest.approx(0.98**44 * 0.7 * np.exp(-3 - 4))
-    assert raw_cell_confidence(np.zeros((0, 25)), []) == 0
-
-
-@pytest.mark.parametrize(("a", "b"), [(0.0, 1.0), (1.0, 0.4), (-2.0, 0.8)])
-def test_the_fit_finds_what_the_cells_were_drawn_with(a: float, b: float) -> None:
-    rng = np.random.default_rng(1)
-    raw = rng.random(8000)
-    truth = 1 / (1 + np.exp(-(a + b * np.log(raw / (1 - raw)))))
-    found = fit_cell_confidence(raw, rng.random(8000) < truth)
-    assert found == pytest.approx((a, b), abs=0.1)
-    assert [cell_confidence(q, *found) for q in raw[:50]] == pytest.approx(truth[:50], abs=0.03)
-
-
-def test_few_cells_or_one_outcome_stay_finite_and_modest() -> None:
-    assert fit_cell_confidence([], []) == (0.0, 1.0)
-    for number in (1, 3, 40):
-        raw = np.linspace(0.2, 0.8, number) if number > 1 else np.array([0.5])
-        for outcome in (False, True):
-            a, b = fit_cell_confidence(raw, [outcome] * number)
-            assert np.isfinite([a, b]).all()
-            assert b >= 0
-            sure = cell_confidence(0.5, a, b)
-            assert (0.5 < sure < 1) if outcome else (0 < sure < 0.5)
-    a, b = fit_cell_confidence([0.0, 1.0, 0.0, 1.0], [False, True, False, True])
-    assert cell_confidence(1.0, a, b) < 1
-    # Outcomes that contradict the values do not turn the order round.
-    assert fit_cell_confidence([0.1, 0.9] * 50, [True, False] * 50)[1] == pytest.approx(0, abs=1e-6)
-
-
-def test_what_is_no_probability_is_refused() -> None:
-    with pytest.raises(DataError):
-        fit_cell_confidence([1.5], [True])
-    with pytest.raises(DataError):
-        fit_cell_confidence([0.5], [True, False])
 
 
 def cell(name: str, confidence: float, flags: tuple[str, ...], extra: int | None = None) -> Cell:
@@ -94,3 +40,11 @@ def test_the_order_of_review() -> None:
     ]
     assert items[-1].reasons == ("abnormal_class",)
     assert review_order([]) == []
+
+
+def test_an_unidentified_chromosome_is_no_chromosome_of_an_abnormal_class() -> None:
+    own = cell("odd", 0.5, (), extra=23)
+    own.chromosomes[-1].assigned = UNIDENTIFIED
+    own.chromosomes[-1].flags = ("unidentified",)
+    (whole, item) = review_order([own])
+    assert (whole.chromosome, item.chromosome, item.reasons) == (None, 46, ("unidentified",))

@@ -15,11 +15,12 @@ from deepacc_d2.errors import ConfigError, DataError
 from deepacc_d2.karyotype.settings import KaryotypeSettings
 from deepacc_d2.prediction.core import Raw
 from deepacc_d2.prediction.predictor import Predictor, load_predictor
-from deepacc_d2.prediction.types import LEFT_OUT
+from deepacc_d2.prediction.types import LEFT_OUT, UNIDENTIFIED
 from deepacc_d2.prediction.view import ViewSettings
 
 MakeContent = Callable[..., dict[str, Any]]
-PLAIN = ViewSettings(normalize=False, tone=False, max_size=400, fit_size=400)
+# Chromosomes of the size of the boxes below.
+PLAIN = ViewSettings(normalize=False, tone=False, max_size=400, fit_size=400, chromosome_size=11.0)
 
 
 def one_hot(label: int, p: float = 0.98) -> list[float]:
@@ -87,6 +88,36 @@ def test_settings_reach_the_karyotype() -> None:
     assert strong.settings()["karyotype"]["prior_strength"] == 1.0
 
 
+def test_a_cell_that_cannot_be_karyotyped_has_a_draft_and_a_reason() -> None:
+    image = np.full((100, 200), 240, dtype=np.uint8)
+    cell = Predictor(FixedDetector(grid(28), normal_male()[:28]), view=PLAIN).cell(image)
+    assert (cell.status, cell.unfit) == ("unfit", True)
+    assert cell.reasons == ("only 28 chromosomes were found, fewer than 35",)
+    assert (cell.karyotype, cell.karyotype_by_box) == ("", "")
+    assert cell.draft.startswith("28<1n>,?,+1,")
+    other = ViewSettings(
+        normalize=False, tone=False, max_size=400, fit_size=400, chromosome_size=30.0
+    )
+    cell = Predictor(FixedDetector(grid(46), normal_male()), view=other).cell(image)
+    assert cell.reasons == ("the network saw chromosomes 2.7 times smaller than in training",)
+    assert cell.draft == "46,XY"
+    sought = ViewSettings(tone=False, max_size=400, fit_size=400, chromosome_size=11.0)
+    cell = Predictor(FixedDetector(grid(46), normal_male()), view=sought).cell(image)
+    assert cell.reasons == ("no spread was found in the picture",)
+
+
+def test_unidentified_chromosomes_come_after_the_others() -> None:
+    detector = FixedDetector(grid(47), [*normal_male(), 20])
+    detector.raw[1][0] = [0.9 / 24] * 24 + [0.1]
+    detector.raw[1][2] = [*[0.02 / 24] * 24, 0.98]
+    image = np.full((100, 200), 240, dtype=np.uint8)
+    cell = Predictor(detector, view=PLAIN).cell(image)
+    assert [c.assigned for c in cell.chromosomes[-2:]] == [23, UNIDENTIFIED]
+    assert len(cell.counted) == 46
+    assert cell.counts().sum() == 45
+    assert cell.karyotype == "46,XY,-1,-2,+21,inc"
+
+
 def test_nothing_is_a_result() -> None:
     cell = Predictor(FixedDetector([], []), view=PLAIN).cell(np.zeros((9, 9), dtype=np.uint8))
     assert (cell.karyotype, cell.chromosomes, cell.confidence) == ("", [], 0.0)
@@ -135,7 +166,7 @@ def test_predict_is_the_same_from_files_and_arrays(
     for cell in found:
         assert [c.box for c in cell.chromosomes] == [c.box for c in array.chromosomes]
         assert (cell.karyotype, cell.confidence) == (array.karyotype, array.confidence)
-        assert all(c.assigned == LEFT_OUT or 0 <= c.assigned < 24 for c in cell.chromosomes)
+        assert all(c.assigned in (LEFT_OUT, UNIDENTIFIED, *range(24)) for c in cell.chromosomes)
 
 
 def test_bad_input(tmp_path: Path, make_content: MakeContent) -> None:

@@ -9,7 +9,7 @@ import pytest
 from deepacc_d2.errors import DataError
 from deepacc_d2.karyotype.disclaimer import DISCLAIMER
 from deepacc_d2.prediction.record import from_record, to_record
-from deepacc_d2.prediction.types import Cell
+from deepacc_d2.prediction.types import LEFT_OUT, UNIDENTIFIED, Cell
 
 
 def test_a_cell_comes_back_from_json(make_cell: Callable[..., Cell]) -> None:
@@ -25,6 +25,24 @@ def test_a_cell_comes_back_from_json(make_cell: Callable[..., Cell]) -> None:
         assert found.flags == told.flags
         np.testing.assert_allclose(found.probabilities, told.probabilities, atol=1e-5)
         assert found.confidence == pytest.approx(told.confidence, abs=1e-5)
+
+
+def test_an_unfit_cell_and_an_unidentified_chromosome_come_back(
+    make_cell: Callable[..., Cell],
+) -> None:
+    cell = make_cell("x")
+    cell.status, cell.reasons, cell.draft = "unfit", ("only 3 chromosomes were found",), "3<1n>,X"
+    cell.karyotype = cell.karyotype_by_box = ""
+    cell.confidence = 3.1234567e-9
+    cell.chromosomes[1].assigned = UNIDENTIFIED
+    record = json.loads(json.dumps(to_record(cell)))
+    assert [c["class"] for c in record["chromosomes"]] == ["1", "?", "X", None]
+    assert (record["status"], record["count"], record["unidentified"]) == ("unfit", 3, 1)
+    assert record["confidence"] == 3.1235e-9  # five decimals would make it 0
+    back = from_record(record)
+    assert (back.status, back.reasons, back.draft) == (cell.status, cell.reasons, cell.draft)
+    assert [c.assigned for c in back.chromosomes] == [0, UNIDENTIFIED, 22, LEFT_OUT]
+    assert back.counts().sum() == 2
 
 
 def test_what_a_record_tells(make_cell: Callable[..., Cell]) -> None:

@@ -75,6 +75,29 @@ def test_what_is_said(folder: OutputFolder, make_cell: Callable[..., Cell]) -> N
     assert (folder.root / "errors.csv").read_text().splitlines()[1] == "x.png,is cut"
 
 
+def test_unfit_cells_are_told_with_their_reason_and_have_no_place_in_a_case(
+    folder: OutputFolder, make_cell: Callable[..., Cell]
+) -> None:
+    for number in range(12):
+        cell = make_cell(f"c{number:02d}", "k")
+        cell.status, cell.reasons = "unfit", ("no spread was found in the picture",)
+        cell.karyotype = cell.karyotype_by_box = ""
+        put(folder, cell)
+    assert write_cases(folder, about="m") == {"k": ""}
+    case = json.loads((folder.root / "cases" / "k.json").read_text())
+    assert case["excluded"][0] == {
+        "name": "c00",
+        "karyotype": "",
+        "reason": "unfit: no spread was found in the picture",
+    }
+    lines = summarize(folder).splitlines()
+    assert "unfit            12 without a karyotype" in lines
+    assert "  c07: no spread was found in the picture" in lines
+    assert "  and 4 more in cells.csv" in lines
+    assert "karyotypes       none" in lines
+    assert "look first at" not in lines
+
+
 def test_an_empty_job_is_told_of(folder: OutputFolder) -> None:
     assert finish_job(folder, [], about="m") == 0
     assert "0 cells" in summarize(folder)

@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 from deepacc_d2.prediction.folder import OutputFolder, open_folder, write_whole
 from deepacc_d2.prediction.record import to_record
 from deepacc_d2.prediction.tables import write_errors, write_tables
-from deepacc_d2.prediction.types import Cell
+from deepacc_d2.prediction.types import UNIDENTIFIED, Cell
 
 
 @pytest.fixture
@@ -50,6 +50,29 @@ def test_coco_is_read_by_the_reference_library(folder: OutputFolder) -> None:
     expected = [(1, [0.0, 5.0, 8.25, 35.5]), (1, [10.0, 5.0, 8.25, 35.5])]
     assert found == [*expected, (23, [20.0, 5.0, 8.25, 35.5])]
     assert coco.loadCats([23])[0]["name"] == "X"
+
+
+def test_unfit_cells_and_unidentified_chromosomes_are_told(
+    tmp_path: Path, make_cell: Callable[..., Cell]
+) -> None:
+    folder = open_folder(tmp_path, {"kind": "prediction"})
+    cell = make_cell("a")
+    cell.status, cell.reasons = "unfit", ("no spread was found in the picture", "two, alas")
+    cell.karyotype = ""
+    cell.chromosomes[0].assigned = UNIDENTIFIED
+    cell.confidence = 1.23456e-7
+    write_whole(folder.record("a"), json.dumps(to_record(cell)))
+    write_tables(folder)
+    (row,) = rows(tmp_path / "cells.csv")
+    assert (row["status"], row["reasons"]) == (
+        *("unfit", "no spread was found in the picture; two, alas"),
+    )
+    assert (row["count"], row["unidentified"], row["karyotype"]) == ("3", "1", "")
+    assert float(row["confidence"]) == 1.2346e-7
+    assert [c["class"] for c in rows(tmp_path / "chromosomes.csv")] == ["?", "1", "X", ""]
+    found = COCO(str(tmp_path / "coco.json")).dataset["annotations"]
+    assert [a.get("unidentified") for a in found] == [True, None, None]
+    assert found[0]["category_id"] == cell.chromosomes[0].label + 1
 
 
 def test_an_empty_job_has_tables(tmp_path: Path) -> None:
