@@ -143,7 +143,7 @@ def lay_out(strips: Sequence[Strip], counts: NDArray[np.int64]) -> Layout:
         row, top = _row(names, cell, scale, top)
         slots += row
     unclear = [number for number, strip in enumerate(strips) if strip.unidentified]
-    own, below, unseen = _left_out(strips, unclear, scale, top)
+    apart, below, unseen = _left_out(strips, unclear, scale, top)
     below += ROW_GAP if unclear else 0.0
     numbers = [n for n, strip in enumerate(strips) if not (strip.placed or strip.unidentified)]
     places, bottom, hidden = _left_out(strips, numbers, scale, below)
@@ -154,7 +154,7 @@ def lay_out(strips: Sequence[Strip], counts: NDArray[np.int64]) -> Layout:
         left_out=places,
         left_out_y=below,
         hidden=hidden,
-        unidentified=own,
+        unidentified=apart,
         unidentified_y=top,
         unidentified_hidden=unseen,
     )

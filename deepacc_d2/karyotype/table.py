@@ -115,7 +115,7 @@ def _calibration(result: Evaluation, fitted: Evaluation | None) -> str:
             [
                 f"cells: all counts right{split}",
                 _percent(each.cells.error),
-                *(_rate(each.ranking), _percent(each.tied), each.cells.count.sum()),
+                *(_area(each.ranking), _percent(each.tied), each.cells.count.sum()),
             ],
         ]
     return _table(
@@ -125,6 +125,10 @@ def _calibration(result: Evaluation, fitted: Evaluation | None) -> str:
             *("area under the ROC curve", "tied, %", "of"),
         ],
     )
+
+
+def _area(value: float) -> str:
+    return "none" if math.isnan(value) else f"{value:.3f}"
 
 
 def _none(table: Reliability) -> tuple[object, ...]:

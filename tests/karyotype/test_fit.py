@@ -9,9 +9,11 @@ import pytest
 from deepacc_d2.errors import DataError
 from deepacc_d2.karyotype.calibration import apply_temperature
 from deepacc_d2.karyotype.fit import KnownCell, box_labels, fit_settings
+from deepacc_d2.karyotype.interpret import interpret
 from deepacc_d2.karyotype.iscn import parse_karyotype
 from deepacc_d2.karyotype.scoring import Share, evaluate_cells, settings_record
-from deepacc_d2.karyotype.settings import KaryotypeSettings
+from deepacc_d2.karyotype.settings import DOUBTS, KaryotypeSettings
+from deepacc_d2.karyotype.table import evaluation_report
 
 NONE = 24
 
@@ -170,3 +172,50 @@ def test_wilson_intervals_known_from_the_literature() -> None:
         assert Share(hits, total).interval == pytest.approx((low, high), abs=5e-5)
     assert str(Share(0, 0)) == "none"
     assert str(Share(15, 148)) == "15 of 148, 10.1 % (6.2 to 16.0)"
+
+
+def test_doubt_is_evaluated_beside_the_answers() -> None:
+    cells = [known("46,XX", seed) for seed in range(6)]
+    # 30 chromosomes of a cell of which only these were found, and one with a box of no class.
+    few = KnownCell(
+        cells[0].boxes[:30], cells[0].probabilities[:30], cells[0].true_boxes, cells[0].true_classes
+    )
+    p = cells[1].probabilities.copy()
+    p[0] = [0.9 / 24] * 24 + [0.1]
+    unclear = KnownCell(cells[1].boxes, p, cells[1].true_boxes, cells[1].true_classes)
+    cells += [few, unclear]
+    settings = KaryotypeSettings(most_doubtful=1.0)
+    result = evaluate_cells(cells, coco_of(cells), range(8), settings)
+    found = [interpret(c.boxes, c.probabilities, settings) for c in cells]
+    right = [(f.counts == c.counts).all() for f, c in zip(found, cells, strict=True)]
+    sure = [f.confidence for f in found]
+    pairs = [
+        (a > b) + 0.5 * (a == b)
+        for a, own in zip(sure, right, strict=True)
+        for b, other in zip(sure, right, strict=True)
+        if own and not other
+    ]
+    assert result.ranking == pytest.approx(np.mean(pairs))
+    assert result.tied == 0
+    assert (result.unfit.hits, result.unfit.total) == (1, 8)
+    assert (result.unfit_right.hits, result.unfit_right.total) == (0, 1)
+    assert (result.unidentified.hits, result.unidentified.total) == (1, 7 * 46 + 30)
+    assert (result.right_total.hits, result.right_total.total) == (7, 8)
+    text = evaluation_report(result, settings, [], title="a test", fitted=result)
+    assert "| boxes that are unidentified, as fitted" in text
+    assert f"{result.ranking:.3f}" in text
+    json.dumps(result.to_dict(), allow_nan=False)
+
+
+def test_weights_are_fitted_where_cells_of_either_outcome_are_enough() -> None:
+    noisy = [known("46,XX", seed) for seed in range(14)]
+    clear = [one_hot(list(c.true_classes), c.true_boxes, c.true_classes) for c in noisy]
+    settings, _ = fit_settings([*noisy, *clear], strengths=[0.25])
+    assert len(settings.cell_weights) == 1 + len(DOUBTS)
+    assert KaryotypeSettings.from_dict(settings.to_dict()) == settings
+    sure = [interpret(c.boxes, c.probabilities, settings).confidence for c in [*noisy, *clear]]
+    assert min(sure[14:]) > 0.8
+    assert max(sure[:14]) < 0.4
+    # All of one outcome: nothing tells the doubts apart, and the product stands in for them.
+    only, _ = fit_settings(clear, strengths=[0.25])
+    assert only.cell_weights == ()
