@@ -250,8 +250,9 @@ class StrengthResult:
         allowed: whether ``told`` less ``false`` is no less than without the prior, and enough
             clear gains are kept, where that was asked.
         right: cells with the right number of each class.
-        clear_gains, kept_gains: inserted homologs that the boxes tell by themselves, and those
-            of them that are still counted; see :mod:`deepacc_d2.karyotype.made`.
+        named_gains, clear_gains: inserted homologs that the boxes tell by themselves, and those
+            that they tell clearly; see :mod:`deepacc_d2.karyotype.made`.
+        kept_named_gains, kept_gains: of these, those that are still counted.
         losses, told_losses: removed chromosomes, and those that are counted as missing.
     """
 
@@ -264,6 +265,8 @@ class StrengthResult:
     false: float
     allowed: bool
     right: int = 0
+    named_gains: int = 0
+    kept_named_gains: int = 0
     clear_gains: int = 0
     kept_gains: int = 0
     losses: int = 0

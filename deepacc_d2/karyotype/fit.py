@@ -62,15 +62,16 @@ def fit_settings(
     temperature = fit_temperature(logs, np.concatenate(labels))
     calibrated = [apply_temperature(cell.probabilities, temperature) for cell in cells]
     counts = [cell.counts for cell in cells]
-    enough = number_of_clear_gains(made, temperature) >= ENOUGH_CLEAR_GAINS
+    chosen = replace(base or KaryotypeSettings(), temperature=temperature)
+    enough = number_of_clear_gains(made, chosen) >= ENOUGH_CLEAR_GAINS
     if not enough and sum(map(has_gain, counts)) < ENOUGH_GAINS:
         strengths = [each for each in strengths if each <= CAUTIOUS_STRENGTH]
     strength, tried = choose_prior_strength(calibrated, labels, strengths, counts)
     if made:
-        tried = with_made_cells(tried, made, temperature, bound=enough)
+        tried = with_made_cells(tried, made, chosen, bound=enough)
         allowed = [each for each in tried if each.allowed]
         strength = min(allowed, key=lambda each: (each.wrong, each.strength)).strength
-    chosen = replace(base or KaryotypeSettings(), temperature=temperature, prior_strength=strength)
+    chosen = replace(chosen, prior_strength=strength)
     results = [interpret(cell.boxes, cell.probabilities, chosen) for cell in cells]
     # An empty cell is always of confidence 0: there is nothing to fit with it.
     pairs = [

@@ -1,9 +1,13 @@
 """What a prior does to gains and losses: evidence from made cells, and the rule that rests on it.
 
 Real cells with a gain are too few to choose a prior by. Into normal cells a homolog is inserted, or
-a chromosome is removed from them (:mod:`deepacc_d2.data.made_cells`). A gain is *clear* where the
+a chromosome is removed from them (:mod:`deepacc_d2.data.made_cells`). A gain is *named* where the
 inserted chromosome is found, its own box names it right, and the boxes by themselves count more of
-its class than a normal cell has. A prior may hide at most 1 in 20 of these.
+its class than a normal cell has. It is *clear* where all copies of the class are found and named
+right by boxes that are not flagged for low confidence. A prior may hide 1 in 20 clear gains.
+
+Why not of the named ones: a box that is a 7 with 51 to 49 names it right too, and a prior that
+never took such a box would be none. These boxes are flagged, so that a person looks at them.
 """
 
 from __future__ import annotations
@@ -51,77 +55,89 @@ class Outcome:
 
     Attributes:
         found: an inserted homolog has a box.
-        clear: a clear gain, see the module.
-        three: all copies of the class are found and named right by their own boxes.
+        named: a named gain, see the module.
+        clear: a clear gain.
         counted: copies of the class by each box itself, and by the assignment.
         true: copies of the class that there are.
-        kept: copies found and named right that the assignment names so too, for ``three``.
+        kept: copies that the assignment names right too.
     """
 
     found: bool
+    named: bool
     clear: bool
-    three: bool
     counted: tuple[int, int]
     true: int
     kept: int
 
 
-def outcome(made: Made, temperature: float, strength: float) -> Outcome:
+def outcome(made: Made, settings: KaryotypeSettings) -> Outcome:
     """Follows the changed class of a made cell through both answers."""
     cell, k = made.cell, made.class_index
-    result = assign(apply_temperature(cell.probabilities, temperature), strength)
+    calibrated = apply_temperature(cell.probabilities, settings.temperature)
+    result = assign(calibrated, settings.prior_strength)
     rows = matched_rows(cell.boxes, cell.probabilities, cell.true_boxes)
     counts = count_classes(result.by_box), count_classes(result.assigned)
     counted = int(counts[0][k]), int(counts[1][k])
     own = np.flatnonzero(cell.true_classes == k)
-    # Of each of the class's chromosomes that has a box: whether it is named right.
+    # Those of the class's chromosomes that have a box.
     boxes = np.flatnonzero(np.isin(rows, own))
-    right = result.by_box[boxes] == k
+    sure = (result.by_box[boxes] == k) & (calibrated[boxes, k] >= settings.low_confidence)
     inserted = boxes[rows[boxes] == len(cell.true_classes) - 1] if made.gain else boxes[:0]
-    named = len(inserted) == 1 and int(result.by_box[inserted[0]]) == k
+    right = len(inserted) == 1 and int(result.by_box[inserted[0]]) == k
     return Outcome(
         found=len(inserted) == 1,
-        clear=named and counted[0] >= len(own),
-        three=len(boxes) == len(own) and bool(right.all()),
+        named=right and counted[0] >= len(own),
+        clear=right and len(boxes) == len(own) and bool(sure.all()),
         counted=counted,
         true=len(own),
         kept=int((result.assigned[boxes] == k).sum()),
     )
 
 
-def number_of_clear_gains(made: Sequence[Made], temperature: float) -> int:
-    """Returns how many made cells have a clear gain."""
-    return sum(outcome(each, temperature, 0.0).clear for each in made if each.gain)
+def number_of_clear_gains(made: Sequence[Made], settings: KaryotypeSettings) -> int:
+    """Returns how many made cells have a clear gain, which the prior's strength does not change."""
+    return sum(outcome(each, settings).clear for each in made if each.gain)
 
 
 def with_made_cells(
-    tried: Sequence[StrengthResult], made: Sequence[Made], temperature: float, *, bound: bool
+    tried: Sequence[StrengthResult],
+    made: Sequence[Made],
+    settings: KaryotypeSettings,
+    *,
+    bound: bool,
 ) -> list[StrengthResult]:
     """Adds to what each strength gave what it does to made cells.
 
     Args:
         tried: on real cells.
         made: cells.
-        temperature: of the calibration.
+        settings: temperature, and what is of low confidence.
         bound: do not allow a strength that keeps less than :data:`LEAST_KEPT` of the clear gains.
     """
     results = []
     for each in tried:
-        gains = [outcome(m, temperature, each.strength) for m in made if m.gain]
-        losses = [outcome(m, temperature, each.strength) for m in made if not m.gain]
-        clear = [g for g in gains if g.clear]
-        kept = sum(g.counted[1] >= g.true for g in clear)
+        own = replace(settings, prior_strength=each.strength)
+        gains = [outcome(m, own) for m in made if m.gain]
+        losses = [outcome(m, own) for m in made if not m.gain]
+        named, clear = [g for g in gains if g.named], [g for g in gains if g.clear]
+        kept = _still_counted(clear)
         results.append(
             replace(
                 each,
-                allowed=each.allowed and (not bound or kept >= LEAST_KEPT * len(clear)),
-                clear_gains=len(clear),
-                kept_gains=kept,
+                allowed=each.allowed and (not bound or kept.hits >= LEAST_KEPT * kept.total),
+                named_gains=len(named),
+                kept_named_gains=_still_counted(named).hits,
+                clear_gains=kept.total,
+                kept_gains=kept.hits,
                 losses=len(losses),
                 told_losses=sum(n.counted[1] == n.true for n in losses),
             )
         )
     return results
+
+
+def _still_counted(gains: Sequence[Outcome]) -> Share:
+    return Share(sum(g.counted[1] >= g.true for g in gains), len(gains))
 
 
 @dataclass(frozen=True)
@@ -132,8 +148,8 @@ class MadeScores:
         found: inserted homologs that have a box.
         gains, losses: made cells whose changed class has just its true number.
         gains_by_group, losses_by_group: the same by Denver group.
-        clear_kept: clear gains that are still counted.
-        three_kept: cells whose copies of the class are all clear, kept as such.
+        named_kept, clear_kept: named and clear gains that are still counted.
+        three_kept: clear gains whose every copy keeps its name.
         not_made: orders that could not be carried out.
     """
 
@@ -142,6 +158,7 @@ class MadeScores:
     losses: tuple[Share, Share]
     gains_by_group: dict[str, tuple[Share, Share]]
     losses_by_group: dict[str, tuple[Share, Share]]
+    named_kept: Share
     clear_kept: Share
     three_kept: Share
     not_made: int = 0
@@ -155,19 +172,19 @@ def score_made(
     made: Sequence[Made], settings: KaryotypeSettings, *, not_made: int = 0
 ) -> MadeScores:
     """Scores made cells with settings."""
-    told = [(m, outcome(m, settings.temperature, settings.prior_strength)) for m in made]
+    told = [(m, outcome(m, settings)) for m in made]
     gains = [(m, o) for m, o in told if m.gain]
     losses = [(m, o) for m, o in told if not m.gain]
     clear = [o for _, o in gains if o.clear]
-    three = [o for _, o in gains if o.three]
     return MadeScores(
         found=Share(sum(o.found for _, o in gains), len(gains)),
         gains=_counted(gains),
         losses=_counted(losses),
         gains_by_group=_by_group(gains),
         losses_by_group=_by_group(losses),
-        clear_kept=Share(sum(o.counted[1] >= o.true for o in clear), len(clear)),
-        three_kept=Share(sum(o.kept == o.true for o in three), len(three)),
+        named_kept=_still_counted([o for _, o in gains if o.named]),
+        clear_kept=_still_counted(clear),
+        three_kept=Share(sum(o.kept == o.true for o in clear), len(clear)),
         not_made=not_made,
     )
 

@@ -33,13 +33,14 @@ def made_parts(made: MadeScores, real: CellScores) -> list[str]:
     ]
     return [
         "## Inserted third homologs and removed chromosomes",
-        "Cells made of the test split's normal ones: one homolog of another cell inserted at a "
-        "clear place, or one chromosome wiped out. They show what counting does with three copies; "
-        f"no patient has these changes. {made.not_made} more could not be made.",
+        "Made of normal cells of the split that is judged: one homolog of another cell inserted at "
+        "a clear place, or one chromosome wiped out. They show what counting does with three "
+        f"copies; no patient has these changes. {made.not_made} more could not be made.",
         _table(rows, ["", "each box by itself", "assignment"]),
-        f"Found as a box: {made.found} inserted homologs. Clear by the boxes themselves and still "
-        f"counted by the assignment: {made.clear_kept}. Three clear copies kept as three: "
-        f"{made.three_kept}.",
+        f"Found as a box: {made.found} inserted homologs. Still counted by the assignment: of "
+        f"those that the boxes name by themselves {made.named_kept}; of those where each of the "
+        f"class's three boxes is sure {made.clear_kept}, all three under their names "
+        f"{made.three_kept}. (Of X and Y in a man it is the second.)",
         _table(
             groups,
             ["group", "inserted, by box", "assignment", "removed, by box", "assignment"],

@@ -11,7 +11,12 @@ from deepacc_d2.chromosomes import CLASSES
 from deepacc_d2.karyotype.assignment import StrengthResult
 from deepacc_d2.karyotype.calibration import Reliability
 from deepacc_d2.karyotype.disclaimer import DISCLAIMER
-from deepacc_d2.karyotype.made import CellScores, MadeScores
+from deepacc_d2.karyotype.made import (
+    ENOUGH_CLEAR_GAINS,
+    LEAST_KEPT,
+    CellScores,
+    MadeScores,
+)
 from deepacc_d2.karyotype.made_table import composed_parts, made_parts
 from deepacc_d2.karyotype.scoring import ANSWERS, Evaluation
 from deepacc_d2.karyotype.settings import DOUBTS, KaryotypeSettings
@@ -71,6 +76,7 @@ def evaluation_report(
         _doubt(result, fitted),
         "## Strengths of the prior, on the split that it was chosen on",
         _strengths(strengths, settings.prior_strength),
+        *_rule(strengths),
         *(made_parts(made, real) if made is not None and real is not None else ()),
         *(composed_parts(composed) if composed is not None else ()),
         "## Counts of classes",
@@ -160,7 +166,7 @@ def _percent(share: float) -> str:
 
 
 def _strengths(strengths: Sequence[StrengthResult], chosen: float) -> str:
-    made = any(each.clear_gains or each.losses for each in strengths)
+    made = any(each.named_gains or each.losses for each in strengths)
     rows = [
         [
             f"{each.strength:g}{' (chosen)' if each.strength == chosen else ''}",
@@ -168,8 +174,7 @@ def _strengths(strengths: Sequence[StrengthResult], chosen: float) -> str:
             str(each.right),
             f"{each.kept} of {each.aneuploid}",
             f"{_percent(each.told)} and {_percent(each.false)}",
-            *((str(Share(each.kept_gains, each.clear_gains)),) if made else ()),
-            *((str(Share(each.told_losses, each.losses)),) if made else ()),
+            *(_of_made(each) if made else ()),
             "yes" if each.allowed else "no",
         ]
         for each in strengths
@@ -179,10 +184,41 @@ def _strengths(strengths: Sequence[StrengthResult], chosen: float) -> str:
         [
             *("strength", "wrong boxes", "cells with all counts right", "abnormal cells kept"),
             "changed classes told, unchanged called changed, %",
-            *(("clear inserted third homologs still counted", "removed told") if made else ()),
+            *(_OF_MADE if made else ()),
             "allowed",
         ],
     )
+
+
+_OF_MADE = (
+    "clear inserted third homologs still counted",
+    "all named by their boxes, still counted",
+    "removed chromosomes told",
+)
+
+
+def _of_made(each: StrengthResult) -> tuple[str, str, str]:
+    return (
+        str(Share(each.kept_gains, each.clear_gains)),
+        str(Share(each.kept_named_gains, each.named_gains)),
+        str(Share(each.told_losses, each.losses)),
+    )
+
+
+def _rule(strengths: Sequence[StrengthResult]) -> list[str]:
+    """Returns the sentence on made gains, if there are any."""
+    clear = max((each.clear_gains for each in strengths), default=0)
+    if clear >= ENOUGH_CLEAR_GAINS:
+        return [
+            f"Allowed is what keeps {100 * LEAST_KEPT:.0f} % of the clear inserted third homologs "
+            "counted and tells changed from unchanged classes no worse than no prior."
+        ]
+    if not any(each.named_gains or each.losses for each in strengths):
+        return []
+    return [
+        f"Only {clear} inserted third homologs are clear, fewer than {ENOUGH_CLEAR_GAINS}: they "
+        "decide nothing."
+    ]
 
 
 def _classes(result: Evaluation) -> str:

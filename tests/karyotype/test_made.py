@@ -51,35 +51,47 @@ def loss(k: int) -> Made:
     return Made(cell(classes), False, k)
 
 
+def prior(strength: float) -> KaryotypeSettings:
+    return KaryotypeSettings(prior_strength=strength)
+
+
 def test_a_clear_gain_is_kept_and_an_unsure_one_is_dropped_by_a_strong_prior() -> None:
     sure, unsure = gain(20), gain(20, {20: 0.9, NONE: 0.1})
     for made in (sure, unsure):
-        told = outcome(made, 1.0, 0.0)
-        assert (told.found, told.clear, told.three) == (True, True, True)
+        told = outcome(made, prior(0.0))
+        assert (told.found, told.named, told.clear) == (True, True, True)
         assert (told.counted, told.true, told.kept) == ((3, 3), 3, 3)
     # Odds of 9 to 1 are below exp(4 x 1), those of the sure one far above.
-    assert outcome(sure, 1.0, 1.0).counted == (3, 3)
-    dropped = outcome(unsure, 1.0, 1.0)
+    assert outcome(sure, prior(1.0)).counted == (3, 3)
+    dropped = outcome(unsure, prior(1.0))
     assert (dropped.counted, dropped.kept) == ((3, 2), 2)
-    assert (dropped.clear, dropped.three) == (True, True)
+    assert (dropped.named, dropped.clear) == (True, True)
 
 
 def test_a_gain_is_clear_only_if_its_own_box_and_the_count_tell_it() -> None:
     misnamed = gain(20, {21: 0.9, 20: 0.1})
-    told = outcome(misnamed, 1.0, 0.0)
-    assert (told.found, told.clear, told.three, told.counted) == (True, False, False, (2, 2))
+    told = outcome(misnamed, prior(0.0))
+    assert (told.found, told.named, told.clear, told.counted) == (True, False, False, (2, 2))
+    # Named right, but of low confidence: flagged, so not clear.
+    told = outcome(gain(20, {20: 0.7, NONE: 0.3}), prior(0.0))
+    assert (told.found, told.named, told.clear, told.counted) == (True, True, False, (3, 3))
+    # Sure itself, but one of the others is not.
+    row = classes_of("46,XY").index(20)
+    shy = Made(cell([*classes_of("46,XY"), 20], {row: {20: 0.7, NONE: 0.3}}), True, 20)
+    told = outcome(shy, prior(0.0))
+    assert (told.found, told.named, told.clear, told.counted) == (True, True, False, (3, 3))
     # The inserted one is named right, but another of the class is not: two are counted.
     base = gain(20).cell
     p = base.probabilities.copy()
     row = base.true_classes.tolist().index(20)
     p[row, [20, 21]] = p[row, [21, 20]]
     other = Made(KnownCell(base.boxes, p, base.true_boxes, base.true_classes), True, 20)
-    told = outcome(other, 1.0, 0.0)
-    assert (told.found, told.clear, told.counted) == (True, False, (2, 2))
+    told = outcome(other, prior(0.0))
+    assert (told.found, told.named, told.counted) == (True, False, (2, 2))
     # Not found at all.
     missed = KnownCell(base.boxes[:46], base.probabilities[:46], base.true_boxes, base.true_classes)
-    told = outcome(Made(missed, True, 20), 1.0, 0.0)
-    assert (told.found, told.clear, told.counted) == (False, False, (2, 2))
+    told = outcome(Made(missed, True, 20), prior(0.0))
+    assert (told.found, told.named, told.counted) == (False, False, (2, 2))
 
 
 def test_scores_of_made_cells_counted_by_hand() -> None:
@@ -95,6 +107,7 @@ def test_scores_of_made_cells_counted_by_hand() -> None:
     assert [(s.hits, s.total) for s in scores.gains_by_group["C"]] == [(1, 2), (1, 2)]
     assert sum(s.total for s, _ in scores.losses_by_group.values()) == 2
     assert (scores.clear_kept.hits, scores.clear_kept.total) == (2, 3)
+    assert (scores.named_kept.hits, scores.named_kept.total) == (2, 3)
     assert (scores.three_kept.hits, scores.three_kept.total) == (2, 3)
     plain = json.loads(json.dumps(scores.to_dict(), allow_nan=False))
     assert plain["gains"]["assigned"]["hits"] == 2
@@ -141,6 +154,7 @@ def test_clear_inserted_homologs_allow_a_stronger_prior() -> None:
     settings, tried = fit_settings(cells, STRENGTHS, made=made)
     assert settings.prior_strength == 0.75
     assert [each.kept_gains for each in tried] == [ENOUGH_CLEAR_GAINS] * 4
+    assert [each.kept_named_gains for each in tried] == [ENOUGH_CLEAR_GAINS] * 4
     assert [each.told_losses for each in tried] == [24] * 4
     assert [each.right for each in tried] == [0, 0, 8, 8]
     # One too few: the old rule.
@@ -157,7 +171,7 @@ def test_a_strength_that_hides_more_than_one_clear_gain_in_20_is_not_allowed(
     # Odds of 9 to 1: kept at 0.25 and 0.5 (exp(2) = 7.4), hidden at 0.75 (exp(3) = 20).
     made = [gain(20, {20: 0.9, NONE: 0.1}) for _ in range(unsure)]
     made += [gain(n % 22) for n in range(ENOUGH_CLEAR_GAINS - unsure)]
-    assert number_of_clear_gains(made, 1.0) == ENOUGH_CLEAR_GAINS
+    assert number_of_clear_gains(made, KaryotypeSettings()) == ENOUGH_CLEAR_GAINS
     mild = [cell(classes_of("46,XX"), {14: {8: 0.8, 7: 0.2}}) for _ in range(2)]
     cells = [*confused_cells(), *mild]
     settings, tried = fit_settings(cells, STRENGTHS, made=made)

@@ -144,6 +144,7 @@ def test_made_and_composed_cells_are_counted_and_kept(
     report = (tmp_path / "out" / "report.md").read_text()
     assert "## Inserted third homologs and removed chromosomes" in report
     assert "no patient has these changes" in report
+    assert "Only 0 inserted third homologs are clear, fewer than 100" in report
     assert "## Another laboratory's chromosome crops" in report
     assert "Inserted" not in (finished / "report.md").read_text()
 
