@@ -23,7 +23,6 @@ from deepacc_d2.evaluation.types import ImagePrediction
 from deepacc_d2.evaluation.variations import VARIATIONS
 from deepacc_d2.prediction.images import as_gray
 from deepacc_d2.prediction.predictor import Predictor, load_predictor
-from deepacc_d2.prediction.view import make_view
 from deepacc_lightning.cli import check_data_root, run_entry_point, run_guarded
 from deepacc_lightning.config import config_dir, register_resolvers
 from deepacc_lightning.run_info import describe_run, make_run_dir, write_json, write_text
@@ -38,8 +37,7 @@ KEYS = ("map50", "map50_max", "acc", "aer")
 def predict_image(predictor: Predictor, image: Any, image_id: int) -> ImagePrediction:
     """Returns all of a detector's answers on an image, for metrics: before any interpretation."""
     gray = as_gray(image)
-    view = make_view(gray, predictor.view)
-    boxes, probabilities = predictor.detector(view.image)
+    boxes, probabilities, view = predictor.proposals(gray)
     boxes = view.to_original(boxes).astype(np.float32)
     rows, classes = np.nonzero(probabilities[:, :NUM_CLASSES] > LEAST_SCORE)
     scores = probabilities[rows, classes]

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from deepacc_d2.checkpoint import build_from_checkpoint, read_checkpoint
+from deepacc_d2.chromosomes import NUM_CLASSES
 from deepacc_d2.data.spread import Gray
 from deepacc_d2.errors import ConfigError, DataError
 from deepacc_d2.karyotype.fitness import Showing
@@ -20,7 +21,7 @@ from deepacc_d2.karyotype.interpret import KaryotypeSettings, interpret
 from deepacc_d2.prediction.core import Raw, TorchDetector
 from deepacc_d2.prediction.select import SelectionSettings, select
 from deepacc_d2.prediction.types import FIT, UNFIT, Cell, Chromosome
-from deepacc_d2.prediction.view import View, ViewSettings, make_view
+from deepacc_d2.prediction.view import View, ViewSettings, make_view, second_view
 
 DEFAULT_CHECKPOINT = Path(__file__).resolve().parent.parent / "weights" / "deepacc.ckpt"
 """The DeepACC that is shipped; see docs/MODEL_CARD.md."""
@@ -33,6 +34,11 @@ PRECISIONS = {
 }
 
 Detector = Callable[[Gray], Raw]
+
+# Probability of being any chromosome, of a box that has a say in how large they are.
+SURE = 0.5
+# A second look that finds fewer than this share of the first one's sure boxes does not count.
+FAR_FEWER = 0.75
 
 
 class Predictor:
@@ -61,6 +67,37 @@ class Predictor:
         self.karyotype = karyotype or KaryotypeSettings()
         self.name = name
 
+    def proposals(
+        self, gray: Gray, view: View | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], View]:
+        """Detects, and once more where the boxes say that chromosomes have another size.
+
+        Args:
+            gray: uint8 (H, W).
+            view: of it, where a loader has made it already.
+
+        Returns:
+            Boxes (P, 4) in pixels of the view, uncalibrated probabilities (P, 25), and the view
+            that they were found on: the one given, or a second one.
+        """
+        view = view or make_view(gray, self.view)
+        boxes, probabilities = self.detector(view.image)
+        sure = self._sure(boxes, probabilities)
+        again = second_view(gray, view, boxes[sure], self.view)
+        if again is None:
+            return boxes, probabilities, view
+        more, theirs = self.detector(again.image)
+        if len(self._sure(more, theirs)) < FAR_FEWER * len(sure):
+            return boxes, probabilities, view
+        return more, theirs, again
+
+    def _sure(
+        self, boxes: NDArray[np.float32], probabilities: NDArray[np.float32]
+    ) -> NDArray[np.int64]:
+        """Returns the rows of the kept proposals that are surely chromosomes."""
+        rows = select(boxes, probabilities, self.selection)
+        return rows[1.0 - probabilities[rows, NUM_CLASSES] >= SURE]
+
     def raw(
         self, gray: Gray, view: View | None = None
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], View]:
@@ -68,13 +105,13 @@ class Predictor:
 
         Args:
             gray: uint8 (H, W).
-            view: of it, where a loader has made it already.
+            view: see :meth:`proposals`.
 
         Returns:
-            Boxes (N, 4) in pixels of the image, uncalibrated probabilities (N, 25), and the view.
+            Boxes (N, 4) in pixels of the image, uncalibrated probabilities (N, 25), and the view
+            that they were found on.
         """
-        view = view or make_view(gray, self.view)
-        boxes, probabilities = self.detector(view.image)
+        boxes, probabilities, view = self.proposals(gray, view)
         rows = select(boxes, probabilities, self.selection)
         placed = view.to_original(boxes[rows])
         height, width = gray.shape

@@ -27,6 +27,15 @@ CHROMOSOME_SHARE = 0.088
 CROP_BELOW = 0.7
 # Around the spread, in chromosome sizes.
 MARGIN = 1.5
+# Median square root of the area of a detector's boxes over the chromosome size of their view, where
+# that is right: trained boxes are a little tighter than annotators'. Measured on validation images.
+BOX_TO_SIZE = 0.97
+# A second look is taken where boxes say a size that is off by more than this, and by no more than
+# this much at once.
+WRONG_SIZE = 0.07
+MAX_CORRECTION = 2.0
+# By fewer boxes no size is told.
+MIN_BOXES = 15
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,8 @@ class ViewSettings:
             gray levels untouched.
         fit_size: longest side of the view of an image that is not normalized or has no spread, in
             pixels: in which a picture that its spread fills has chromosomes of the right size.
+        second_look: where the detector's boxes say another size than was assumed, zoom by what
+            they say and detect again, once.
     """
 
     chromosome_size: float = 40.0
@@ -48,6 +59,7 @@ class ViewSettings:
     tone: bool = True
     normalize: bool = True
     fit_size: int = 512
+    second_look: bool = True
 
     def __post_init__(self) -> None:
         if not 8 <= self.chromosome_size <= self.max_size or not 32 <= self.max_size <= 16384:
@@ -146,15 +158,13 @@ def make_view(gray: Gray, settings: ViewSettings) -> View:
         note = f"not normalized; the whole image zoomed {zoom:.2f} times"
         return View(_resize(gray, zoom), zoom, crop, is_inverted(gray), False, note)
     spread = find_spread(gray)
-    inverted = is_inverted(gray)
     if spread is None:
         zoom = min(settings.fit_size, settings.max_size) / max(height, width)
         said = [f"no spread found; the whole image zoomed {zoom:.2f} times"]
     else:
         crop = _crop(spread, width, height)
         wanted = settings.chromosome_size / spread.chromosome_size
-        largest = settings.max_size / max(crop[2] - crop[0], crop[3] - crop[1])
-        zoom = min(wanted, largest)
+        zoom = min(wanted, _largest_zoom(crop, settings))
         x0, y0, x1, y1 = spread.box
         said = [f"spread found at {x0},{y0}-{x1},{y1}; zoomed {zoom:.2f} times"]
         if zoom < 0.95 * wanted:
@@ -164,12 +174,67 @@ def make_view(gray: Gray, settings: ViewSettings) -> View:
         if spread.others:
             what = "another spread" if spread.others == 1 else f"{spread.others} other spreads"
             said.append(f"{what} in the field")
+    inverted = is_inverted(gray)
     if inverted and settings.tone:
         said.append("light on dark inverted")
-    image = _resize(gray[crop[1] : crop[3], crop[0] : crop[2]], zoom)
-    if settings.tone:
-        image = normalize_tone(image)
+    image = _show(gray, crop, zoom, settings)
     return View(image, zoom, crop, inverted, spread is not None, "; ".join(said))
+
+
+def second_view(
+    gray: Gray, view: View, boxes: NDArray[np.floating], settings: ViewSettings
+) -> View | None:
+    """Shows the network an image again, at the size that its boxes tell.
+
+    Args:
+        gray: uint8 (H, W), the image.
+        view: the first one of it.
+        boxes: (N, 4) XYXY in pixels of that view, those that are surely chromosomes.
+        settings: of the network.
+
+    Returns:
+        A view of at least what the first one showed; None where that was right, where no size is
+        told, or where the view may not become larger.
+    """
+    if not (settings.second_look and settings.normalize) or len(boxes) < MIN_BOXES:
+        return None
+    wrong = told_size(boxes) / settings.chromosome_size
+    wrong = float(np.clip(wrong, 1 / MAX_CORRECTION, MAX_CORRECTION))
+    wanted = view.zoom / wrong
+    # Of chromosomes larger than was thought the spread's rim may have been cut off.
+    height, width = gray.shape
+    margin = MARGIN * settings.chromosome_size / wanted
+    around = view.to_original([[*boxes[:, :2].min(axis=0), *boxes[:, 2:].max(axis=0)]])[0]
+    x0, y0 = (max(0, int(v - margin)) for v in around[:2])
+    x1, y1 = (int(np.ceil(v + margin)) for v in around[2:])
+    crop = (
+        min(view.crop[0], x0),
+        min(view.crop[1], y0),
+        max(view.crop[2], min(width, x1)),
+        max(view.crop[3], min(height, y1)),
+    )
+    zoom = min(wanted, _largest_zoom(crop, settings))
+    if abs(np.log(zoom / view.zoom)) <= np.log(1 + WRONG_SIZE):
+        return None
+    note = f"{view.note}; second look, zoomed {zoom:.2f} times as the boxes told"
+    image = _show(gray, crop, zoom, settings)
+    return View(image, zoom, crop, view.inverted, True, note)
+
+
+def told_size(boxes: NDArray[np.floating]) -> float:
+    """Returns the chromosome size in a view that a detector's boxes (N, 4) in it tell; N >= 1."""
+    sides = (boxes[:, 2:] - boxes[:, :2]).astype(np.float64)
+    return float(np.median(np.sqrt(sides.prod(axis=1)))) / BOX_TO_SIZE
+
+
+def _largest_zoom(crop: tuple[int, int, int, int], settings: ViewSettings) -> float:
+    return settings.max_size / max(crop[2] - crop[0], crop[3] - crop[1])
+
+
+def _show(gray: Gray, crop: tuple[int, int, int, int], zoom: float, settings: ViewSettings) -> Gray:
+    """Cuts, zooms, and sets the tone."""
+    image = _resize(gray[crop[1] : crop[3], crop[0] : crop[2]], zoom)
+    return normalize_tone(image) if settings.tone else image
 
 
 def _crop(spread: Spread, width: int, height: int) -> tuple[int, int, int, int]:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from detectron2.data import transforms as T
 
+from deepacc_d2.data.size import MARGIN, SHARE_OF_ALL
 from deepacc_d2.data.spread import find_spread, normalize_tone
 from deepacc_d2.data.transforms import (
     CV2ResizeTransform,
@@ -251,9 +252,11 @@ def test_chromosomes_get_one_size_whatever_the_magnification() -> None:
         # All the bars together span seven and two thirds of a side from top to bottom.
         sizes.append((dark[:, 0].max() + 1 - dark[:, 0].min()) / (20 / 3 + 1))
     np.testing.assert_allclose(sizes, np.mean(sizes), rtol=0.06)
-    # A box of a bar has a third of its side's square: its root is 0.58 of the side, and the
-    # estimate takes 1.77 times the root of the bar's area, in 42 instead of 46 chromosomes.
-    expected = 30 / (1.769 / np.sqrt(3) * (42 / 46) ** 0.25)
+    # A bar of sides 1 and 1/3 would have a box of this area on average over all angles, if 42 were
+    # all chromosomes; annotators leave a margin.
+    area, width = 1 / 3 * (42 / 46) ** SHARE_OF_ALL, 1 / 3
+    box = area + ((area / width) ** 2 + width**2) / np.pi
+    expected = 30 / (MARGIN * np.sqrt(box))
     np.testing.assert_allclose(np.mean(sizes), expected, rtol=0.06)
 
 

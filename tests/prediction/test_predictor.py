@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from deepacc_d2.karyotype.settings import KaryotypeSettings
 from deepacc_d2.prediction.core import Raw
 from deepacc_d2.prediction.predictor import Predictor, load_predictor
 from deepacc_d2.prediction.types import LEFT_OUT, UNIDENTIFIED
-from deepacc_d2.prediction.view import ViewSettings
+from deepacc_d2.prediction.view import BOX_TO_SIZE, View, ViewSettings
 
 MakeContent = Callable[..., dict[str, Any]]
 # Chromosomes of the size of the boxes below.
@@ -122,6 +123,79 @@ def test_nothing_is_a_result() -> None:
     cell = Predictor(FixedDetector([], []), view=PLAIN).cell(np.zeros((9, 9), dtype=np.uint8))
     assert (cell.karyotype, cell.chromosomes, cell.confidence) == ("", [], 0.0)
     assert cell.counts().sum() == 0
+
+
+class DarkParts:
+    """Finds what is dark, as one box a part; in images longer than given only half of it."""
+
+    def __init__(self, blind_above: int = 10_000) -> None:
+        self.blind_above = blind_above
+        self.seen: list[Gray] = []
+
+    def __call__(self, image: Gray) -> Raw:
+        self.seen.append(image)
+        _, _, stats, _ = cv2.connectedComponentsWithStats((image < 150).astype(np.uint8))
+        boxes = stats[1:, :4].astype(np.float32)
+        boxes[:, 2:] += boxes[:, :2]
+        if max(image.shape) > self.blind_above:
+            boxes = boxes[: len(boxes) // 2]
+        return boxes, np.array([one_hot(0)] * len(boxes), dtype=np.float32).reshape(-1, 25)
+
+
+def squares() -> Gray:
+    """Forty dark squares of 30 pixels, on a light plane of 700 pixels a side."""
+    image = np.full((700, 700), 235, dtype=np.uint8)
+    for n in range(40):
+        y, x = 60 + 90 * (n // 7), 60 + 85 * (n % 7)
+        image[y : y + 30, x : x + 30] = 60
+    return image
+
+
+LOOKING = ViewSettings(chromosome_size=30 / BOX_TO_SIZE, max_size=1400, tone=False, fit_size=700)
+
+
+def first_view(image: Gray, zoom: float) -> View:
+    """A view of the whole image at a zoom that a loader may have chosen wrongly."""
+    side = round(700 * zoom)
+    small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
+    return View(np.asarray(small, dtype=np.uint8), zoom, (0, 0, 700, 700), False, True, "first")
+
+
+@pytest.mark.parametrize("zoom", [0.6, 0.8, 1.3])
+def test_a_second_look_brings_chromosomes_to_size(zoom: float) -> None:
+    image, detector = squares(), DarkParts()
+    predictor = Predictor(detector, view=LOOKING)
+    boxes, probabilities, view = predictor.raw(image, first_view(image, zoom))
+    assert len(detector.seen) == 2
+    assert view.zoom == pytest.approx(1.0, rel=0.05)
+    assert "second look" in view.note
+    # Boxes are of the second look, and in pixels of the image.
+    order = np.lexsort((boxes[:, 0], boxes[:, 1].round(-1)))
+    assert boxes[order[0]] == pytest.approx([60, 60, 90, 90], abs=1.5)
+    assert len(boxes) == len(probabilities) == 40
+    again = predictor.raw(image, first_view(image, zoom))
+    np.testing.assert_array_equal(again[0], boxes)
+    cell = predictor.cell(image, view=first_view(image, zoom))
+    assert cell.view["note"] == view.note
+    assert cell.view["zoom"] == pytest.approx(view.zoom, abs=1e-4)
+
+
+def test_one_look_is_enough_where_the_size_was_right_or_the_switch_is_off() -> None:
+    image, detector = squares(), DarkParts()
+    _, _, view = Predictor(detector, view=LOOKING).raw(image, first_view(image, 1.04))
+    assert (len(detector.seen), view.note) == (1, "first")
+    off = Predictor(detector, view=replace(LOOKING, second_look=False))
+    _, _, view = off.raw(image, first_view(image, 0.6))
+    assert (len(detector.seen), view.note) == (2, "first")
+    assert off.settings()["view"]["second_look"] is False
+    assert Predictor(detector, view=LOOKING).settings()["view"]["second_look"] is True
+
+
+def test_a_second_look_that_finds_far_fewer_does_not_count() -> None:
+    image, detector = squares(), DarkParts(blind_above=600)
+    boxes, _, view = Predictor(detector, view=LOOKING).raw(image, first_view(image, 0.7))
+    assert len(detector.seen) == 2
+    assert (len(boxes), view.note, view.zoom) == (40, "first", 0.7)
 
 
 def save(tmp_path: Path, content: dict[str, Any], **more: Any) -> Path:

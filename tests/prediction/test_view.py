@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -13,7 +15,14 @@ from deepacc_d2.data.synthetic.config import SyntheticConfig
 from deepacc_d2.data.synthetic.render import render_metaphase
 from deepacc_d2.data.transforms import NormalizeTone, ResizeShortestEdge, ResizeToChromosomes
 from deepacc_d2.errors import ConfigError
-from deepacc_d2.prediction.view import View, ViewSettings, make_view
+from deepacc_d2.prediction.view import (
+    BOX_TO_SIZE,
+    View,
+    ViewSettings,
+    make_view,
+    second_view,
+    told_size,
+)
 
 SETTINGS = ViewSettings(chromosome_size=40, max_size=832)
 
@@ -115,6 +124,68 @@ def test_no_view_is_longer_than_allowed(metaphase):
     view = make_view(image, ViewSettings(chromosome_size=200, max_size=600))
     assert max(view.image.shape) == 600
     assert "would pass 600 pixels" in view.note
+
+
+def _squares(side: float, count: int = 30, x: float = 100, y: float = 80) -> np.ndarray:
+    """Boxes XYXY in rows of six from x, y on."""
+    corners = np.array([[x + 60 * (n % 6), y + 60 * (n // 6)] for n in range(count)], dtype=float)
+    return np.concatenate([corners, corners + side], axis=1)
+
+
+def test_boxes_tell_a_size():
+    boxes = np.array([[0, 0, 10, 40], [0, 0, 30, 30], [5, 5, 5 + 90, 5 + 10.0]])
+    assert told_size(boxes) == pytest.approx(30 / BOX_TO_SIZE)
+    assert told_size(boxes.astype(np.float32)) == pytest.approx(told_size(boxes))
+
+
+def _first(zoom: float, crop: tuple[int, int, int, int]) -> tuple[np.ndarray, View]:
+    """A picture of 1200 x 900 pixels and a view of a part of it, as the first look made it."""
+    image = np.full((900, 1200), 230, np.uint8)
+    sides = round((crop[3] - crop[1]) * zoom), round((crop[2] - crop[0]) * zoom)
+    return image, View(np.zeros(sides, np.uint8), zoom, crop, False, True, "first")
+
+
+@pytest.mark.parametrize(("told", "corrected"), [(30, 40 / 30), (50, 0.8), (10, 2.0), (200, 0.5)])
+def test_a_second_look_zooms_by_what_boxes_tell(told, corrected):
+    image, view = _first(0.5, (100, 100, 1100, 800))
+    settings = replace(SETTINGS, max_size=1600)
+    again = second_view(image, view, _squares(told * BOX_TO_SIZE), settings)
+    assert again is not None
+    assert again.zoom == pytest.approx(0.5 * corrected, rel=1e-6)
+    assert again.normalized
+    assert again.note.startswith("first; second look, zoomed")
+    # It shows at least what the first one did, at the zoom it tells.
+    x0, y0, x1, y1 = again.crop
+    assert x0 <= 100
+    assert y0 <= 100
+    assert x1 >= 1100
+    assert y1 >= 800
+    assert again.image.shape == (round((y1 - y0) * again.zoom), round((x1 - x0) * again.zoom))
+
+
+def test_a_second_look_shows_the_rim_of_larger_chromosomes():
+    image, view = _first(0.8, (300, 300, 800, 700))
+    boxes = _squares(80 * BOX_TO_SIZE, x=2, y=2)
+    again = second_view(image, view, boxes, SETTINGS)
+    assert again is not None
+    # The outermost boxes begin at 302.5 and end at 774.5 of the image; its chromosomes are of 100
+    # pixels, the margin is 150.
+    assert again.crop[:3] == (152, 152, 925)
+
+
+def test_no_second_look_where_the_first_stands():
+    image, view = _first(0.5, (100, 100, 1100, 800))
+    for told in (40 * 1.06, 40 / 1.06):
+        assert second_view(image, view, _squares(told * BOX_TO_SIZE), SETTINGS) is None
+    wrong = _squares(30 * BOX_TO_SIZE)
+    assert second_view(image, view, wrong, SETTINGS) is not None
+    assert second_view(image, view, wrong[:14], SETTINGS) is None
+    assert second_view(image, view, np.zeros((0, 4)), SETTINGS) is None
+    for switch in ({"second_look": False}, {"normalize": False}):
+        assert second_view(image, view, wrong, replace(SETTINGS, **switch)) is None
+    # The view is as long as may be already.
+    short = replace(SETTINGS, max_size=500)
+    assert second_view(image, view, wrong, short) is None
 
 
 def test_settings_of_a_checkpoint():
