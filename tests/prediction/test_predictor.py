@@ -216,7 +216,7 @@ def test_a_checkpoint_brings_its_settings(tmp_path: Path, make_content: MakeCont
     assert predictor.karyotype == KaryotypeSettings(temperature=1.7, prior_strength=0)
     assert predictor.selection.min_foreground == 0.25
     assert load_predictor(path, min_foreground=0.75).selection.min_foreground == 0.75
-    assert (predictor.view.chromosome_size, predictor.view.tone) == (40, True)
+    assert (predictor.view.chromosome_size, predictor.view.tone) == (48, True)
     assert predictor.name == "mine 2"
 
 

@@ -20,7 +20,7 @@ def predictor() -> Predictor:
 def test_what_it_is() -> None:
     assert DEFAULT_CHECKPOINT.stat().st_size <= 32 * 2**20
     content = read_checkpoint(DEFAULT_CHECKPOINT)
-    assert content["deepacc_config"]["preset"] == "siamese_gia"
+    assert content["deepacc_config"]["preset"] == "deepacc"
     assert all(content["card"][key] for key in CARD_KEYS)
     assert "Tseng" in content["card"]["data"]
     kinds = {v.dtype for v in content["model"].values() if v.is_floating_point() and v.ndim > 1}
