@@ -29,7 +29,13 @@ def is_free(busy: NDArray[np.bool_], shape: NDArray[np.bool_], step: int = 1) ->
     stand for pixel ``(step * i, step * j)``. With larger steps some free places are overlooked. The
     result is empty where the shape is larger than the image.
     """
-    return covered(_blocks(busy, step, outside=True), _blocks(shape, step, outside=False)) < 0.5
+    free = covered(_blocks(busy, step, outside=True), _blocks(shape, step, outside=False)) < 0.5
+    # In a shape's last square there may be nothing, and the rest of that square outside the image.
+    for axis in (0, 1):
+        room = busy.shape[axis] - shape.shape[axis]
+        inside = step * np.arange(free.shape[axis]) <= room
+        free &= np.expand_dims(inside, 1 - axis)
+    return free
 
 
 def covered(busy: NDArray[np.bool_], shape: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -50,6 +50,15 @@ def test_steps_overlook_places_but_allow_no_wrong_one(
         assert expected[row, column] == 0
 
 
+def test_an_empty_margin_stays_inside_too() -> None:
+    shape = np.zeros((7, 9), dtype=bool)
+    shape[1, 1] = True  # the rest of it is margin
+    for step in (1, 2, 3, 4):
+        places = np.argwhere(is_free(np.zeros((22, 23), dtype=bool), shape, step)) * step
+        assert len(places)
+        assert (places + shape.shape <= (22, 23)).all()
+
+
 def test_a_shape_that_is_too_large_has_no_place(field: tuple[np.ndarray, np.ndarray]) -> None:
     busy, shape = field
     rng = np.random.default_rng(0)
