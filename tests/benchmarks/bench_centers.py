@@ -1,4 +1,4 @@
-"""What pair centers and shrinkage cost: the preset ``deepacc`` beside ``siamese_gia``.
+"""What pair centers, shrinkage and cell context cost: ``deepacc`` beside ``siamese_gia``.
 
 Both are of one scale and of the same weights; only the kind of local center differs. They take
 turns, each going first in every other turn, and a ratio is taken within a turn. Untrained scores
@@ -12,6 +12,7 @@ Run as a script: ``python tests/benchmarks/bench_centers.py``.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +24,8 @@ from hydra.utils import instantiate
 from measurement import Measurement
 from torch import Tensor, nn
 
+from deepacc_d2.chromosomes import NUM_CLASSES
+from deepacc_d2.modeling import CellContext
 from deepacc_lightning.config import compose_config
 from deepacc_lightning.train import quiet
 
@@ -128,7 +131,18 @@ def run(turns: int = 40, overrides: tuple[str, ...] = ()) -> list[Measurement]:
     images = [image_of(model) for model in models]
     branches = [branch_of(model) for model in models]
     pair = "deepacc's / siamese_gia's"
+    with_context = copy.deepcopy(models[0])
+    predictor: Any = with_context.roi_heads.box_predictor
+    predictor.context = CellContext(predictor.bbox_pred.in_features, NUM_CLASSES).eval()
+    contexts = [image_of(with_context), images[1]]
     return [
+        measure(
+            f"whole image, with cell context: {pair}",
+            contexts,
+            turns,
+            f"<= {GOAL}",
+            f"one {SIZE} image, SCALE=lab",
+        ),
         measure(
             f"whole image: {pair}", images, turns, f"<= {GOAL}", f"one {SIZE} image, SCALE=lab"
         ),
