@@ -153,6 +153,8 @@ def run(cfg: DictConfig) -> dict[str, float]:
     )
     for name, what in MADE.items():
         share = shares[name]
+        if not share["of"]:
+            continue  # no case has two validation images
         print(f"{what}: {share['by_box']:.2f} and {share['in_context']:.2f} % of {share['of']}")
     print(f"written to {written}")
     return figures
