@@ -18,9 +18,8 @@ from torch import Tensor
 from deepacc_d2.chromosomes import NUM_CLASSES
 from deepacc_d2.context.batches import pad_cells
 from deepacc_d2.context.cells import ContextCell
+from deepacc_d2.karyotype.counts import AUTOSOMES
 from deepacc_d2.modeling import CellContext
-
-AUTOSOMES = 22
 
 
 @dataclass(frozen=True)

@@ -134,11 +134,7 @@ class DetectorGraph(nn.Module):
         if getattr(predictor, "context", None) is not None:
             placed = predictor.best_boxes(logits, deltas, proposals)
             logits = predictor.context.of_image(x, margin_logits, logits, placed)
-        best = logits[:, :NUM_CLASSES].argmax(dim=1)
-        if deltas.shape[1] > 4:
-            rows = best[:, None, None].expand(-1, 1, 4)
-            deltas = deltas.view(-1, NUM_CLASSES, 4).gather(1, rows)[:, 0]
-        boxes = predictor.box2box_transform.apply_deltas(deltas, proposals)
+        boxes = predictor.best_boxes(logits, deltas, proposals)
         return boxes, logits.softmax(dim=1)
 
     def _logits(self, x: Tensor, proposals: Tensor) -> tuple[Tensor, Tensor]:

@@ -211,21 +211,6 @@ class DeepACCPredictor(BoxPredictor):
             (result, deltas), margin, inference, centers, features, [int(n) for n in counts]
         )
 
-    def best_boxes(self, logits: Tensor, deltas: Tensor, proposals: Tensor) -> Tensor:
-        """Returns boxes (N, 4), each regressed for the most probable class of its proposal.
-
-        Args:
-            logits: (N, K+1).
-            deltas: (N, 4K), or (N, 4) where they are agnostic of classes.
-            proposals: (N, 4) XYXY in pixels.
-        """
-        if deltas.shape[1] > 4:
-            best = logits[:, :-1].argmax(dim=1)
-            rows = best[:, None, None].expand(-1, 1, 4)
-            deltas = deltas.view(-1, self.num_classes, 4).gather(1, rows)[:, 0]
-        boxes: Tensor = self.box2box_transform.apply_deltas(deltas, proposals.float())
-        return boxes
-
     def losses(self, output: DeepACCOutput, proposals: list[Instances]) -> dict[str, Tensor]:
         """Returns the weighted losses; which keys there are depends only on which parts are on.
 

@@ -37,6 +37,21 @@ class BoxPredictor(FastRCNNOutputLayers):
         deltas = self.bbox_pred(regression.flatten(start_dim=1))
         return scores.float(), deltas.float()
 
+    def best_boxes(self, logits: Tensor, deltas: Tensor, proposals: Tensor) -> Tensor:
+        """Returns boxes (N, 4), each regressed for the most probable class of its proposal.
+
+        Args:
+            logits: (N, K+1).
+            deltas: (N, 4K), or (N, 4) where they are agnostic of classes.
+            proposals: (N, 4) XYXY in pixels.
+        """
+        if deltas.shape[1] > 4:
+            best = logits[:, :-1].argmax(dim=1)
+            rows = best[:, None, None].expand(-1, 1, 4)
+            deltas = deltas.view(-1, self.num_classes, 4).gather(1, rows)[:, 0]
+        boxes: Tensor = self.box2box_transform.apply_deltas(deltas, proposals.float())
+        return boxes
+
     @torch.no_grad()
     def top1(self, predictions: Predictions, proposals: list[Instances]) -> list[Instances]:
         """Returns, per image, one row per proposal: its best foreground class, before any NMS.

@@ -13,7 +13,6 @@ from detectron2.structures import ImageList
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from deepacc_d2.chromosomes import NUM_CLASSES
 from deepacc_d2.data.spread import Gray
 from deepacc_d2.errors import DataError
 from deepacc_d2.modeling.meta_arch import ChromosomeRCNN
@@ -68,14 +67,7 @@ class DetectorCore(nn.Module):
         proposals, _ = model.proposal_generator(images, features, None)
         heads = model.roi_heads
         logits, deltas = heads.predictions(heads.predict(features, proposals))
-        predictor = heads.box_predictor
-        per_class = predictor.box2box_transform.apply_deltas(
-            deltas, proposals[0].proposal_boxes.tensor
-        ).view(len(deltas), deltas.shape[1] // 4, 4)  # -1 is no size where there are no proposals
-        best = logits[:, :NUM_CLASSES].argmax(dim=1)
-        rows = best[:, None, None].expand(-1, 1, 4)
-        # A predictor that is agnostic of classes has one box.
-        boxes = per_class[:, 0] if per_class.shape[1] == 1 else per_class.gather(1, rows)[:, 0]
+        boxes = heads.box_predictor.best_boxes(logits, deltas, proposals[0].proposal_boxes.tensor)
         return boxes.float(), logits.float().softmax(dim=1)
 
 

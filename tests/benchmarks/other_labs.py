@@ -18,6 +18,7 @@ from tabulate import tabulate
 
 from deepacc_d2.chromosomes import CLASSES, NUM_CLASSES
 from deepacc_d2.karyogram.overlay import draw_overlay
+from deepacc_d2.karyotype.fitness import median_size
 from deepacc_d2.karyotype.known import box_labels
 from deepacc_d2.prediction.images import read_image
 from deepacc_d2.prediction.predictor import Predictor, load_predictor
@@ -49,8 +50,7 @@ def row(predictor: Predictor, path: Path, out: Path | None) -> list[object]:
     labels = box_labels(placed, p, boxes, classes)
     own = [int(c.probabilities[:NUM_CLASSES].argmax()) for c in cell.chromosomes]
     assigned = [c.assigned for c in cell.chromosomes]
-    size = float(np.median(np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))))
-    ratio = size * cell.view["zoom"] / predictor.view.chromosome_size
+    ratio = median_size(boxes) * cell.view["zoom"] / predictor.view.chromosome_size
     right = [int((np.array(answer) == labels).sum()) for answer in (own, assigned)]
     return [*told, len(classes), int((labels < NUM_CLASSES).sum()), *right, f"{ratio:.2f}"]
 

@@ -8,34 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from deepacc_d2.checkpoint import build_from_checkpoint
-from deepacc_d2.export.metadata import describe
 from deepacc_d2.export.parity import compare
 from deepacc_d2.export.runners import load_runner
-from deepacc_d2.export.write import read_openvino, write_onnx, write_openvino
 from deepacc_d2.prediction.core import TorchDetector
 from deepacc_d2.prediction.select import SelectionSettings
 
 EVERYTHING = SelectionSettings(min_foreground=0.0)
+Export = Callable[[TorchDetector, dict[str, Any], Path], list[Path]]
+MakeImage = Callable[[int, int], np.ndarray[Any, Any]]
 SIZES = ((96, 128), (131, 77), (200, 190))
-
-
-def image(height: int, width: int) -> np.ndarray[Any, Any]:
-    found = np.random.default_rng(height).integers(190, 255, (height, width), dtype=np.uint8)
-    found[height // 3 : height // 2, width // 4 : width // 2] = 90
-    return found
-
-
-def export(detector: TorchDetector, content: dict[str, Any], folder: Path) -> list[Path]:
-    source = folder / "best.ckpt"
-    torch.save(content, source)
-    multiple = detector.core.size_divisibility
-    metadata = describe(content, source, size_divisibility=multiple, precision="fp32")
-    write_onnx(detector.core, folder / "a.onnx", metadata)
-    write_openvino(read_openvino(folder / "a.onnx"), folder / "a.xml", metadata)
-    return [folder / "a.onnx", folder / "a.xml"]
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +27,9 @@ def content(make_content: Callable[..., dict[str, Any]]) -> dict[str, Any]:
     return make_content("delta=0.1", "s=32", preset="deepacc")
 
 
-def test_onnx_and_openvino_give_what_pytorch_gives(content: dict[str, Any], tmp_path: Path) -> None:
-    for name in ("onnx", "onnxruntime", "openvino"):
-        pytest.importorskip(name, reason="make setup EXTRAS=export")
+def test_onnx_and_openvino_give_what_pytorch_gives(
+    content: dict[str, Any], export: Export, make_image: MakeImage, tmp_path: Path
+) -> None:
     detector = TorchDetector(build_from_checkpoint(content, "tiny.ckpt"))
     branch: Any = detector.core.model.roi_heads.box_predictor.inference_branch
     assert (branch.center, branch.center_share) == ("pair", 0.5)
@@ -54,25 +37,25 @@ def test_onnx_and_openvino_give_what_pytorch_gives(content: dict[str, Any], tmp_
     hook = branch.register_forward_hook(
         lambda _module, _inputs, output: pairs.append(int((output[1].partner >= 0).sum()))
     )
-    expected = [detector(image(*size)) for size in SIZES]
+    expected = [detector(make_image(*size)) for size in SIZES]
     hook.remove()
     assert all(pairs), "no image has a pair"
     for path in export(detector, content, tmp_path):
         runner = load_runner(path, threads=1)
         for size, found in zip(SIZES, expected, strict=True):
-            parity = compare(found, runner(image(*size)), EVERYTHING)
+            parity = compare(found, runner(make_image(*size)), EVERYTHING)
             assert parity.chromosomes
             assert parity.same, parity
 
 
-def test_an_image_without_proposals(content: dict[str, Any], tmp_path: Path) -> None:
-    for name in ("onnx", "onnxruntime", "openvino"):
-        pytest.importorskip(name, reason="make setup EXTRAS=export")
+def test_an_image_without_proposals(
+    content: dict[str, Any], export: Export, make_image: MakeImage, tmp_path: Path
+) -> None:
     detector = TorchDetector(build_from_checkpoint(content, "tiny.ckpt"))
     generator: Any = detector.core.model.proposal_generator
     generator.min_box_size = 1e6  # no box is that large
-    assert len(detector(image(64, 64))[0]) == 0
+    assert len(detector(make_image(64, 64))[0]) == 0
     for path in export(detector, content, tmp_path):
-        boxes, probabilities = load_runner(path, threads=1)(image(64, 64))
+        boxes, probabilities = load_runner(path, threads=1)(make_image(64, 64))
         assert boxes.shape == (0, 4)
         assert probabilities.shape == (0, 25)
