@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from detectron2.data import transforms as T
 
+from deepacc_d2.data.synthetic.slide import add_nucleus
 from deepacc_d2.data.transforms import CV2ResizeTransform
 from deepacc_d2.errors import ConfigError
 
@@ -38,6 +39,10 @@ class PixelTransform(T.Transform):
     def inverse(self) -> T.Transform:
         """Pixels do not come back; the geometry's inverse is no change."""
         return T.NoOpTransform()
+
+
+SIZE_ON_SLIDE = 63.0
+"""Median square root of a chromosome's box area, in pixels of a drawn slide at scale 1."""
 
 
 def _check_share(name: str, value: float) -> None:
@@ -97,6 +102,56 @@ class RandomThickness(T.Augmentation):
             return cv2.addWeighted(img, 1 - abs(amount), other, abs(amount), 0)
 
         return PixelTransform(change)
+
+
+class RandomNuclei(T.Augmentation):
+    """Lays interphase nuclei over the picture, so that their edges cross chromosomes.
+
+    Stain absorbs: where a nucleus covers a chromosome, their optical densities add up, and the
+    bands show through. Boxes stay as they are.
+
+    Args:
+        chromosome_size: median square root of a chromosome's box area, in pixels. A nucleus has
+            0.8 to 2 times that as its radius.
+        most: nuclei that are drawn at most.
+        dark: largest optical density of a nucleus.
+        prob: share of images that it is done to.
+    """
+
+    def __init__(
+        self, chromosome_size: float, most: int = 3, dark: float = 0.7, prob: float = 0.25
+    ) -> None:
+        super().__init__()
+        _check_share("prob", prob)
+        if chromosome_size < 8 or most < 1 or dark <= 0:
+            raise ConfigError(
+                "nuclei need chromosome_size >= 8, most >= 1 and dark > 0, not "
+                f"{chromosome_size}, {most}, {dark}"
+            )
+        self.chromosome_size, self.most, self.dark, self.prob = chromosome_size, most, dark, prob
+
+    def get_transform(self, image: np.ndarray) -> T.Transform:
+        """Draws the nuclei of an image (H, W)."""
+        if self._rand_range() >= self.prob:
+            return T.NoOpTransform()
+        height, width = image.shape[:2]
+        rng = np.random.default_rng(int(self._rand_range(0, 2**31)))
+        density = np.zeros((height, width), dtype=np.float32)
+        for _ in range(rng.integers(1, self.most + 1)):
+            add_nucleus(
+                rng,
+                density,
+                complex(rng.uniform(0, width), rng.uniform(0, height)),
+                self.chromosome_size * rng.uniform(0.8, 2.0),
+                dark=self.dark * rng.uniform(0.4, 1.0),
+                scale=self.chromosome_size / SIZE_ON_SLIDE,
+            )
+        light = np.exp(-density)
+
+        def under_nuclei(img: np.ndarray) -> np.ndarray:
+            return np.rint(img * light).astype(np.uint8)
+
+        return PixelTransform(under_nuclei)
 
 
 class RandomFocus(T.Augmentation):

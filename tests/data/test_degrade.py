@@ -14,6 +14,7 @@ from deepacc_d2.data.degrade import (
     RandomFocus,
     RandomJpeg,
     RandomNoise,
+    RandomNuclei,
     RandomStretch,
     RandomThickness,
 )
@@ -39,6 +40,7 @@ def apply(augmentation: T.Augmentation, image: np.ndarray, seed: int) -> T.AugIn
 
 ALL: list[Callable[[], T.Augmentation]] = [
     RandomStretch,
+    lambda: RandomNuclei(chromosome_size=20, prob=1),
     lambda: RandomThickness(prob=1),
     lambda: RandomFocus(prob=1),
     lambda: RandomNoise(prob=1),
@@ -173,3 +175,24 @@ def test_jpeg_is_a_jpeg_of_an_allowed_quality() -> None:
 def test_bad_arguments(make: Callable[[], Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make()
+
+
+def test_a_nucleus_multiplies_light_and_leaves_the_bar_visible() -> None:
+    changed = apply(RandomNuclei(chromosome_size=60, most=1, prob=1), draw_bar(), seed=1).image
+    light = changed / draw_bar()
+    assert light.max() <= 1 + 0.5 / BLACK, "a nucleus absorbs, it never brightens"
+    covered = light < 0.95
+    assert 0.05 < covered.mean() < 1
+    # Transmission is that of the nucleus alone, on the bar as on the slide: densities add up.
+    rows = slice(BOX[1], BOX[3])
+    on_bar, beside = light[rows, BOX[0] + 1], light[rows, BOX[0] - 2]
+    assert np.abs(on_bar - beside).max() < 0.2
+    inside = covered[rows, BOX[0] + 1] & covered[rows, BOX[0] - 2]
+    assert inside.any()
+    assert (changed[rows, BOX[0] + 1] < changed[rows, BOX[0] - 2])[inside].all()
+
+
+def test_nuclei_need_a_size_and_a_density() -> None:
+    for wrong in ({"chromosome_size": 2}, {"chromosome_size": 48, "dark": 0}):
+        with pytest.raises(ConfigError, match="nuclei need"):
+            RandomNuclei(**wrong)

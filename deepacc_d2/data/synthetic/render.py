@@ -177,7 +177,7 @@ def render_metaphase(
         annotations.append(_annotation(chromosome, patch, center, size, config.box_margin))
     slide.add_grain(rng, density, style, scale)
     for center, radius in nuclei:
-        slide.add_nucleus(rng, density, center, radius, style=style, scale=scale)
+        slide.add_nucleus(rng, density, center, radius, dark=style.dark, scale=scale)
     slide.add_debris(rng, density, style.dirt * config.debris_rate, scale)
     image = slide.expose(rng, density, style, scale)
     record = {

@@ -51,10 +51,19 @@ def add_nucleus(
     center: complex,
     radius: float,
     *,
-    style: Style,
+    dark: float,
     scale: float,
 ) -> None:
-    """Adds an interphase nucleus: a smooth disc with grainy chromatin, or a decaying cell."""
+    """Adds an interphase nucleus: a smooth disc with grainy chromatin, or a decaying cell.
+
+    Args:
+        rng: of the nucleus.
+        canvas: float32 (H, W), optical density; added to in place.
+        center: in pixels.
+        radius: in pixels.
+        dark: optical density of the darkest bands, which the nucleus stays under.
+        scale: image scale relative to 704x685.
+    """
     reach = int(1.3 * radius) + 3
     side = 2 * reach + 1
     grid = np.arange(-reach, reach + 1, dtype=np.float32)
@@ -71,7 +80,7 @@ def add_nucleus(
     if decaying:
         border += 0.06 * radius * _texture(rng, side, 5)
     edge = np.clip((border - r) / 2.5 + 0.5, 0, 1)
-    level = style.dark * rng.uniform(0.5, 1.0)
+    level = dark * rng.uniform(0.5, 1.0)
     chromatin = 1 + 0.16 * _texture(rng, side, 1.8) + 0.10 * _texture(rng, side, 8)
     chromatin -= 0.16 * np.minimum(r / radius, 1) ** 4
     if decaying:
