@@ -28,8 +28,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from deepacc_lightning.jobs.sweep_jobs import SweepJob
-from deepacc_lightning.jobs.sweep_launch import JobSweeper
+from deepacc_lightning.jobs.job import Job
+from deepacc_lightning.jobs.runner import Runner
 from deepacc_lightning.jobs.sweep_plan import Sweep, parse, shown, values_of
 
 DIGITS = 4
@@ -131,7 +131,7 @@ class Study:
                     self.study.enqueue_trial(trial.params)
                     known.append(trial.params)
 
-    def take(self, wanted: int, count: int, given_up: int) -> dict[int, SweepJob]:
+    def take(self, wanted: int, count: int, given_up: int) -> dict[int, Job]:
         """Takes trials to run: those of dead processes, then new ones.
 
         Args:
@@ -163,11 +163,11 @@ class Study:
                 taken[asked.number] = self.job(asked.params)
         return taken
 
-    def job(self, params: Mapping[str, Any]) -> SweepJob:
+    def job(self, params: Mapping[str, Any]) -> Job:
         """Makes the job of a trial's values."""
         return self.sweep.job({k: text_of(params[k], d) for k, d in self.distributions.items()})
 
-    def tell(self, number: int, job: SweepJob) -> None:
+    def tell(self, number: int, job: Job) -> None:
         """Notes what became of a trial."""
         if job.done:
             self.study.tell(number, job.result()["objective"], skip_if_finished=True)
@@ -179,25 +179,26 @@ class Study:
         running = self.trials(TrialState.RUNNING)
         return any(t.user_attrs.get(OWNER) != self.owner and self._alive(t) for t in running)
 
-    def jobs(self) -> list[SweepJob]:
+    def jobs(self) -> list[Job]:
         """Returns the jobs of all trials with values, each once."""
         states = (TrialState.COMPLETE, TrialState.FAIL)
         found = [self.job(trial.params) for trial in self.trials(*states) if self.complete(trial)]
         return list(dict.fromkeys(found))
 
 
-def search(sweeper: JobSweeper) -> list[SweepJob]:
+def search(sweep: Sweep, runner: Runner) -> list[Job]:
     """Runs trials until as many are complete as were asked for, less those that failed now.
 
     Args:
-        sweeper: runs the jobs.
+        sweep: the sweep.
+        runner: runs the jobs.
 
     Returns:
         The jobs of all trials so far.
     """
-    settings = sweeper.plan.cfg.sweep
-    study = Study(sweeper.plan)
-    sweeper.progress.add(study.jobs())
+    settings = sweep.cfg.sweep
+    study = Study(sweep)
+    runner.progress.add(study.jobs())
     done = len(study.trials(TrialState.COMPLETE))
     print(f"{settings.trials} trials, {done} done -> {shown(study.folder)}", flush=True)
     study.retry_failed()
@@ -206,7 +207,7 @@ def search(sweeper: JobSweeper) -> list[SweepJob]:
         while True:
             taken = study.take(settings.trials, settings.jobs, given_up)
             if taken:
-                sweeper.sweep(list(dict.fromkeys(taken.values())))
+                runner.run(list(dict.fromkeys(taken.values())))
                 for number, job in taken.items():
                     study.tell(number, job)
                     given_up += not job.done

@@ -126,6 +126,11 @@ def last_checkpoint(folder: Path) -> str | None:
     return str(path) if path else None
 
 
+def go_on_from_last(cfg: DictConfig) -> None:
+    """Points a config at the newest intact checkpoint of its own run directory, if there is one."""
+    cfg.ckpt_path = last_checkpoint(Path(cfg.out)) or cfg.ckpt_path
+
+
 def recorded_overrides(cfg: DictConfig, given: list[str] | None) -> list[str] | None:
     """Returns what ``run.json`` is to say that the run was begun with.
 

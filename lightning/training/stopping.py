@@ -5,12 +5,13 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, Checkpoint, ModelCheckpoint
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -26,6 +27,26 @@ def within_step(trainer: pl.Trainer, batch_idx: int) -> bool:
     """Says whether more batches of this step are to come, whose gradients no checkpoint holds."""
     accumulated = (batch_idx + 1) % trainer.accumulate_grad_batches
     return accumulated != 0 and not trainer.is_last_batch
+
+
+def log_step(trainer: pl.Trainer) -> None:
+    """Logs the numbers of the step that ends.
+
+    Lightning does so after the callbacks' hooks, too late for one that ends the training.
+    """
+    if trainer.global_step % trainer.log_every_n_steps:
+        return
+    numbers = {
+        name: float(value)
+        for name, value in trainer.logged_metrics.items()
+        if name.startswith("train/")
+    }
+    for logger in trainer.loggers:
+        # Lightning counts the steps of its loggers from zero.
+        logger.log_metrics(
+            {**numbers, "epoch": trainer.current_epoch}, step=trainer.global_step - 1
+        )
+        logger.save()
 
 
 class TimedCheckpoint(ModelCheckpoint):
@@ -109,8 +130,7 @@ class StopOnSignal(Checkpoint):
         if within_step(trainer, batch_idx):
             return
         if self._asked(trainer) and not trainer.is_last_batch:
-            # Lightning writes a step's numbers after this hook, which we do not come back from.
-            trainer._logger_connector.update_train_step_metrics()
+            log_step(trainer)
             trainer.save_checkpoint(self.path)
             self._end()
 
@@ -129,3 +149,36 @@ class StopOnSignal(Checkpoint):
     ) -> None:
         """Gives the signals back to whoever had them."""
         self._give_back()
+
+
+class StopWhenAsked(Callback):
+    """Ends a training as Ctrl-C does once a file appears, which reaches every machine of a sweep.
+
+    It gives the signal to :class:`StopOnSignal`, which saves first.
+
+    Args:
+        path: the file.
+        seconds: how often to look for it.
+    """
+
+    def __init__(self, path: str | Path, seconds: float = 1.0) -> None:
+        self.path = Path(path)
+        self.seconds = seconds
+        self._next = 0.0
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Looks for the file."""
+        if time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + self.seconds
+        if self.path.exists():
+            for callback in trainer.callbacks:  # type: ignore[attr-defined]
+                if isinstance(callback, StopOnSignal):
+                    callback.received = signal.SIGINT

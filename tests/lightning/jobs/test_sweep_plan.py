@@ -11,8 +11,8 @@ from types import ModuleType
 import pytest
 
 from deepacc_d2.errors import ConfigError, DataError
-from deepacc_lightning.jobs import sweep_launch
-from deepacc_lightning.jobs.sweep_launch import MissingExtraError, check_extra, launcher_overrides
+from deepacc_lightning.jobs import launchers
+from deepacc_lightning.jobs.launchers import MissingExtraError, check_extra, launcher_overrides
 from deepacc_lightning.jobs.sweep_plan import (
     Sweep,
     job_name,
@@ -284,7 +284,7 @@ def _launch() -> ModuleType:
 
 def test_a_missing_extra_names_its_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     check_extra("basic", "LAUNCHER=basic")
-    monkeypatch.setitem(sweep_launch.PLUGINS, "ray", ("hydra_plugins.no_such_launcher", "ray"))
+    monkeypatch.setitem(launchers.PLUGINS, "ray", ("hydra_plugins.no_such_launcher", "ray"))
     words = "LAUNCHER=ray needs no_such_launcher, which is not installed: make setup EXTRAS=ray"
     with pytest.raises(MissingExtraError, match=f"^{words}$"):
         check_extra("ray", "LAUNCHER=ray")
@@ -298,11 +298,11 @@ def test_launchers_get_their_share_and_the_users_options_last(
         return launcher_overrides(sweep.cfg.sweep, given)
 
     assert of("joblib") == ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
-    monkeypatch.setattr(sweep_launch.shutil, "which", lambda name: "/usr/bin/sbatch")
+    monkeypatch.setattr(launchers.shutil, "which", lambda name: "/usr/bin/sbatch")
     slurm = of("submitit", "hydra.launcher.partition=gpu")
     assert slurm[0] == "hydra/launcher=submitit_slurm"
     assert slurm[-1] == "hydra.launcher.partition=gpu"
-    monkeypatch.setattr(sweep_launch.shutil, "which", lambda name: None)
+    monkeypatch.setattr(launchers.shutil, "which", lambda name: None)
     assert of("submitit")[0] == "hydra/launcher=submitit_local"
     own = of("ray")
     assert any("ray.remote.num_cpus=" in text for text in own)
