@@ -11,9 +11,6 @@ MOVED = {
     "deepacc_d2.data.transforms": "deepacc_d2.images.transforms",
     "deepacc_lightning.callbacks": "deepacc_lightning.training.callbacks",
     "deepacc_lightning.csv_logger": "deepacc_lightning.training.csv_logger",
-    "deepacc_lightning.jobs.sweep_jobs.StopWhenAsked": (
-        "deepacc_lightning.training.stopping.StopWhenAsked"
-    ),
     "deepacc_lightning.loggers": "deepacc_lightning.wandb.loggers",
     "deepacc_lightning.stopping": "deepacc_lightning.training.stopping",
 }

@@ -203,7 +203,7 @@ def run(overrides: Sequence[str]) -> AblationResult | None:
         # Here, for its progress to be seen. What is wrong with it fails the jobs, one by one.
         with suppress(UserError, OSError, RuntimeError):
             prepare_heads(left[0].cfg.copy())
-    with running(out, cfg, "ablation", len(jobs), request.hydra, waits=False) as runner:
+    with running(out, cfg, len(jobs), request.hydra, waits=False) as runner:
         runner.run(jobs)
     return conclude(cfg, jobs, trunk)
 

@@ -43,7 +43,7 @@ def run(overrides: Sequence[str]) -> list[Job]:
     for note in sweep.notes:
         print(f"note: {note}", flush=True)
     total = settings.trials if optuna else len(sweep.jobs)
-    with running(sweep.folder, sweep.cfg, "sweep", total, sweep.request.hydra) as runner:
+    with running(sweep.folder, sweep.cfg, total, sweep.request.hydra) as runner:
         jobs = list(sweep.jobs)
         if optuna:
             from deepacc_lightning.jobs.sweep_optuna import search

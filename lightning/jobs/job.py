@@ -11,7 +11,7 @@ import math
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 from deepacc_d2.errors import ConfigError, DataError
 from deepacc_d2.evaluation.types import SUMMARY_KEYS
 from deepacc_lightning.core.cli import check_overrides
-from deepacc_lightning.core.config import compose_config, to_plain
+from deepacc_lightning.core.config import to_plain
 from deepacc_lightning.core.run_info import write_text
 from deepacc_lightning.training.callbacks import format_duration
 from deepacc_lightning.training.run_settings import first_difference, settings_of
@@ -63,8 +63,7 @@ class Job:
         Raises:
             ConfigError: an override does not fit this preset.
         """
-        check_overrides(self.config_name, list(self.overrides))
-        return compose_config(self.config_name, self.overrides)
+        return check_overrides(self.config_name, list(self.overrides))
 
     @property
     def done(self) -> bool:
@@ -74,8 +73,7 @@ class Job:
     @property
     def claimed(self) -> bool:
         """Whether some process has it at the moment."""
-        with self.claim() as mine:
-            return not mine and not self.done
+        return is_held(self._lock) and not self.done
 
     @contextmanager
     def claim(self) -> Iterator[bool]:
@@ -84,16 +82,17 @@ class Job:
         A process that dies loses its claim.
         """
         self.out.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.out.parent / f".{self.out.name}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            yield False
-            return
-        try:
-            yield not self.done
-        finally:
-            lock.release()
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(FileLock(self._lock, timeout=0))
+            except Timeout:
+                yield False
+            else:
+                yield not self.done
+
+    @property
+    def _lock(self) -> Path:
+        return self.out.parent / f".{self.out.name}.lock"
 
     @property
     def failure(self) -> Path:
@@ -193,6 +192,17 @@ def read_metrics(job: Job) -> dict[str, float]:
     """Returns the test metrics of a finished job, in percent; NaN where undefined."""
     content = json.loads((job.out / "test" / "metrics.json").read_text(encoding="utf-8"))
     return {k: math.nan if content[k] is None else float(content[k]) for k in SUMMARY_KEYS}
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock of a file; one that died does not."""
+    if not path.is_file():
+        return False
+    try:
+        with FileLock(path, timeout=0):
+            return False
+    except Timeout:
+        return True
 
 
 def changed_since(path: Path, began: float) -> bool:

@@ -7,9 +7,8 @@ import logging
 import multiprocessing
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from multiprocessing import connection
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 
 import torch
 from omegaconf import DictConfig
@@ -83,14 +82,12 @@ def launcher_overrides(settings: DictConfig, given: Sequence[str]) -> list[str]:
 
 
 def train_composed(config_name: str, overrides: Sequence[str]) -> None:
-    """Trains one job in a process of its own."""
+    """Trains one job in another process."""
     train_one(compose_config(config_name, overrides))
 
 
 class Processes:
     """A launcher for several jobs at a time on this machine that needs no extra installed.
-
-    Each job has a process of its own: one that dies takes no other with it.
 
     Args:
         config_name: of the jobs' configs.
@@ -100,45 +97,22 @@ class Processes:
     def __init__(self, config_name: str, jobs: int) -> None:
         self.config_name = config_name
         self.jobs = jobs
-        # A fork of a process that has threads or a GPU would not work.
-        self.context = multiprocessing.get_context("spawn")
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> None:
-        """Runs jobs and waits for them, as Hydra's launchers do.
-
-        Raises:
-            ChildProcessError: a process was killed.
-        """
-        waiting, running, failed = list(job_overrides), [], 0
-        try:
-            while waiting or running:
-                while waiting and len(running) < self.jobs:
-                    arguments = (self.config_name, waiting.pop(0))
-                    running.append(self.context.Process(target=train_composed, args=arguments))
-                    running[-1].start()
-                connection.wait([process.sentinel for process in running])
-                ended = [process for process in running if not process.is_alive()]
-                failed = failed or next((p.exitcode for p in ended if p.exitcode), 0)
-                running = [process for process in running if process not in ended]
-        except BaseException:
-            for process in running:
-                process.terminate()
-            raise
-        if failed:
-            raise ChildProcessError(f"a process ended with status {failed}")
+        """Runs jobs and waits for them, as Hydra's launchers do."""
+        # A fork of a process that has threads or a GPU would not work.
+        with ProcessPoolExecutor(self.jobs, multiprocessing.get_context("spawn")) as pool:
+            names = [self.config_name] * len(job_overrides)
+            try:
+                list(pool.map(train_composed, names, job_overrides))
+            except KeyboardInterrupt:
+                for process in multiprocessing.active_children():
+                    process.terminate()
+                raise
 
 
-@contextmanager
-def shared_cores(jobs: int) -> Iterator[None]:
-    """Gives processes that are started within their share of the cores."""
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
+def share_cores(jobs: int) -> None:
+    """Gives processes that are started from now on their share of the cores."""
     if jobs > 1:
-        for name in names:
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
             os.environ.setdefault(name, str(max(1, torch.get_num_threads() // jobs)))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)

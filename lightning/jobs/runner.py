@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
@@ -27,7 +28,7 @@ from deepacc_d2.errors import ConfigError, UserError
 from deepacc_lightning.core.cli import fail, one_line
 from deepacc_lightning.core.config import config_dir, quoted
 from deepacc_lightning.jobs.job import Job
-from deepacc_lightning.jobs.launchers import Processes, launcher_overrides, shared_cores
+from deepacc_lightning.jobs.launchers import Processes, launcher_overrides, share_cores
 from deepacc_lightning.jobs.progress import Progress, values_text
 from deepacc_lightning.jobs.train_job import reason_of, train_one
 from deepacc_lightning.training.callbacks import format_duration
@@ -36,63 +37,7 @@ from deepacc_lightning.training.stopping import Terminated
 Result = TypeVar("Result")
 
 
-@contextmanager
-def running(
-    folder: Path,
-    cfg: DictConfig,
-    config_name: str,
-    total: int,
-    hydra: Sequence[str] = (),
-    *,
-    waits: bool = True,
-) -> Iterator[Runner]:
-    """Makes what runs jobs, and tells of each one that is done.
-
-    Args:
-        folder: the folder that the jobs' are in; absolute.
-        cfg: the config of all, whose ``sweep`` node says how to run them.
-        config_name: of the jobs' configs.
-        total: how many jobs there are to be in all.
-        hydra: overrides of Hydra's own config, such as a launcher's options.
-        waits: whether it waits for jobs that other processes have; it leaves them out otherwise.
-    """
-    GlobalHydra.instance().clear()
-    with (
-        initialize_config_dir(config_dir(), version_base="1.3", job_name=config_name),
-        Progress(total, time.time()) as progress,
-    ):
-        settings, launcher = cfg.sweep, make_launcher(cfg.sweep, folder, config_name, hydra)
-        # Its processes on one machine start all at once.
-        batch = settings.jobs if type(launcher).__name__ == "LocalLauncher" else None
-        yield Runner(folder, settings, launcher, progress, batch=batch, waits=waits)
-
-
-def make_launcher(
-    settings: DictConfig, folder: Path, config_name: str, hydra: Sequence[str]
-) -> Launcher | Processes:
-    """Makes a launcher of Hydra, or ours.
-
-    Args:
-        settings: the ``sweep`` node.
-        folder: the folder that the jobs' are in.
-        config_name: of the jobs' configs.
-        hydra: overrides of Hydra's own config.
-    """
-    if settings.launcher == "processes":
-        return Processes(config_name, settings.jobs)
-    loader = GlobalHydra.instance().config_loader()
-    config = loader.load_configuration(
-        config_name,
-        [*launcher_overrides(settings, hydra), f"sweep.dir={quoted(folder)}"],
-        run_mode=RunMode.MULTIRUN,
-    )
-    # Hydra's own list of callbacks is private; one that does nothing has the same methods.
-    context = HydraContext(config_loader=loader, callbacks=Callback())  # type: ignore[arg-type]
-    return Plugins.instance().instantiate_launcher(
-        hydra_context=context, task_function=train_one, config=config
-    )
-
-
+@dataclass
 class Runner:
     """Runs jobs, of which some may be done, taken, or fail, by a launcher.
 
@@ -100,35 +45,28 @@ class Runner:
     This takes the jobs as they were planned, leaves out what is done, and goes on until none is
     left. It is no plugin of Hydra, which takes sweepers from ``hydra_plugins`` packages only.
 
-    Args:
-        folder: the folder that the jobs' are in.
+    Attributes:
+        folder: the folder that the jobs' are in; absolute.
         settings: the ``sweep`` node.
         launcher: what starts them.
         progress: is told of the jobs.
-        batch: how many jobs to launch together; null for all.
-        waits: whether it waits for jobs that other processes have.
+        waits: whether it waits for jobs that other processes have; it leaves them out otherwise.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        settings: DictConfig,
-        launcher: Launcher | Processes,
-        progress: Progress,
-        *,
-        batch: int | None,
-        waits: bool,
-    ) -> None:
-        self.folder = folder
-        self.settings = settings
-        self.launcher = launcher
-        self.progress = progress
-        self.batch = batch
-        self.waits = waits
-        self.began = progress.began
-        self.stop = folder / f".stop-{os.getpid()}-{int(self.began * 1000)}"
+    folder: Path
+    settings: DictConfig
+    launcher: Launcher | Processes
+    progress: Progress
+    waits: bool = True
+
+    def __post_init__(self) -> None:
+        self.began = self.progress.began
+        self.stop = self.folder / f".stop-{os.getpid()}-{int(self.began * 1000)}"
         self.asked_to_stop = False
         self._next = 0
+        # Submitit's processes on one machine start all at once.
+        all_at_once = type(self.launcher).__name__ == "LocalLauncher"
+        self._batch = self.settings.jobs if all_at_once else None
 
     def run(self, jobs: Sequence[Job]) -> list[Job]:
         """Runs jobs until each is done or has failed, here or in another process.
@@ -142,7 +80,7 @@ class Runner:
         self.progress.add(jobs)
         suspects: list[Job] = []
         while waiting := self._open(jobs):
-            batch = [job for job in waiting if job not in suspects][: self.batch] or waiting[:1]
+            batch = [job for job in waiting if job not in suspects][: self._batch] or waiting[:1]
             started = time.time()
             lost = self._launch(batch)
             self.progress.tell()
@@ -173,7 +111,7 @@ class Runner:
         batch = [[*job.overrides, *own] for job in jobs]
         first, self._next = self._next, self._next + len(batch)
         try:
-            with self._stoppable(), shared_cores(self.settings.jobs):
+            with self._stoppable():
                 self.launcher.launch(batch, initial_job_idx=first)
         except Exception as error:
             # A process that was killed, for its memory say, is an error of the launcher's.
@@ -213,6 +151,37 @@ class Runner:
             yield
         finally:
             signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def running(
+    folder: Path, cfg: DictConfig, total: int, hydra: Sequence[str] = (), *, waits: bool = True
+) -> Iterator[Runner]:
+    """Makes a runner, and tells of each job that is done.
+
+    Args:
+        folder: the folder that the jobs' are in; absolute.
+        cfg: the ``sweep`` or ``ablation`` config, which says how to run them.
+        total: how many jobs there are to be in all.
+        hydra: overrides of Hydra's own config, such as a launcher's options.
+        waits: as of :class:`Runner`.
+    """
+    name, settings = "ablation" if "ablation" in cfg else "sweep", cfg.sweep
+    launcher: Launcher | Processes = Processes(name, settings.jobs)
+    share_cores(settings.jobs)
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(config_dir(), version_base="1.3", job_name=name):
+        if settings.launcher != "processes":
+            loader = GlobalHydra.instance().config_loader()
+            overrides = [*launcher_overrides(settings, hydra), f"sweep.dir={quoted(folder)}"]
+            config = loader.load_configuration(name, overrides, run_mode=RunMode.MULTIRUN)
+            # Hydra's own list of callbacks is private; one that does nothing has its methods.
+            callbacks: Any = Callback()
+            launcher = Plugins.instance().instantiate_launcher(
+                HydraContext(config_loader=loader, callbacks=callbacks), train_one, config
+            )
+        with Progress(total, time.time()) as progress:
+            yield Runner(folder, settings, launcher, progress, waits)
 
 
 def run_program(run: Callable[[Sequence[str]], Result]) -> Result:

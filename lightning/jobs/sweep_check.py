@@ -12,7 +12,7 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from deepacc_d2.errors import ConfigError, DataError
@@ -29,6 +29,15 @@ WEIGHT_OF = {"alpha": "margin_branch", "beta": "inference_branch", "gamma": "gia
 """Weights of losses, and the parts of the predictor that the losses are of."""
 SEVERAL_KINDS = ("trainer.devices", "sweep.")
 """Beginnings of keys that take a number or something else, or have a check of their own."""
+
+KINDS: dict[type, tuple[Any, str]] = {
+    bool: (bool, "true or false"),
+    int: (int, "a whole number"),
+    float: (int | float, "a number"),
+    ListConfig: (ListConfig, "a list"),
+    DictConfig: (DictConfig, "keys"),
+}
+"""Types that a value may have, by that of its default, and what they are called."""
 
 
 @dataclass(frozen=True)
@@ -129,21 +138,9 @@ def check_kind(key: str, default: Any, value: Any) -> None:
     """
     if default is None or value is None or key.startswith(SEVERAL_KINDS):
         return
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if isinstance(default, bool):
-        fits, kind = isinstance(value, bool), "true or false"
-    elif isinstance(default, int):
-        fits, kind = number and isinstance(value, int), "a whole number"
-    elif isinstance(default, float):
-        fits, kind = number, "a number"
-    elif OmegaConf.is_config(default):
-        fits, kind = (
-            type(value) is type(default),
-            "a list" if OmegaConf.is_list(default) else "keys",
-        )
-    else:
-        return
-    if not fits:
+    types, kind = KINDS.get(type(default), (object, ""))
+    switch = isinstance(value, bool) and kind and not isinstance(default, bool)
+    if switch or not isinstance(value, types):
         raise ConfigError(f"{key}={value}: expected {kind}, such as {default}")
 
 
@@ -175,14 +172,12 @@ def check_one_device(cfg: DictConfig) -> None:
         ConfigError: it asks for more.
     """
     trainer = cfg.trainer
-    devices = trainer.get("devices", 1)
-    listed = list(devices) if OmegaConf.is_list(devices) else None
-    one = len(listed) == 1 if listed is not None else str(devices) in ("1", "[0]")
+    devices, strategy = trainer.get("devices", 1), trainer.get("strategy", "auto")
+    one = len(devices) == 1 if OmegaConf.is_list(devices) else str(devices) in ("1", "[0]")
     # A strategy can be a node with a class of its own.
-    strategy = OmegaConf.to_container(OmegaConf.create({"s": trainer.get("strategy", "auto")}))
-    if not one or trainer.get("num_nodes", 1) != 1 or "ddp" in json.dumps(strategy).lower():
+    if not one or trainer.get("num_nodes", 1) != 1 or "ddp" in str(strategy).lower():
         raise ConfigError(
-            f"trainer.devices={devices} with trainer.strategy={strategy['s']}: a job trains on one "  # type: ignore[index,call-overload]
+            f"trainer.devices={devices} with trainer.strategy={strategy}: a job trains on one "
             "device; leave trainer= and trainer.devices out, and use JOBS to spread the jobs"
         )
 

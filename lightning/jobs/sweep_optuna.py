@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from hydra.core.override_parser.types import IntervalSweep, Override
 from optuna.distributions import (
     BaseDistribution,
@@ -28,7 +28,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from deepacc_lightning.jobs.job import Job
+from deepacc_lightning.jobs.job import Job, is_held
 from deepacc_lightning.jobs.runner import Runner
 from deepacc_lightning.jobs.sweep_plan import Sweep, parse, shown, values_of
 
@@ -37,28 +37,6 @@ DIGITS = 4
 names of folders and in commands."""
 OWNER = "owner"
 """Attribute of a trial: the process that runs it, by the name of a lock that it holds."""
-
-
-class JournalLock:
-    """Lets one process write the journal at a time; a killed one leaves no lock behind.
-
-    What Optuna takes as a lock of its journal; its own ones stay behind for half a minute.
-
-    Args:
-        path: of the lock's file.
-    """
-
-    def __init__(self, path: str) -> None:
-        self.lock = FileLock(path)
-
-    def acquire(self) -> bool:
-        """Waits for the lock."""
-        self.lock.acquire()
-        return True
-
-    def release(self) -> None:
-        """Gives it back."""
-        self.lock.release()
 
 
 class Study:
@@ -74,9 +52,9 @@ class Study:
         self.sweep = sweep
         self.folder = sweep.folder
         self.distributions = {k: distribution(parse(f"{k}={v}")) for k, v in sweep.space.items()}
-        backend = JournalFileBackend(
-            str(self.folder / "optuna.log"), JournalLock(str(self.folder / ".optuna.lock"))
-        )
+        # A killed process leaves no such lock behind; Optuna's own ones stay for half a minute.
+        lock: Any = FileLock(self.folder / ".optuna.lock")
+        backend = JournalFileBackend(str(self.folder / "optuna.log"), lock)
         self.study = optuna.create_study(
             storage=JournalStorage(backend),
             study_name="sweep",
@@ -88,29 +66,17 @@ class Study:
         self.life = FileLock(self._life(self.owner))
         self.life.acquire()
 
-    def _life(self, owner: str) -> str:
-        return str(self.folder / f".owner-{owner}.lock")
+    def _life(self, owner: str) -> Path:
+        return self.folder / f".owner-{owner}.lock"
 
     def _alive(self, trial: FrozenTrial) -> bool:
-        owner = trial.user_attrs.get(OWNER)
-        if owner is None:
-            return False
-        if owner == self.owner:
-            return True
-        if not Path(self._life(owner)).is_file():
-            return False
-        lock = FileLock(self._life(owner))
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            return True
-        lock.release()
-        return False
+        owner = trial.user_attrs.get(OWNER, "")
+        return owner == self.owner or is_held(self._life(owner))
 
     def leave(self) -> None:
         """Gives up the trials of this process that are not done, for others to take."""
         self.life.release()
-        Path(self._life(self.owner)).unlink(missing_ok=True)
+        self._life(self.owner).unlink(missing_ok=True)
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         """Returns the trials in some states."""

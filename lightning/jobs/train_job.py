@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import gc
 import json
 import math
@@ -17,6 +16,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -127,10 +127,8 @@ def training_config(cfg: DictConfig, name: str, stop: Path, device: int | None) 
             cfg.pop(node)
         cfg.trainer.enable_progress_bar = False
         cfg.callbacks.progress = None
-        cfg.callbacks.stop = {
-            "_target_": "deepacc_lightning.training.stopping.StopWhenAsked",
-            "path": str(stop),
-        }
+        if cfg.callbacks.get("stop_on_signal"):
+            cfg.callbacks.stop_on_signal.asked = str(stop)
         if OmegaConf.select(cfg, "logger.wandb.name"):
             cfg.logger.wandb.name = f"{cfg.preset}-{name}"
         if device is not None:
@@ -219,16 +217,12 @@ def best_validation(path: Path) -> dict[str, float]:
     Returns:
         Metrics by their names without ``val/``, in percent; nothing where there is no such file.
     """
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = [
-                row
-                for row in csv.DictReader(file)
-                if math.isfinite(float(row.get(OBJECTIVE) or math.nan))
-            ]
-    except OSError:
+    if not path.is_file():
+        return {}
+    table = pd.read_csv(path)
+    if OBJECTIVE not in table or table[OBJECTIVE].isna().all():
         return {}
     # The first of equals: ModelCheckpoint keeps that one, too.
-    best = max(rows, key=lambda row: float(row[OBJECTIVE]), default={})
-    names = [*(f"val/{key}" for key in SUMMARY_KEYS), "epoch"]
-    return {name.removeprefix("val/"): float(best[name]) for name in names if best.get(name)}
+    best = table.loc[table[OBJECTIVE].idxmax()].dropna()
+    names = [name for name in (*(f"val/{key}" for key in SUMMARY_KEYS), "epoch") if name in best]
+    return {name.removeprefix("val/"): float(best[name]) for name in names}

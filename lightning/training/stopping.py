@@ -5,13 +5,12 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-import time
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Callback, Checkpoint, ModelCheckpoint
+from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -70,7 +69,7 @@ class TimedCheckpoint(ModelCheckpoint):
 
 
 class StopOnSignal(Checkpoint):
-    """Saves a checkpoint and ends the training at the first Ctrl-C or SIGTERM.
+    """Saves a checkpoint and ends the training at the first Ctrl-C or SIGTERM, or once asked to.
 
     The step in progress is finished first: the middle of one is no state to go on from. At the end
     of an epoch its validation is finished too, since half a validation cannot be gone on with. A
@@ -81,10 +80,13 @@ class StopOnSignal(Checkpoint):
 
     Args:
         path: of the checkpoint.
+        asked: a file that asks for the end as Ctrl-C does, once it exists: so a command stops its
+            jobs on every machine.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, asked: str | Path | None = None) -> None:
         self.path = Path(path)
+        self.asked = Path(asked) if asked else None
         self.received: signal.Signals | None = None
         self._before: dict[signal.Signals, Any] = {}
 
@@ -109,7 +111,9 @@ class StopOnSignal(Checkpoint):
         self._before = {}
 
     def _asked(self, trainer: pl.Trainer) -> bool:
-        """Says whether any process got a signal; all of them get the same answer."""
+        """Says whether any process is to end; all of them get the same answer."""
+        if self.received is None and self.asked and self.asked.exists():
+            self.received = signal.SIGINT
         own = self.received is not None
         return bool(trainer.strategy.reduce_boolean_decision(own, all=False))
 
@@ -149,36 +153,3 @@ class StopOnSignal(Checkpoint):
     ) -> None:
         """Gives the signals back to whoever had them."""
         self._give_back()
-
-
-class StopWhenAsked(Callback):
-    """Ends a training as Ctrl-C does once a file appears, which reaches every machine of a sweep.
-
-    It gives the signal to :class:`StopOnSignal`, which saves first.
-
-    Args:
-        path: the file.
-        seconds: how often to look for it.
-    """
-
-    def __init__(self, path: str | Path, seconds: float = 1.0) -> None:
-        self.path = Path(path)
-        self.seconds = seconds
-        self._next = 0.0
-
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        """Looks for the file."""
-        if time.monotonic() < self._next:
-            return
-        self._next = time.monotonic() + self.seconds
-        if self.path.exists():
-            for callback in trainer.callbacks:  # type: ignore[attr-defined]
-                if isinstance(callback, StopOnSignal):
-                    callback.received = signal.SIGINT
