@@ -238,7 +238,7 @@ def read_settings(plain: dict[str, Any]) -> dict[str, Any]:
     settings = settings_of(plain)
     predictor = ((settings["model"] or {}).get("roi_heads") or {}).get("box_predictor") or {}
     absent = [weight for weight, part in WEIGHT_OF.items() if predictor.get(part) is None]
-    if not absent:
+    if not predictor or not absent:
         return settings
     shown = {key: value for key, value in predictor.items() if key not in absent}
     heads = {**settings["model"]["roi_heads"], "box_predictor": shown}

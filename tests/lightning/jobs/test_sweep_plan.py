@@ -137,6 +137,7 @@ def test_the_last_of_two_overrides_holds_and_hydras_own_are_kept_apart() -> None
         (["alpha=.1,.2", "+trainer.num_nodes=2"], "trains on one device"),
         (["alpha=.1,.2", "ckpt_path=a.ckpt"], "ckpt_path is set by the sweep.*leave CKPT out"),
         (["alpha=.1,.2", "out=/a"], "out is set by the sweep.*use OUT"),
+        (["alpha=.1,.2", "hydra.callbacks.x=1"], "a job calls none of Hydra's callbacks"),
         (["alpha=.1,.2", "scale.max_epochs=2"], "ends before the first validation"),
         (["alpha=.1,.2", "sweep.launcher=slurm"], "LAUNCHER=slurm: choose basic, joblib"),
         (["alpha=.1,.2", "sweep.sweeper=random"], "SWEEPER=random: choose grid, optuna"),
@@ -196,6 +197,13 @@ def test_kinds_and_shares_of_centers_make_a_grid(base: list[str]) -> None:
     assert sweep.jobs[2].out.name == "center=pair,center_share=0.5"
     with pytest.raises(ConfigError, match="center changes nothing"):
         make_plan([*base[1:], "experiment=aam", "center=single,pair"])
+
+
+def test_a_detector_without_heads_is_swept_over_too(base: list[str]) -> None:
+    sweep = make_plan([*base[1:], "experiment=retinanet", "optim.optimizer.lr=.01,.02"])
+    assert [job.compose().preset for job in sweep.jobs] == ["retinanet", "retinanet"]
+    with pytest.raises(ConfigError, match="alpha changes nothing"):
+        make_plan([*base[1:], "experiment=retinanet", "alpha=.1,.2"])
 
 
 @pytest.mark.parametrize("space", ["method", "optimizer"])
