@@ -58,7 +58,7 @@ class DetectorGraph(nn.Module):
         """Detects; see :meth:`DetectorCore.forward`."""
         model: Any = self.model
         features = model.backbone((image - model.pixel_mean) / model.pixel_std)
-        proposals = self._propose(features, torch._shape_as_tensor(image))
+        proposals = self._propose(features, shape_as_tensor(image))
         maps = [features[name] for name in model.roi_heads.box_in_features]
         pooled, order = self._pool(maps, proposals)
         boxes, probabilities = self._classify(pooled, proposals[order])
