@@ -190,7 +190,8 @@ def test_other_formats_end_in_a_sound_set(source, tmp_path, fmt):
     annotations = load_coco_split(tmp_path / "out", "train")["annotations"]
     assert [a["category_id"] for a in annotations] == [3] * len(annotations)
     assert annotations[0]["bbox"] == pytest.approx([24, 12, 16, 24])
-    assert ("segmentation" in annotations[0]) == (fmt == "labelme")
+    corners = [24, 12, 40, 12, 40, 36, 24, 36]
+    assert annotations[0]["segmentation"] == [pytest.approx(corners)]
     cases = {i["case_id"] for i in load_coco_split(tmp_path / "out", "train")["images"]}
     assert cases < {f"p{n}" for n in range(6)}
 

@@ -53,9 +53,10 @@ def test_boxes_labels_case_and_licence(source):
     assert (record.case_id, record.batch_id, record.split) == ("12", "slide 3", None)
     assert [(b.label, b.xyxy, b.segmentation) for b in record.boxes] == [
         ("Y", (4, 5, 14, 25), polygon),
+        ("chr1", (1, 2, 4, 6), None),
         ("category_id 77", (1, 2, 4, 6), None),
     ]
-    assert [i.defect for i in record.issues] == [Defect.BAD_SHAPE, Defect.BAD_SHAPE]
+    assert [i.defect for i in record.issues] == [Defect.CROWD, Defect.BAD_SHAPE]
     assert [str(i) for i in result.issues] == [
         "all.json image_id 55: 1 annotation(s) of image_id 55, which is not in the file"
     ]
