@@ -24,8 +24,8 @@ from deepacc_d2.data.formats.record import (
     progress,
     settle_cases,
 )
-from deepacc_d2.data.json_files import read_json
 from deepacc_d2.errors import DataError
+from deepacc_d2.files import read_json
 from deepacc_d2.text import fold
 
 

@@ -48,14 +48,8 @@ def read_yolo(src: Path, options: ReadOptions) -> Source:
         {str(index): name for index, name in names.items()}, config_path.name, "indices"
     )
     find_case = case_rule(options)
-    splits: dict[Path, str] = {}
-    listed_twice: dict[Path, str] = {}
-    for key, split in _SPLIT_KEYS.items():
-        for path in _listed(config.get(key), config, config_path, source, src):
-            if splits.get(path, split) != split:
-                listed_twice[path] = f"in {splits[path]} and {split}"
-            splits[path] = split
     every = [p for p in image_files(src) if "labels" not in p.relative_to(src).parts[:-1]]
+    splits, listed_twice = _splits(config, config_path, source, src, every)
     labels = _Labels(src)
     images = sorted({*every, *splits})
     annotates: dict[Path, list[Path]] = {}
@@ -81,14 +75,13 @@ def read_yolo(src: Path, options: ReadOptions) -> Source:
         record = ImageRecord(path=image, name=name, split=splits.get(image))
         record.case_id, record.batch_id = find_case(name)
         try:
-            text = read_text(label_file)
+            lines = read_text(label_file).splitlines()
         except DataError as error:
             source.issues.append(Issue(Defect.BAD_ANNOTATION, name, str(error)))
             continue
-        for number, line in enumerate(text.splitlines(), start=1):
-            if line.strip():
-                where = f"{label_file.name}:{number}"
-                _add_line(record, line, names, size, keypoints=keypoints, where=where)
+        for number, line in enumerate(lines, start=1):
+            where = f"{label_file.name}:{number}"
+            _add_line(record, line.strip(), names, size, keypoints=keypoints, where=where)
         if splits and image not in splits:
             record.issues.append(Issue(Defect.UNLISTED, name))
         if image in listed_twice:
@@ -101,6 +94,23 @@ def read_yolo(src: Path, options: ReadOptions) -> Source:
     ]
     source.case_rule = settle_cases(options, source.records)
     return source
+
+
+def _splits(
+    config: dict[str, Any], config_path: Path, source: Source, src: Path, images: list[Path]
+) -> tuple[dict[Path, str], dict[Path, str]]:
+    """Returns the split of each image that is in one, and of those in two, which."""
+    # by its own path, whatever way a list takes to it
+    known = {path.resolve(): path for path in images}
+    splits: dict[Path, str] = {}
+    listed_twice: dict[Path, str] = {}
+    for key, split in _SPLIT_KEYS.items():
+        for listed in _listed(config.get(key), config, config_path, source, src):
+            path = known.get(listed.resolve(), listed)
+            if splits.get(path, split) != split:
+                listed_twice[path] = f"in {splits[path]} and {split}"
+            splits[path] = split
+    return splits, listed_twice
 
 
 def _listed(
@@ -124,12 +134,7 @@ def _listed(
                     source.issues.append(Issue(Defect.MISSING_IMAGE, line.strip(), detail))
                 else:
                     found.append(image)
-    base = src.resolve()
-    # as under src, so that the same image found by walking src has the same path
-    return [
-        src / path.resolve().relative_to(base) if path.resolve().is_relative_to(base) else path
-        for path in found
-    ]
+    return found
 
 
 class _Labels:
@@ -181,6 +186,8 @@ def _add_line(
     keypoints: int,
     where: str,
 ) -> None:
+    if not line:
+        return
     try:
         values = [float(word) for word in line.split()]
     except ValueError:
@@ -191,7 +198,7 @@ def _add_line(
     sound = np.isfinite(values).all() and (len(values) == 5 or polygon) and values[0] % 1 == 0
     # one with a corner far outside is cut; numbers of another kind would be pixels or percent
     if not sound or max(values[1:]) > _MAX_FRACTION:
-        detail = f"{where}: {line.strip()[:40]!r}"
+        detail = f"{where}: {line[:40]!r}"
         if sound:
             detail += " are no fractions of the image (0 to 1)"
         record.issues.append(Issue(Defect.BAD_SHAPE, record.name, detail))
