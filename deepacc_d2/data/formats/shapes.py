@@ -96,11 +96,41 @@ def rle_of(value: Any) -> dict[str, Any] | None:
                 return None
             rle = coco_mask.frPyObjects({"size": [height, width], "counts": runs}, height, width)
             return {"size": [height, width], "counts": rle["counts"].decode()}
-        rle = {"size": [height, width], "counts": str(counts)}
-        coco_mask.decode(rle)
-    except (TypeError, KeyError, ValueError, OverflowError, UnicodeError):
+        runs = _runs(str(counts))
+        # pycocotools itself takes any text, and makes something of it
+        if min(runs, default=0) < 0 or sum(runs) != height * width:
+            return None
+    except (TypeError, KeyError, ValueError, OverflowError, IndexError):
         return None
-    return rle
+    return {"size": [height, width], "counts": str(counts)}
+
+
+def _runs(text: str) -> list[int]:
+    """Returns the run lengths in the text of a compressed mask.
+
+    A run is a number in groups of five bits, lowest first, each a character from "0" on with bit 5
+    set where another follows; from the fourth run on it is the difference to the last but one.
+
+    Raises:
+        IndexError: the text ends amid a run.
+        ValueError: it has other characters.
+    """
+    runs: list[int] = []
+    place = 0
+    while place < len(text):
+        value = shift = 0
+        more = True
+        while more:
+            bits = ord(text[place]) - 48
+            if not 0 <= bits < 64:
+                raise ValueError(f"{text[place]!r} is no part of a mask")
+            value |= (bits & 31) << shift
+            more = bool(bits & 32)
+            place, shift = place + 1, shift + 5
+        if bits & 16:
+            value -= 1 << shift
+        runs.append(value + runs[-2] if len(runs) > 2 else value)
+    return runs
 
 
 def mask_of(rle: dict[str, Any]) -> NDArray[np.uint8]:
