@@ -23,7 +23,7 @@ def test_linked_folders_are_entered_once_and_loops_end(source, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     source.image("a.png")
-    os.rename(source.image("b.png"), elsewhere / "b.png")
+    source.image("b.png").rename(elsewhere / "b.png")
     (source.root / "link").symlink_to(elsewhere)
     (source.root / "again").symlink_to(elsewhere)
     (elsewhere / "loop").symlink_to(source.root)
