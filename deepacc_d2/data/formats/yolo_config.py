@@ -40,13 +40,15 @@ _MERGE = "tag:yaml.org,2002:merge"
 def read_config(src: Path) -> tuple[Path, dict[str, Any]]:
     """Returns path and content of ``data.yaml``, all of whose scalars are text or None.
 
+    Where there is none, ``classes.txt``, as Label Studio and LabelImg write it, gives the names.
+
     Raises:
-        DataError: there is none, or it is no mapping.
+        DataError: there is neither, or it is no mapping.
     """
     paths = [src / name for name in ("data.yaml", "data.yml", "dataset.yaml")]
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
-        raise DataError(f"{paths[0]} is missing: FORMAT=yolo needs it for the names of the classes")
+        return _read_classes(src)
     try:
         config = yaml.load(read_text(path), Loader=_TextLoader)
     except (yaml.YAMLError, RecursionError) as error:
@@ -54,6 +56,17 @@ def read_config(src: Path) -> tuple[Path, dict[str, Any]]:
     if not isinstance(config, dict):
         raise DataError(f"{path} must map names, train, val and test")
     return path, config
+
+
+def _read_classes(src: Path) -> tuple[Path, dict[str, Any]]:
+    paths = [src / "classes.txt", src / "labels" / "classes.txt", src / "obj.names"]
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
+        raise DataError(
+            f"{src / 'data.yaml'} is missing: FORMAT=yolo needs it, or classes.txt, for the names "
+            "of the classes"
+        )
+    return path, {"names": [line.strip() for line in read_text(path).rstrip().splitlines()]}
 
 
 def class_names(config: dict[str, Any], path: Path) -> dict[int, str]:

@@ -77,7 +77,7 @@ def test_list_files_and_parent_paths_of_other_tools(source):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "data.yaml is missing: FORMAT=yolo needs it"),
+        (None, r"data.yaml is missing: FORMAT=yolo needs it, or classes.txt"),
         ("train: images\n", "has no list 'names'"),
         ("names: [1\n", "no valid YAML"),
         ("hello\n", "must map names"),
@@ -181,3 +181,11 @@ def test_a_label_of_another_folder_is_an_orphan(source):
     assert [(i.defect, i.name) for i in result.issues] == [
         (Defect.MISSING_IMAGE, "p1/labels/1.txt")
     ]
+
+
+def test_names_from_classes_txt_as_label_studio_writes_it(source):
+    source.text("classes.txt", "A1\nX\n")
+    source.image("images/a.png", size=(200, 100))
+    source.text("labels/a.txt", "1 .5 .5 .2 .4\n")
+    (record,) = read_yolo(source.root, ReadOptions()).records
+    assert [box.label for box in record.boxes] == ["X"]
