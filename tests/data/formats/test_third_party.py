@@ -19,21 +19,22 @@ WITH_TURNED = {**UPRIGHT, "2": (*TURNED.min(axis=0), *TURNED.max(axis=0))}
 
 
 @pytest.mark.parametrize(
-    ("folder", "fmt", "image", "expected"),
+    ("folder", "image", "expected"),
     [
-        ("labelme", "labelme", "cell.png", (WITH_TURNED, {"joined", "enclosed"})),
-        ("supervision/coco", "coco", "cell.png", (UPRIGHT, set())),
-        ("supervision/voc", "voc", "cell.png", (UPRIGHT, set())),
-        ("supervision/yolo", "yolo", "images/cell.png", (UPRIGHT, set())),
-        ("datumaro/coco_instances", "coco", "images/train/cell.png", (WITH_TURNED, {"enclosed"})),
-        ("datumaro/voc_detection", "voc", "JPEGImages/cell.png", (WITH_TURNED, {"enclosed"})),
-        ("label_studio/coco", "coco", "images/0a1b2c3d-cell.png", (UPRIGHT, set())),
-        ("label_studio/voc", "voc", "images/0a1b2c3d-cell.png", (UPRIGHT, set())),
-        ("label_studio/yolo", "yolo", "images/0a1b2c3d-cell.png", (UPRIGHT, set())),
+        ("labelme", "cell.png", (WITH_TURNED, {"joined", "enclosed"})),
+        ("supervision/coco", "cell.png", (UPRIGHT, set())),
+        ("supervision/voc", "cell.png", (UPRIGHT, set())),
+        ("supervision/yolo", "images/cell.png", (UPRIGHT, set())),
+        ("datumaro/coco_instances", "images/train/cell.png", (WITH_TURNED, {"enclosed"})),
+        ("datumaro/voc_detection", "JPEGImages/cell.png", (WITH_TURNED, {"enclosed"})),
+        ("label_studio/coco", "images/0a1b2c3d-cell.png", (UPRIGHT, set())),
+        ("label_studio/voc", "images/0a1b2c3d-cell.png", (UPRIGHT, set())),
+        ("label_studio/yolo", "images/0a1b2c3d-cell.png", (UPRIGHT, set())),
     ],
 )
-def test_files_of_tools_give_their_boxes(source, tmp_path, folder, fmt, image, expected):
+def test_files_of_tools_give_their_boxes(source, tmp_path, folder, image, expected):
     boxes, notes = expected
+    fmt = folder.rsplit("/", 1)[-1].split("_", 1)[0]
     shutil.copytree(FILES / folder, source.root, dirs_exist_ok=True)
     source.image(image)
     # Supervision writes Pascal VOC as it was defined, counting pixels from 1
