@@ -125,6 +125,16 @@ class View:
     normalized: bool
     note: str
 
+    def facts(self) -> dict[str, Any]:
+        """Returns what was done to the image, as plain values."""
+        return {
+            "zoom": round(self.zoom, 4),
+            "crop": [int(v) for v in self.crop],
+            "inverted": bool(self.inverted),
+            "normalized": bool(self.normalized),
+            "note": self.note,
+        }
+
     def to_original(self, boxes: ArrayLike) -> NDArray[np.float64]:
         """Returns boxes (N, 4) of the view in pixels of the image, float64."""
         array = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)

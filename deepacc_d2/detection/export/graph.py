@@ -27,6 +27,7 @@ from deepacc_d2.losses.aam import NORM_EPS
 from deepacc_d2.modeling.branches import SiameseInferenceBranch
 from deepacc_d2.modeling.deepacc_predictor import DeepACCPredictor
 from deepacc_d2.modeling.local_centers import PARTNER_SCORE, lie_apart
+from deepacc_d2.modeling.meta_arch import ChromosomeRCNN
 from deepacc_d2.modeling.predictor import BoxPredictor
 from deepacc_d2.modeling.roi_align import CPUROIAlign
 
@@ -167,6 +168,11 @@ def _check(model: Any) -> None:
     Raises:
         DataError: names the part.
     """
+    if not isinstance(model, ChromosomeRCNN):
+        raise DataError(
+            f"a {type(model).__name__} cannot be exported: take a checkpoint of baseline, sep or a "
+            "DeepACC preset"
+        )
     parts: list[tuple[Any, tuple[type, ...]]] = [
         (model.proposal_generator, (RPN,)),
         (getattr(model.proposal_generator, "anchor_generator", None), (DefaultAnchorGenerator,)),
