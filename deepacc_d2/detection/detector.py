@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,7 +87,7 @@ class Detector:
 
     network: Network
     view: ViewSettings
-    selection: SelectionSettings = SelectionSettings()
+    selection: SelectionSettings = field(default_factory=SelectionSettings)
     name: str = ""
     least_score: float = LEAST_SCORE
 

@@ -100,7 +100,7 @@ def decode(
     scores = classes[rows, columns]
     order = batched_nms(
         torch.from_numpy(boxes[rows]).double(),
-        torch.from_numpy(scores),
+        torch.from_numpy(scores).double(),
         torch.from_numpy(columns),
         CLASS_IOU,
     ).numpy()[:MOST_SCORED]

@@ -30,7 +30,8 @@ _GROUP_COLUMNS = {
 def format_table(metrics: Metrics) -> str:
     """Returns text tables: the nine scalars, the Denver groups, the classes.
 
-    Where it is known what ``make predict`` keeps, the rates of that come second. Rates are in percent, ``-`` where undefined. ``within`` and ``between`` count chromosomes of a
+    Where it is known what ``make predict`` keeps, a table of the rates of both rules comes second.
+    Rates are in percent, ``-`` where undefined. ``within`` and ``between`` count chromosomes of a
     group that were found but named as another class of the same or of another group.
     """
     summary = metrics.summary()

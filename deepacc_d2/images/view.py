@@ -191,6 +191,19 @@ def make_view(gray: Gray, settings: ViewSettings) -> View:
     return View(image, zoom, crop, inverted, spread is not None, "; ".join(said))
 
 
+def plain_view(gray: Gray, shown: Gray) -> View:
+    """Returns the view that a whole image is, resized by something else than :func:`make_view`.
+
+    Args:
+        gray: uint8 (H, W), the image.
+        shown: uint8 (h, w), all of it.
+    """
+    height, width = gray.shape
+    zoom = float(np.sqrt(shown.size / gray.size))
+    note = f"as training tests; the whole image zoomed {zoom:.2f} times"
+    return View(shown, zoom, (0, 0, width, height), is_inverted(gray), False, note)
+
+
 def second_view(
     gray: Gray, view: View, boxes: NDArray[np.floating], settings: ViewSettings
 ) -> View | None:

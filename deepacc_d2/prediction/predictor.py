@@ -50,7 +50,6 @@ class Predictor:
             view: of the image, where a loader has made it already.
         """
         detections = self.detector.detect(gray, view)
-        boxes, view = detections.boxes, detections.view
         found = self.interpret(detections)
         unfit = bool(found.reasons)
         chromosomes = [
@@ -62,10 +61,8 @@ class Predictor:
                 confidence=float(found.confidences[n]),
                 flags=tuple(found.flags[n]),
             )
-            for n, box in enumerate(boxes)
+            for n, box in ((n, detections.boxes[n]) for n in order(detections, found))
         ]
-        # Unidentified (-2) and left-out ones (-1) come last, in this order.
-        chromosomes.sort(key=lambda c: (not c.placed, c.assigned, c.box[0]))
         height, width = gray.shape
         return Cell(
             name=name,
@@ -78,7 +75,7 @@ class Predictor:
             confidence=float(found.confidence),
             flags=tuple(found.cell_flags),
             case_id=case_id,
-            view=view.facts(),
+            view=detections.view.facts(),
             status=UNFIT if unfit else FIT,
             reasons=found.reasons,
             draft=found.karyotype if unfit else "",
@@ -95,6 +92,16 @@ class Predictor:
     def settings(self) -> dict[str, Any]:
         """Returns what decides the results beside the network, as plain containers."""
         return {**self.detector.settings(), "karyotype": self.karyotype.to_dict()}
+
+
+def order(detections: Detections, found: Interpretation) -> list[int]:
+    """Returns the chromosomes' order in a cell: by class, then from left to right.
+
+    Unidentified (-2) and left-out ones (-1) come last, in this order.
+    """
+    left, classes = detections.boxes[:, 0], found.assigned
+    rows = range(len(classes))
+    return sorted(rows, key=lambda n: (classes[n] < 0, classes[n], left[n]))
 
 
 def load_predictor(
