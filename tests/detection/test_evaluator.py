@@ -6,95 +6,110 @@ import torch
 from detectron2.structures import Boxes, Instances
 from detectron2.utils import comm
 
+from deepacc_d2.detection.evaluator import ChromosomeEvaluator
+from deepacc_d2.detection.select import SelectionSettings, decode
 from deepacc_d2.errors import DataError
-from deepacc_d2.evaluation.evaluator import ChromosomeEvaluator
 from deepacc_d2.evaluation.metrics import compute_metrics
 from deepacc_d2.evaluation.types import ImagePrediction
 
-
-def instances(boxes, scores, classes) -> Instances:
-    result = Instances((160, 200))
-    result.pred_boxes = Boxes(torch.as_tensor(np.array(boxes)))
-    result.scores = torch.as_tensor(np.array(scores))
-    result.pred_classes = torch.as_tensor(np.array(classes))
-    return result
+K = 24
 
 
-def as_detectron2(predictions: list[ImagePrediction]) -> tuple[list[dict], list[dict]]:
-    return [{"image_id": p.image_id} for p in predictions], [
-        {
-            "instances": instances(p.boxes, p.scores, p.classes),
-            "top1": instances(p.top1_boxes, p.top1_scores, p.top1_classes),
-        }
-        for p in predictions
+def ground_truth(images: int) -> dict:
+    """Three chromosomes an image, of classes 1 to 3."""
+    boxes = [(10.0 * k, 5.0, 8.0, 20.0) for k in range(3)]
+    annotations = [
+        {"id": 10 * n + k, "image_id": n, "category_id": k + 1, "bbox": list(box)}
+        for n in range(1, images + 1)
+        for k, box in enumerate(boxes)
     ]
+    return {"images": [{"id": n} for n in range(1, images + 1)], "annotations": annotations}
 
 
-def test_equals_the_pure_function_and_resets(make_case):
-    coco, predictions = make_case(0)
+def output(seed: int) -> dict[str, Instances]:
+    """Proposals near the truth, some of them twice, and detections of a plain detector."""
+    rng = np.random.default_rng(seed)
+    corners = np.array([[10.0 * k, 5, 10.0 * k + 8, 25] for k in (0, 0, 1, 2, 5)])
+    proposals = Instances((160, 200))
+    proposals.pred_boxes = Boxes(torch.as_tensor(corners + rng.normal(size=(5, 4)) * 0.4).float())
+    logits = rng.normal(size=(5, K + 1))
+    logits[np.arange(5), [0, 1, 1, 2, 3]] += 5
+    proposals.probabilities = torch.as_tensor(logits).float().softmax(dim=1)
+    scores, classes = proposals.probabilities[:, :K].max(dim=1)
+    final = Instances((160, 200))
+    final.pred_boxes, final.scores, final.pred_classes = proposals.pred_boxes, scores, classes
+    return {"proposals": proposals, "instances": final}
+
+
+def expected(seed: int, image_id: int) -> ImagePrediction:
+    found = output(seed)["proposals"]
+    boxes, probabilities = found.pred_boxes.tensor.numpy(), found.probabilities.numpy()
+    return decode(image_id, boxes, probabilities, SelectionSettings())
+
+
+def test_equals_the_pure_functions_and_resets() -> None:
+    coco = ground_truth(3)
     evaluator = ChromosomeEvaluator(coco, score_threshold=0.3)
+    predictions = [expected(n, n) for n in (1, 2, 3)]
     for _ in range(2):
         evaluator.reset()
-        for start in range(0, len(predictions), 2):
-            evaluator.process(*as_detectron2(predictions[start : start + 2]))
+        evaluator.process([{"image_id": 1}, {"image_id": 2}], [output(1), output(2)])
+        evaluator.process([{"image_id": 3}], [output(3)])
         result = evaluator.evaluate()
-        expected = compute_metrics(coco, predictions, score_threshold=0.3)
-        assert result["bbox"] == expected.summary()
-        assert evaluator.metrics.to_dict() == expected.to_dict()
-    assert [p.image_id for p in evaluator.predictions] == [p.image_id for p in predictions]
+        metrics = compute_metrics(coco, predictions, score_threshold=0.3)
+        assert result["bbox"] == metrics.summary()
+        assert evaluator.metrics is not None
+        assert evaluator.metrics.to_dict() == metrics.to_dict()
+        assert evaluator.metrics.predict is not None
+    assert [p.image_id for p in evaluator.predictions] == [1, 2, 3]
 
 
-def test_two_ranks_are_gathered_and_repeated_images_dropped(make_case, monkeypatch):
-    coco, predictions = make_case(1)
+def test_two_ranks_are_gathered_and_repeated_images_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    coco = ground_truth(3)
     # What a sampler that pads does: rank 1 gets an image of rank 0 again.
     ranks = [ChromosomeEvaluator(coco), ChromosomeEvaluator(coco)]
-    ranks[0].process(*as_detectron2(predictions[0::2]))
-    ranks[1].process(*as_detectron2([*predictions[1::2], predictions[0]]))
+    ranks[0].process([{"image_id": 1}, {"image_id": 3}], [output(1), output(3)])
+    ranks[1].process([{"image_id": 2}, {"image_id": 1}], [output(2), output(1)])
     collected = [list(rank.predictions) for rank in ranks]
     monkeypatch.setattr(comm, "get_world_size", lambda: 2)
     monkeypatch.setattr(comm, "synchronize", lambda: None)
     monkeypatch.setattr(comm, "all_gather", lambda data: collected)
-    expected = compute_metrics(coco, predictions).to_dict()
+    metrics = compute_metrics(coco, [expected(n, n) for n in (1, 2, 3)]).to_dict()
     for rank in ranks:
         rank.evaluate()
-        assert rank.metrics.to_dict() == expected
-        assert len(rank.predictions) == len(predictions)
+        assert rank.metrics is not None
+        assert rank.metrics.to_dict() == metrics
+        assert len(rank.predictions) == 3
 
 
-def test_a_model_without_top1_boxes(make_case, caplog):
-    coco, predictions = make_case(2)
-    inputs, outputs = as_detectron2(predictions)
-    for output in outputs:
-        del output["top1"]
+def test_a_model_without_proposals(caplog: pytest.LogCaptureFixture) -> None:
+    coco = ground_truth(2)
     evaluator = ChromosomeEvaluator(coco)
-    evaluator.process(inputs, outputs)
+    for n in (1, 2):
+        evaluator.process([{"image_id": n}], [{"instances": output(n)["instances"]}])
     evaluator.evaluate()
-    stand_in = [
-        ImagePrediction(p.image_id, *(p.boxes, p.scores, p.classes) * 2) for p in predictions
-    ]
+    stand_in = []
+    for n in (1, 2):
+        found = output(n)["instances"]
+        parts = found.pred_boxes.tensor.numpy(), found.scores.numpy(), found.pred_classes.numpy()
+        stand_in.append(ImagePrediction(n, *parts, *parts))
+    assert evaluator.metrics is not None
     assert evaluator.metrics.to_dict() == compute_metrics(coco, stand_in).to_dict()
-    assert caplog.text.count("no 'top1' boxes") == 1
+    assert evaluator.metrics.predict is None
+    assert caplog.text.count("no 'proposals'") == 1
 
 
-def test_missing_images_are_mentioned(make_case, caplog):
-    coco, predictions = make_case(3)
-    evaluator = ChromosomeEvaluator(coco)
-    evaluator.process(*as_detectron2(predictions[1:]))
+def test_missing_images_are_mentioned(caplog: pytest.LogCaptureFixture) -> None:
+    evaluator = ChromosomeEvaluator(ground_truth(2))
+    evaluator.process([{"image_id": 2}], [output(2)])
     evaluator.evaluate()
     assert "1 images have no predictions" in caplog.text
 
 
-def test_half_precision_and_empty_instances():
-    empty = instances(np.zeros((0, 4)), np.zeros(0), np.zeros(0, dtype=int))
-    half = instances(np.array([[0, 0, 8, 8]], dtype=np.float16), np.float16([0.5]), [3])
-    prediction = ImagePrediction.from_instances(4, half, empty)
-    assert prediction.boxes.dtype == prediction.scores.dtype == np.float32
-    assert prediction.top1_boxes.shape == (0, 4)
-
-
-def test_unknown_image(make_case):
-    coco, predictions = make_case(0)
-    evaluator = ChromosomeEvaluator({**coco, "images": coco["images"][1:], "annotations": []})
-    evaluator.process(*as_detectron2(predictions[:1]))
+def test_unknown_image() -> None:
+    evaluator = ChromosomeEvaluator(ground_truth(1))
+    evaluator.process([{"image_id": 7}], [output(1)])
     with pytest.raises(DataError, match="no such image in the ground truth"):
         evaluator.evaluate()

@@ -248,7 +248,7 @@ def summarize(explanation: Explanation) -> list[str]:
             for kind in (RESCUED, BROKEN, ALL_WRONG)
             if kind in outcomes
         ]
-        count += f"; {' and '.join(explanation.stages)} differ on {len(rows)}"
+        count += f"; {', '.join(explanation.stages)} differ on {len(rows)}"
         count += (": " if kinds else "") + ", ".join(kinds)
     lines.append(count)
     for stage, what in (("context", "the cell's context"), ("karyotype", "the karyotype")):
