@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torchvision.ops import batched_nms, nms
+from torchvision.ops import batched_nms
 
 from deepacc_d2.chromosomes import NUM_CLASSES
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.evaluation.types import ImagePrediction
+from deepacc_d2.modeling.suppression import check_crossing, suppress
 
 LEAST_SCORE = 0.05
 """Score of a class up to which its boxes are left out of average precision."""
@@ -31,7 +32,10 @@ class SelectionSettings:
     Attributes:
         min_foreground: least probability of being any chromosome. The classes share it: a
             chromosome that may be 7 or X is still one.
-        iou: boxes that overlap more than this with one more surely a chromosome are the same.
+        iou: boxes that overlap more than this with one more surely a chromosome are the same,
+        crossing_iou: unless both are surely of different classes and overlap no more than this:
+            crossing chromosomes. 0 for no exception.
+        crossing_score: least probability of a class to be sure.
         max_chromosomes: at most this many are kept, the surest.
 
     Raises:
@@ -40,12 +44,15 @@ class SelectionSettings:
 
     min_foreground: float = 0.4
     iou: float = 0.5
+    crossing_iou: float = 0.8
+    crossing_score: float = 0.7
     max_chromosomes: int = 300
 
     def __post_init__(self) -> None:
         for name in ("min_foreground", "iou"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name}={getattr(self, name)} is no share: give 0 to 1")
+        check_crossing(self.crossing_iou, self.crossing_score)
         if self.max_chromosomes < 1:
             raise ConfigError(f"max_chromosomes={self.max_chromosomes}: give at least 1")
 
@@ -63,9 +70,16 @@ def select(
     foreground = 1.0 - probabilities[:, NUM_CLASSES].astype(np.float64)
     rows = np.flatnonzero((foreground >= settings.min_foreground) & _usable(boxes))
     # The surest of a class is the best placed: the box was regressed for that class.
-    best = probabilities[rows, :NUM_CLASSES].max(axis=1, initial=0.0)
-    order = nms(torch.from_numpy(boxes[rows]), torch.from_numpy(best), settings.iou).numpy()
-    return rows[order[: settings.max_chromosomes]].astype(np.int64)
+    best, classes = torch.from_numpy(probabilities[rows, :NUM_CLASSES]).max(dim=1)
+    kept = suppress(
+        torch.from_numpy(boxes[rows]),
+        best,
+        classes,
+        iou=settings.iou,
+        crossing_iou=settings.crossing_iou,
+        crossing_score=settings.crossing_score,
+    ).numpy()
+    return rows[kept[: settings.max_chromosomes]].astype(np.int64)
 
 
 def decode(
