@@ -12,7 +12,7 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from deepacc_d2.errors import ConfigError, UserError
+from deepacc_d2.errors import ConfigError, UserError, never_fail_to_print
 from deepacc_lightning.core.config import compose_config
 from deepacc_lightning.core.processes import (
     DisagreementError,
@@ -89,6 +89,7 @@ def run_entry_point(config_name: str, main: Callable[[], None]) -> None:
 
     Exits 2 with one line on bad input. A multirun composes its jobs itself and is not checked.
     """
+    never_fail_to_print()
     arguments = sys.argv[1:]
     if not any(argument.startswith("-") for argument in arguments):
         try:

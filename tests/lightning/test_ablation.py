@@ -76,7 +76,7 @@ def test_evaluating_a_jobs_checkpoint_on_images_gives_what_the_cache_gave(
 ) -> None:
     run = finished / "siamese_gia" / "seed0"
     overrides = [f"ckpt={run / 'checkpoints' / 'best.ckpt'}", "data=coco", "num_workers=0"]
-    overrides += [f"data.root={tiny_data}", f"out={tmp_path / 'evaluation'}", "batch_size=1"]
+    overrides += [f"data.root={tiny_data}", f"out={tmp_path / 'evaluation'}", "view=test"]
     evaluate.run(compose_config("evaluate", overrides))
     for name in ("predictions.json", "predictions_top1.json"):
         ours = json.loads((tmp_path / "evaluation" / name).read_text())
