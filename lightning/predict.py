@@ -11,17 +11,13 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from deepacc_d2.detection.detector import DEFAULT_CHECKPOINT, model_hash
 from deepacc_d2.disclaimer import DISCLAIMER
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.prediction.folder import OutputFolder, open_folder
 from deepacc_d2.prediction.inputs import Images, Input, list_images
 from deepacc_d2.prediction.outputs import check_suffixes
-from deepacc_d2.prediction.predictor import (
-    DEFAULT_CHECKPOINT,
-    Predictor,
-    load_predictor,
-    model_hash,
-)
+from deepacc_d2.prediction.predictor import Predictor, load_predictor
 from deepacc_d2.prediction.summary import finish_job, summarize
 from deepacc_d2.text import is_utf8, printable
 from deepacc_lightning.core.cli import check_accelerator, run_entry_point, run_guarded
@@ -123,7 +119,7 @@ def predict_by_lightning(
         Path and message of each file that could not be used.
     """
     loader = torch.utils.data.DataLoader(
-        ImageFiles(todo, predictor.view),
+        ImageFiles(todo, predictor.detector.view),
         batch_size=1,
         num_workers=cfg.num_workers,
         collate_fn=one_image,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from hydra.errors import HydraException, MissingConfigException
@@ -111,7 +112,7 @@ def message(error: BaseException) -> str:
     return last.partition(": ")[2] or last
 
 
-def fail(error: UserError) -> None:
+def fail(error: UserError) -> NoReturn:
     """Prints an error as one line and exits 2; of several processes each says who it is."""
     who = f" (process {rank()})" if rank() else ""
     if who and isinstance(error, DisagreementError):
