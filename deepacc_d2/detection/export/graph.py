@@ -18,6 +18,7 @@ from detectron2.modeling.proposal_generator import RPN
 from detectron2.structures import Boxes
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.onnx.operators import shape_as_tensor
 from torchvision.ops import nms, roi_align
 
 from deepacc_d2.chromosomes import NUM_CLASSES
@@ -160,7 +161,7 @@ class DetectorGraph(nn.Module):
 
 def _at_most(x: Tensor, most: int) -> Any:
     """Returns the length of x (N,), or ``most`` if that is less, as a tensor that is traced."""
-    return torch.clamp(torch._shape_as_tensor(x)[0], max=most)
+    return torch.clamp(shape_as_tensor(x)[0], max=most)
 
 
 def _check(model: Any) -> None:
