@@ -10,6 +10,7 @@ Shapes: I images, K = 24 classes, S runs (seeds) of a preset, R resamples.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -53,6 +54,16 @@ class Estimate:
         if len(self.values) < 2:
             return np.full(self.values.shape[1:], np.nan)
         return self.values.std(axis=0, ddof=1)
+
+    def text(self, cell: tuple[int, ...], digits: int) -> str:
+        """Returns a difference as "+1.20 [+0.40, +2.10]", or "-" where it is undefined."""
+        if self.difference is None or self.low is None or self.high is None:
+            return "-"
+        numbers = [float(part[cell]) for part in (self.difference, self.low, self.high)]
+        if any(math.isnan(number) for number in numbers):
+            return "-"
+        value, low, high = (f"{number:+.{digits}f}" for number in numbers)
+        return f"{value} [{low}, {high}]"
 
 
 @dataclass(frozen=True, eq=False)

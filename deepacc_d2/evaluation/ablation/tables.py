@@ -163,22 +163,11 @@ def _difference_rows(result: AblationResult) -> list[tuple[str, list[str]]]:
     return [
         (
             preset,
-            [_difference(statistics.metrics, (column,), 2) for column in range(len(METRICS))],
+            [statistics.metrics.text((column,), 2) for column in range(len(METRICS))],
         )
         for preset, statistics in result.presets.items()
         if preset != result.reference
     ]
-
-
-def _difference(found: Estimate, cell: tuple[int, ...], digits: int) -> str:
-    """Returns "+1.20 [+0.40, +2.10]", or "-" where undefined."""
-    if found.difference is None or found.low is None or found.high is None:
-        return "-"
-    numbers = [float(part[cell]) for part in (found.difference, found.low, found.high)]
-    if any(math.isnan(number) for number in numbers):
-        return "-"
-    value, low, high = (f"{number:+.{digits}f}" for number in numbers)
-    return f"{value} [{low}, {high}]"
 
 
 def _count(found: Estimate, cell: tuple[int, ...], interval: bool) -> str:
@@ -186,7 +175,7 @@ def _count(found: Estimate, cell: tuple[int, ...], interval: bool) -> str:
     if found.difference is None:
         return mean
     if interval:
-        return f"{mean} ({_difference(found, cell, 1)})"
+        return f"{mean} ({found.text(cell, 1)})"
     return f"{mean} ({found.difference[cell]:+.1f})"
 
 

@@ -35,7 +35,7 @@ MOST_NAMED = 8
 
 def sensitivity_plots(
     comparison: Comparison, coloring: Coloring, metrics: Sequence[str]
-) -> dict[str, list[Plot]]:
+) -> list[Plot]:
     """Draws metrics against every varied setting.
 
     Args:
@@ -44,7 +44,7 @@ def sensitivity_plots(
         metrics: columns of the table of runs, such as :data:`VALIDATION`.
 
     Returns:
-        By label of the setting, a plot for each metric.
+        A plot for each metric of each setting, by setting.
     """
     plots: dict[str, list[Plot]] = {}
     for metric in metrics:
@@ -52,7 +52,7 @@ def sensitivity_plots(
             figure = _sensitivity(found, comparison, coloring)
             title = f"{found.label}: {metric_name(metric)}"
             plots.setdefault(found.label, []).append(Plot(title, figure, _sentence(found.note)))
-    return plots
+    return [plot for own in plots.values() for plot in own]
 
 
 def interaction_plots(comparison: Comparison, metric: str = "val_map50") -> list[Plot]:
