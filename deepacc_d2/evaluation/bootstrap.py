@@ -14,6 +14,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -55,14 +56,19 @@ class Estimate:
             return np.full(self.values.shape[1:], np.nan)
         return self.values.std(axis=0, ddof=1)
 
+    def interval(self, cell: tuple[int, ...]) -> dict[str, float | None] | None:
+        """Returns a difference as ``value``, ``low`` and ``high``, each null where undefined."""
+        if self.difference is None or self.low is None or self.high is None:
+            return None
+        parts = {"value": self.difference, "low": self.low, "high": self.high}
+        return {name: plain(part[cell]) for name, part in parts.items()}
+
     def text(self, cell: tuple[int, ...], digits: int) -> str:
         """Returns a difference as "+1.20 [+0.40, +2.10]", or "-" where it is undefined."""
-        if self.difference is None or self.low is None or self.high is None:
+        found = self.interval(cell)
+        if found is None or None in found.values():
             return "-"
-        numbers = [float(part[cell]) for part in (self.difference, self.low, self.high)]
-        if any(math.isnan(number) for number in numbers):
-            return "-"
-        value, low, high = (f"{number:+.{digits}f}" for number in numbers)
+        value, low, high = (f"{number:+.{digits}f}" for number in found.values())
         return f"{value} [{low}, {high}]"
 
 
@@ -205,3 +211,14 @@ def _statistics(values: np.ndarray, *difference: np.ndarray) -> PresetStatistics
         for column in columns
     ]
     return PresetStatistics(Estimate(*metrics), Estimate(*errors))
+
+
+def plain(value: Any) -> Any:
+    """Returns a JSON value: a number that is not finite is null, an unknown object its text."""
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if isinstance(value, (float, np.floating)):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, (int, np.integer)):
+        return int(value)
+    return value if isinstance(value, (str, type(None))) else str(value)
