@@ -8,15 +8,15 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
-def render(package: str, name: str, **values: Any) -> str:
+def render(package: str, template: str, /, **values: Any) -> str:
     """Fills a template.
 
     Args:
         package: where the template and what it includes are.
-        name: its file. In one for HTML every value is escaped.
+        template: its file. In one for HTML every value is escaped.
         **values: what it names; a name that is missing is an error.
     """
-    return _environment(package).get_template(name).render(values)
+    return _environment(package).get_template(template).render(values)
 
 
 @cache
