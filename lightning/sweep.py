@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from deepacc_d2.errors import ConfigError, UserError
 from deepacc_lightning import train
 from deepacc_lightning.core.cli import fail, one_line
-from deepacc_lightning.core.config import config_dir
+from deepacc_lightning.core.config import config_dir, without_plus
 from deepacc_lightning.core.run_info import make_run_dir, write_json
 from deepacc_lightning.jobs.sweep_jobs import SweepJob
 from deepacc_lightning.jobs.sweep_launch import JobSweeper, Progress, check_extra, values_text
@@ -37,7 +37,7 @@ def run(overrides: Sequence[str]) -> list[SweepJob]:
         KeyboardInterrupt: after what was trained has been saved.
     """
     train.quiet()
-    sweep = make_plan(overrides)
+    sweep = make_plan(without_plus(overrides))
     settings = sweep.cfg.sweep
     optuna = settings.sweeper == "optuna"
     check_extra(settings.launcher, f"LAUNCHER={settings.launcher}")

@@ -190,6 +190,8 @@ def prepare_heads(
         trunk: checkpoint that the backbone, FPN and RPN come from.
         caches: folder of the caches; what is missing there is made, by one process at a time.
     """
+    if cfg.trainer.get("overfit_batches"):
+        raise ConfigError("trainer.overfit_batches is of PROTOCOL=end_to_end: leave it out")
     images = train.build_datamodule(cfg)
     train.fill_in_data(cfg, images.info())
     model = train.build_model(cfg)
