@@ -238,7 +238,7 @@ SETS = (
             Option("ratios", "train:val:test", default="3:1:1"),
             Option("overwrite", "replace the data set at the output", kind="switch"),
             Option("strict", "stop at the first defect", kind="switch"),
-            Option("case_regex", "(?P<case>...), (?P<batch>...) in the image path"),
+            Option("case_regex", "pattern with the groups case and batch, for image paths"),
             Option("one_based", "VOC coordinates count from 1, inclusive", kind="switch"),
         ),
     ),

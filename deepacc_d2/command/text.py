@@ -33,7 +33,7 @@ def overview() -> str:
             *(f"  {name:<11} {summary}" for name, summary in rows.items()),
             "",
             "deepacc predict images=slides out=results",
-            "deepacc COMMAND --help lists a command's keys; --version is the version's number.",
+            "deepacc COMMAND --help lists its keys; deepacc --version prints the version.",
             "Keys have Hydra's grammar. `make predict IMAGES=slides OUT=results` is the same.",
         ]
     )
@@ -157,7 +157,7 @@ def variables() -> tuple[dict[str, str], dict[str, dict[str, str]]]:
 
 
 def markdown() -> str:
-    """Returns the table for the docs."""
+    """Returns the table for docs/COMMAND.md."""
     lines: list[str] = []
     for command in public():
         lines += [f"### {command.name}", "", f"{command.summary[0].upper()}{command.summary[1:]}."]
