@@ -42,6 +42,13 @@ def predict(
     The same as ``deepacc predict`` gives, as objects. Detectron2 is loaded with the first call
     only.
 
+    >>> import numpy as np
+    >>> from deepacc_d2.data.synthetic import SyntheticConfig, render_metaphase
+    >>> drawn = render_metaphase(np.random.default_rng(0), SyntheticConfig(size=(320, 300)))
+    >>> (cell,) = predict(drawn.image)
+    >>> cell.name, len(cell.chromosomes) > 0
+    ('image1', True)
+
     Args:
         images: a file, a folder, a pattern such as ``slides/**/*.tif``, an array (H, W) or
             (H, W, 3), or several paths or arrays.

@@ -4,9 +4,11 @@ import ast
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 from types import ModuleType
 
@@ -17,6 +19,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from deepacc_d2.command.arguments import compose as compose_target
 from deepacc_d2.command.arguments import data_overrides, hydra_value, make_command
+from deepacc_d2.command.program import DETECTRON2
 from deepacc_d2.command.table import COMMANDS
 from deepacc_d2.errors import ConfigError
 
@@ -183,6 +186,66 @@ def test_no_file_imports_lightning_and_the_domain_knows_no_framework() -> None:
         if path.is_relative_to(ROOT / "deepacc_d2"):
             forbidden |= {"pytorch_lightning", "hydra", "wandb", "deepacc_lightning"}
         assert not imported_modules(path) & forbidden, path
+
+
+# Wheel
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this checkout, built from a copy of what it is made of."""
+    source = tmp_path_factory.mktemp("source")
+    for name in ("deepacc_d2", "lightning", "conf"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, source / name, ignore=ignored)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", source / "dist", source)
+    return next((source / "dist").glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def empty_venv(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment that has the wheel and nothing else."""
+    venv = tmp_path_factory.mktemp("empty") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
+    pip("--python", venv / "bin" / "python", "install", "--no-deps", "--no-compile", wheel)
+    return venv
+
+
+def pip(*arguments: str | Path) -> None:
+    """Run pip without an index."""
+    command = [sys.executable, "-m", "pip", *map(str, arguments)]
+    environment = {**os.environ, "PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    subprocess.run(command, check=True, capture_output=True, env=environment)
+
+
+def test_the_wheel_has_every_file_of_the_packages(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    moved = {"lightning": "deepacc_lightning", "conf": "deepacc_conf", "deepacc_d2": "deepacc_d2"}
+    for folder, package in moved.items():
+        for path in (ROOT / folder).rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".md":
+                assert f"{package}/{path.relative_to(ROOT / folder)}" in names, path
+    assert "deepacc_d2/py.typed" in names
+
+
+def test_the_wheel_works_in_an_empty_environment(empty_venv: Path, tmp_path: Path) -> None:
+    def deepacc(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [str(empty_venv / "bin" / "deepacc"), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+
+    overview = deepacc("--help")
+    assert (overview.returncode, overview.stderr) == (0, "")
+    assert overview.stdout.startswith("Usage: deepacc COMMAND")
+    assert "min_foreground=null" in deepacc("predict", "--help").stdout
+    # Detectron2 cannot be a dependency, so its absence is the first thing to go wrong.
+    done = deepacc("predict", f"images={tmp_path}")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert f"error: Detectron2 is missing: install it by {empty_venv}/bin/python -m pip" in line
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert f"--target {empty_venv}/lib/python{version}/site-packages {DETECTRON2}" in line
 
 
 # Makefile
