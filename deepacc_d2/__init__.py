@@ -42,10 +42,9 @@ def predict(
     The same as ``deepacc predict`` gives, as objects. Detectron2 is loaded with the first call
     only.
 
-    >>> import numpy as np
     >>> from deepacc_d2.data.synthetic import SyntheticConfig, render_metaphase
-    >>> drawn = render_metaphase(np.random.default_rng(0), SyntheticConfig(size=(320, 300)))
-    >>> (cell,) = predict(drawn.image)
+    >>> image, truth = render_metaphase(SyntheticConfig(seed=4), case=0, cell=0)
+    >>> (cell,) = predict(image)
     >>> cell.name, len(cell.chromosomes) > 0
     ('image1', True)
 
