@@ -493,8 +493,8 @@ def test_data_targets() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["evaluate"], "make evaluate needs CKPT= as in: make evaluate CKPT="),
-        (["explain", "CKPT=a.ckpt"], "make explain needs IMAGE= as in: make explain CKPT="),
+        (["context", "DATA=/d"], "make context needs CKPT= as in: make context CKPT="),
+        (["explain", "CKPT=a.ckpt"], "make explain needs IMAGE= as in: make explain IMAGE="),
         (["compare"], "make compare needs RUNS= as in: make compare RUNS="),
         (["compare", "RUNS='a"], "RUNS='a: no closing quotation"),
         (["data", "FORMAT=voc"], "make data needs SRC= and OUT= as in: make data FORMAT="),

@@ -23,6 +23,7 @@ DATA = Option(
 )
 DATA_DIR = Option("data.root", "where the data set is, for a DATA given by name", "DATA_DIR")
 CKPT = Option("ckpt", "checkpoint that a training wrote", "CKPT", "path")
+KNOWN = CKPT._replace(help="checkpoint; the shipped DeepACC by default")
 SHIPPED = CKPT._replace(help="checkpoint, .onnx or .xml; the shipped DeepACC by default")
 OUT = Option("out", "output directory", "OUT", "path")
 OVERWRITE = Option("overwrite", "replace what is at the output", "OVERWRITE", "switch")
@@ -97,7 +98,7 @@ MODEL = (
             Option("sweep.sweeper", "grid (all combinations) or optuna", "SWEEPER"),
             Option("sweep.trials", "how many trials of optuna in all", "N"),
             Option("sweep@space", "what optuna searches: a file in conf/sweep", "SPACE"),
-            Option("sweep.launcher", "basic, joblib, submitit (Slurm) or ray", "LAUNCHER"),
+            Option("sweep.launcher", "basic, processes, joblib, submitit or ray", "LAUNCHER"),
             *(JOBS._replace(key="sweep.jobs"), DATA, DATA_DIR),
             OUT._replace(key="sweep.dir"),
             Option("ckpt_path", "checkpoint that every job starts from", "CKPT", "path"),
@@ -109,9 +110,9 @@ MODEL = (
         "evaluate",
         "Model",
         "evaluate a checkpoint on a test split",
-        "CKPT=best.ckpt DATA=data/mine",
+        "DATA=data/mine",
         ("-m", "deepacc_lightning.evaluate"),
-        (_needed(CKPT), IS_PRESET, IS_SCALE, SEED, DATA, DATA_DIR, OUT),
+        (KNOWN, IS_PRESET, IS_SCALE, SEED, DATA, DATA_DIR, OUT),
         config="evaluate",
     ),
     Command(
@@ -161,10 +162,10 @@ MODEL = (
         "explain",
         "Model",
         "draw why an image got its classes",
-        "CKPT=best.ckpt IMAGE=a.png",
+        "IMAGE=slides/a.tif",
         ("-m", "deepacc_lightning.explain"),
         (
-            _needed(CKPT),
+            KNOWN,
             Option("image", "image file to explain", "IMAGE", "path", True),
             *(IS_PRESET, IS_SCALE, DATA, DATA_DIR),
             OUT._replace(help="a .png, .pdf or .svg file, or a folder"),
