@@ -83,9 +83,9 @@ def recount(state: CellState, rules: Rules) -> Recount:
         return Recount(state.prediction, numbers, 0)
     pieces = state.chromosomes
     boxes = np.array([c.box for c in pieces], dtype=np.float64).reshape(-1, 4)
-    probabilities = np.array(
-        [_probabilities(state, c) for c in pieces], dtype=np.float64
-    ).reshape(-1, NUM_CLASSES + 1)
+    probabilities = np.array([_probabilities(state, c) for c in pieces], dtype=np.float64).reshape(
+        -1, NUM_CLASSES + 1
+    )
     assigned = np.array([c.assigned for c in pieces], dtype=np.int64)
     found = _assignment(state, probabilities, assigned, rules.karyotype)
     labels = _labels(state, probabilities)

@@ -75,7 +75,7 @@ class CellState:
     """A cell in review.
 
     Attributes:
-        prediction: what the program found; never changed.
+        prediction: what the program found; never changed, and no part of a comparison.
         chromosomes: by id.
         next_id: of the next chromosome that a person makes.
         countable: what a person said of the cell as a whole; None: nothing.
@@ -85,7 +85,7 @@ class CellState:
         can_undo, can_redo: how many events can be taken back, and done again.
     """
 
-    prediction: Cell
+    prediction: Cell = field(compare=False)
     chromosomes: tuple[ReviewedChromosome, ...]
     next_id: int
     countable: bool | None = None

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+import sqlalchemy
 
 from deepacc_d2.data.synthetic import SyntheticConfig, render_metaphase
 from deepacc_d2.karyotype.interpret import interpret
@@ -19,8 +22,8 @@ from deepacc_d2.prediction.folder import OutputFolder, open_folder
 from deepacc_d2.prediction.outputs import write_cell
 from deepacc_d2.prediction.types import Cell, Chromosome
 from deepacc_d2.review.recount import Rules
-
-pytest.importorskip("fastapi", reason="the extra review is not installed")
+from deepacc_d2.review.store.intake import take_in
+from deepacc_d2.review.store.store import Store
 
 JOB = {
     "kind": "deepacc_d2 prediction",
@@ -144,3 +147,40 @@ def ids_of() -> Callable[..., list[int]]:
         return [c.id for c in state.chromosomes if c.name == name]
 
     return find
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path | str]:
+    """An empty database: a file, and a schema of its own on DEEPACC_TEST_POSTGRESQL."""
+    if request.param == "sqlite":
+        yield tmp_path / "review.db"
+        return
+    server = os.environ.get("DEEPACC_TEST_POSTGRESQL")
+    if not server:
+        pytest.skip("DEEPACC_TEST_POSTGRESQL names no server")
+    engine = sqlalchemy.create_engine(server)
+    schema = f"t{uuid.uuid4().hex}"
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"CREATE SCHEMA {schema}")
+    yield f"{server}?options=-csearch_path%3D{schema}"
+    with engine.begin() as connection:
+        connection.exec_driver_sql(f"DROP SCHEMA {schema} CASCADE")
+    engine.dispose()
+
+
+@pytest.fixture
+def store(url: Path | str, results: Path) -> Iterator[Store]:
+    """A store that has taken the results in, on each kind of database."""
+    made = Store(url)
+    take_in(made, results)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def sqlite_store(tmp_path: Path, results: Path) -> Iterator[Store]:
+    """The same on SQLite alone."""
+    made = Store(tmp_path / "own.db")
+    take_in(made, results)
+    yield made
+    made.close()

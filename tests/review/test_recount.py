@@ -51,9 +51,10 @@ def test_a_trisomy_appears_at_once(rules):
     assert found.karyotype == "47,XX,+21"
     assert found.counts()[20] == 3
     assert found.confidence > cell.confidence
-    assert recount(
-        replay(cell, [ev.Reclassify(chromosome=wrong, to="21"), ev.Undo()]), rules
-    ).cell == cell
+    assert (
+        recount(replay(cell, [ev.Reclassify(chromosome=wrong, to="21"), ev.Undo()]), rules).cell
+        == cell
+    )
 
 
 def test_markers_and_unidentified_ones(rules):
