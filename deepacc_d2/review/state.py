@@ -1,4 +1,4 @@
-"""What a cell looks like after some corrections: chromosomes, and what a person said of the cell."""
+"""A cell after some corrections: its chromosomes, and what a person said of the cell."""
 
 from __future__ import annotations
 
