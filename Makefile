@@ -54,9 +54,10 @@ synthetic: ## draw a synthetic data set: make synthetic OUT=...
 ##@ Development
 test: ## run the tests: make test ARGS="tests/losses -k aam"
 	$(LAUNCH) $@
-lint: setup ## check style, formatting and types (ruff, mypy)
+lint: setup ## check style, formatting, imports and types (ruff, import-linter, mypy)
 	$(IN_VENV) ruff check .
 	$(IN_VENV) ruff format --check .
+	@'$(VENV)/bin/lint-imports' --no-logo
 	$(IN_VENV) mypy
 format: setup ## reformat the code and mend what ruff can mend
 	$(IN_VENV) ruff check --fix-only --quiet .

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from deepacc_d2.prediction.types import Cell
+    from deepacc_d2.cell import Cell
 
 __version__ = "0.1.0"
 
@@ -25,7 +25,7 @@ def predict(images: Any, **options: Any) -> list[Cell]:
             ``prior_strength``.
 
     Returns:
-        A :class:`~deepacc_d2.prediction.types.Cell` for each image, in the order of the list.
+        A :class:`~deepacc_d2.cell.Cell` for each image, in the order of the list.
 
     Raises:
         UserError: a file is no image, nothing is there, or an option is wrong; one line each.

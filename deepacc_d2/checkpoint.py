@@ -18,6 +18,7 @@ from torch import nn
 
 from deepacc_d2.chromosomes import NUM_CLASSES
 from deepacc_d2.errors import ConfigError, DataError
+from deepacc_d2.moved import with_present_names
 
 TRUSTED_TARGETS = ("deepacc_d2.", "detectron2.layers.", "detectron2.modeling.")
 """What a model node read from a checkpoint may build."""
@@ -44,7 +45,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise DataError(f"checkpoint {path} was not written by this project: no deepacc_config")
     if not content["deepacc_config"]:
         raise DataError(f"checkpoint {path} holds no config to build its model from")
-    return content
+    return {**content, "deepacc_config": with_present_names(content["deepacc_config"])}
 
 
 def build_from_checkpoint(content: dict[str, Any], path: str | Path) -> nn.Module:
@@ -75,11 +76,11 @@ def build_from_checkpoint(content: dict[str, Any], path: str | Path) -> nn.Modul
 
 
 def with_later_keys(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a training's plain config with :data:`LATER_KEYS` said where it is older than they.
+    """Returns a plain config with :data:`LATER_KEYS` and the present names of moved classes.
 
     A checkpoint needs it not to be built; it makes configs of before and after comparable.
     """
-    completed = {**(LATER_KEYS if "delta" in config else {}), **config}
+    completed = {**(LATER_KEYS if "delta" in config else {}), **with_present_names(dict(config))}
     model = config.get("model") or {}
     heads = model.get("roi_heads") or {}
     predictor = heads.get("box_predictor") or {}

@@ -19,9 +19,8 @@ import yaml
 from torch import Tensor
 
 from deepacc_d2.checkpoint import read_checkpoint
-from deepacc_d2.data.json_files import read_json
-from deepacc_d2.data.output_dir import whole_file
 from deepacc_d2.errors import ConfigError, DataError, UserError
+from deepacc_d2.files import read_json, whole_file
 from deepacc_d2.modeling.local_centers import check_delta
 
 CONFIG_KEYS = (

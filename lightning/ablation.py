@@ -19,20 +19,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from deepacc_d2.checkpoint import read_checkpoint
 from deepacc_d2.errors import ConfigError, UserError
-from deepacc_d2.evaluation.ablation_report import AblationResult
+from deepacc_d2.evaluation.ablation.report import AblationResult
 from deepacc_d2.modeling.cached import fingerprint, trunk_weights
 from deepacc_lightning import train
-from deepacc_lightning.ablation_jobs import (
-    Job,
-    prepare_heads,
-    read_facts,
-    read_metrics,
-    run_end_to_end,
-    run_heads,
-)
-from deepacc_lightning.ablation_report import report
-from deepacc_lightning.callbacks import format_duration
-from deepacc_lightning.cli import (
+from deepacc_lightning.core.cli import (
     check_accelerator,
     check_data_root,
     fail,
@@ -40,8 +30,18 @@ from deepacc_lightning.cli import (
     message,
     one_line,
 )
-from deepacc_lightning.config import compose_config, config_dir, quoted
-from deepacc_lightning.run_info import make_run_dir
+from deepacc_lightning.core.config import compose_config, config_dir, quoted
+from deepacc_lightning.core.run_info import make_run_dir
+from deepacc_lightning.jobs.ablation_jobs import (
+    Job,
+    prepare_heads,
+    read_facts,
+    read_metrics,
+    run_end_to_end,
+    run_heads,
+)
+from deepacc_lightning.reports.ablation_report import report
+from deepacc_lightning.training.callbacks import format_duration
 
 PROTOCOLS = ("heads", "end_to_end")
 OWN = ("experiment", "preset", "seed", "ckpt_path", "init_trunk", "test")

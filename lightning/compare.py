@@ -13,7 +13,7 @@ from deepacc_d2.evaluation.comparison.page import build_page
 from deepacc_d2.evaluation.comparison.result import Comparison, build_comparison, to_dict
 from deepacc_d2.evaluation.comparison.runs import find_runs, read_runs
 from deepacc_d2.evaluation.comparison.text import format_comparison
-from deepacc_lightning.run_info import make_run_dir, write_json, write_text
+from deepacc_lightning.core.run_info import make_run_dir, write_json, write_text
 
 RESAMPLES = 1000
 """Bootstrap resamples of the test images, by default."""

@@ -21,23 +21,23 @@ from deepacc_d2.checkpoint import (
 from deepacc_d2.context import Disturbance
 from deepacc_d2.context.cells import check_predictor
 from deepacc_d2.context.steadiness import steadiness
-from deepacc_d2.data.output_dir import whole_file
 from deepacc_d2.data.union import DataSets
 from deepacc_d2.errors import ConfigError
+from deepacc_d2.files import whole_file
 from deepacc_d2.modeling import CellContext, ChromosomeRCNN
 from deepacc_d2.prediction.predictor import model_hash
-from deepacc_lightning.callbacks import ProgressBar
-from deepacc_lightning.cli import (
+from deepacc_lightning.core.cli import (
     check_accelerator,
     check_data_root,
     run_entry_point,
     run_guarded,
 )
-from deepacc_lightning.config import config_dir, register_resolvers
-from deepacc_lightning.context_module import CellsDataModule, ContextModule
-from deepacc_lightning.context_store import CellStore
-from deepacc_lightning.run_info import describe_run, make_run_dir, write_json
+from deepacc_lightning.core.config import config_dir, register_resolvers
+from deepacc_lightning.core.run_info import describe_run, make_run_dir, write_json
 from deepacc_lightning.train import quiet
+from deepacc_lightning.training.callbacks import ProgressBar
+from deepacc_lightning.training.context_module import CellsDataModule, ContextModule
+from deepacc_lightning.training.context_store import CellStore
 
 register_resolvers()
 
@@ -91,7 +91,10 @@ def run(cfg: DictConfig) -> dict[str, float]:
     facts = {
         "model": model_hash(Path(cfg.ckpt)),
         "data": data_sets.info().fingerprint,
-        "keep": [context.min_foreground, context.iou],
+        "keep": [
+            *(context.min_foreground, context.iou),
+            *(context.crossing_iou, context.crossing_score),
+        ],
         "seed": int(cfg.seed),
         "images": cfg.images,
     }

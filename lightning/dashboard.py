@@ -15,11 +15,11 @@ import hydra
 from omegaconf import DictConfig
 
 from deepacc_d2.errors import ConfigError
-from deepacc_lightning.cli import run_entry_point, run_guarded
-from deepacc_lightning.config import config_dir
-from deepacc_lightning.dashboard_panels import COLUMNS, build_sections, stable_id
-from deepacc_lightning.run_info import make_run_dir, write_json
-from deepacc_lightning.wandb_connection import is_logged_in, unreachable
+from deepacc_lightning.core.cli import run_entry_point, run_guarded
+from deepacc_lightning.core.config import config_dir
+from deepacc_lightning.core.run_info import make_run_dir, write_json
+from deepacc_lightning.wandb.connection import is_logged_in, unreachable
+from deepacc_lightning.wandb.panels import COLUMNS, build_sections, stable_id
 
 
 def build_workspace(cfg: DictConfig, entity: str = "") -> Any:

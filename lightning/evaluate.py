@@ -14,28 +14,28 @@ from pytorch_lightning.loggers import Logger
 
 from deepacc_d2.checkpoint import build_from_checkpoint, check_trusted, read_checkpoint
 from deepacc_d2.errors import ConfigError
-from deepacc_lightning.callbacks import ProgressBar
-from deepacc_lightning.cli import (
+from deepacc_lightning.core.cli import (
     check_accelerator,
     check_data_root,
     run_entry_point,
     run_guarded,
 )
-from deepacc_lightning.config import (
+from deepacc_lightning.core.config import (
     config_dir,
     instantiate_all,
     register_resolvers,
 )
-from deepacc_lightning.datamodule import ChromosomeDataModule
-from deepacc_lightning.loggers import WandbLogger, finished_runs, run_columns
-from deepacc_lightning.module import DetectionModule
-from deepacc_lightning.run_info import describe_run, device_name, make_run_dir, write_json
-from deepacc_lightning.testing import log_report, run_test
+from deepacc_lightning.core.run_info import describe_run, device_name, make_run_dir, write_json
 from deepacc_lightning.train import quiet
+from deepacc_lightning.training.callbacks import ProgressBar
+from deepacc_lightning.training.datamodule import ChromosomeDataModule
+from deepacc_lightning.training.final_test import log_report, run_test
+from deepacc_lightning.training.module import DetectionModule
+from deepacc_lightning.wandb.loggers import WandbLogger, finished_runs, run_columns
 
 register_resolvers()
 
-AUGMENTATIONS = ("deepacc_d2.data.transforms.", "detectron2.data.transforms.")
+AUGMENTATIONS = ("deepacc_d2.images.transforms.", "detectron2.data.transforms.")
 
 
 def check_expected(config: dict[str, Any], cfg: DictConfig) -> None:

@@ -17,14 +17,19 @@ from deepacc_d2.data.dataset import read_info, read_split, to_dicts
 from deepacc_d2.data.mapper import MetaphaseMapper, read_gray
 from deepacc_d2.data.splits import SPLITS
 from deepacc_d2.errors import ConfigError, DataError
-from deepacc_d2.evaluation.explain import explain_image
-from deepacc_d2.evaluation.explain_plot import plot_explanation
-from deepacc_d2.evaluation.explanation import Explanation, format_explanation
-from deepacc_d2.evaluation.head_outputs import check_has_heads
-from deepacc_lightning.cli import check_accelerator, check_data_root, run_entry_point, run_guarded
-from deepacc_lightning.config import config_dir, register_resolvers
+from deepacc_d2.evaluation.explain.analysis import explain_image
+from deepacc_d2.evaluation.explain.explanation import Explanation, format_explanation
+from deepacc_d2.evaluation.explain.head_outputs import check_has_heads
+from deepacc_d2.evaluation.explain.plot import plot_explanation
+from deepacc_lightning.core.cli import (
+    check_accelerator,
+    check_data_root,
+    run_entry_point,
+    run_guarded,
+)
+from deepacc_lightning.core.config import config_dir, register_resolvers
+from deepacc_lightning.core.run_info import make_run_dir, write_json
 from deepacc_lightning.evaluate import AUGMENTATIONS, check_expected
-from deepacc_lightning.run_info import make_run_dir, write_json
 from deepacc_lightning.train import quiet
 
 register_resolvers()

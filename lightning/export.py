@@ -13,19 +13,19 @@ from omegaconf import DictConfig
 from tqdm import tqdm
 
 from deepacc_d2.checkpoint import build_from_checkpoint, read_checkpoint
-from deepacc_d2.data.spread import Gray
+from deepacc_d2.detection.export.calibration_images import Shown, Split, drawn
+from deepacc_d2.detection.export.parity import Detector, Parity, compare, map50
+from deepacc_d2.detection.export.quantize import quantize
+from deepacc_d2.detection.export.write import read_openvino, write_onnx, write_openvino
+from deepacc_d2.detection.metadata import PRECISIONS, describe
+from deepacc_d2.detection.network import TorchDetector
+from deepacc_d2.detection.runners import load_runner, require
+from deepacc_d2.detection.select import SelectionSettings
 from deepacc_d2.errors import ConfigError, DataError
-from deepacc_d2.export.images import Shown, Split, drawn
-from deepacc_d2.export.metadata import PRECISIONS, describe
-from deepacc_d2.export.parity import Detector, Parity, compare, map50
-from deepacc_d2.export.quantize import quantize
-from deepacc_d2.export.runners import load_runner, require
-from deepacc_d2.export.write import read_openvino, write_onnx, write_openvino
-from deepacc_d2.prediction.core import TorchDetector
-from deepacc_d2.prediction.select import SelectionSettings
-from deepacc_lightning.cli import check_data_root, run_entry_point, run_guarded
-from deepacc_lightning.config import config_dir, register_resolvers
-from deepacc_lightning.run_info import make_run_dir
+from deepacc_d2.images.spread import Gray
+from deepacc_lightning.core.cli import check_data_root, run_entry_point, run_guarded
+from deepacc_lightning.core.config import config_dir, register_resolvers
+from deepacc_lightning.core.run_info import make_run_dir
 from deepacc_lightning.train import quiet
 
 register_resolvers()

@@ -13,26 +13,26 @@ import numpy as np
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from deepacc_d2.data.composed import find_cells
 from deepacc_d2.data.dataset import read_split
-from deepacc_d2.data.output_dir import whole_file
+from deepacc_d2.data.made.composed import find_cells
 from deepacc_d2.errors import ConfigError, DataError
+from deepacc_d2.files import whole_file
+from deepacc_d2.images.read import read_image
 from deepacc_d2.karyotype.calibration import plot_reliability
 from deepacc_d2.karyotype.fit import KnownCell, fit_settings
 from deepacc_d2.karyotype.made import score_cells, score_made
 from deepacc_d2.karyotype.scoring import Evaluation, evaluate_cells, settings_record
 from deepacc_d2.karyotype.table import evaluation_report
-from deepacc_d2.prediction.images import read_image
 from deepacc_d2.prediction.predictor import (
     DEFAULT_CHECKPOINT,
     Predictor,
     load_predictor,
     model_hash,
 )
-from deepacc_lightning.cli import check_data_root, run_entry_point, run_guarded
-from deepacc_lightning.config import config_dir, register_resolvers
-from deepacc_lightning.made_cells import Raw, composed_cells, made_cells, source_cells
-from deepacc_lightning.run_info import describe_run, write_json, write_text
+from deepacc_lightning.core.cli import check_data_root, run_entry_point, run_guarded
+from deepacc_lightning.core.config import config_dir, register_resolvers
+from deepacc_lightning.core.run_info import describe_run, write_json, write_text
+from deepacc_lightning.jobs.made_cells import Raw, composed_cells, made_cells, source_cells
 from deepacc_lightning.train import quiet
 
 register_resolvers()

@@ -11,8 +11,8 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from deepacc_d2.disclaimer import DISCLAIMER
 from deepacc_d2.errors import ConfigError
-from deepacc_d2.karyotype.disclaimer import DISCLAIMER
 from deepacc_d2.prediction.folder import OutputFolder, open_folder
 from deepacc_d2.prediction.inputs import Images, Input, list_images
 from deepacc_d2.prediction.outputs import check_suffixes
@@ -23,12 +23,12 @@ from deepacc_d2.prediction.predictor import (
     model_hash,
 )
 from deepacc_d2.prediction.summary import finish_job, summarize
-from deepacc_lightning.callbacks import ProgressBar
-from deepacc_lightning.cli import check_accelerator, run_entry_point, run_guarded
-from deepacc_lightning.config import config_dir, register_resolvers
-from deepacc_lightning.predict_loop import CellWriter, ImageFiles, PredictModule, one_image
-from deepacc_lightning.processes import is_main_process
+from deepacc_lightning.core.cli import check_accelerator, run_entry_point, run_guarded
+from deepacc_lightning.core.config import config_dir, register_resolvers
+from deepacc_lightning.core.processes import is_main_process
+from deepacc_lightning.jobs.predict_loop import CellWriter, ImageFiles, PredictModule, one_image
 from deepacc_lightning.train import quiet
+from deepacc_lightning.training.callbacks import ProgressBar
 
 register_resolvers()
 
@@ -152,8 +152,8 @@ def predict_by_ray(
     folder: OutputFolder,
     karyogram: tuple[str, ...],
 ) -> list[tuple[str, str]]:
-    """Predicts on a Ray cluster; see :mod:`deepacc_lightning.predict_ray`."""
-    from deepacc_lightning.predict_ray import predict_cells
+    """Predicts on a Ray cluster; see :mod:`deepacc_lightning.jobs.predict_ray`."""
+    from deepacc_lightning.jobs.predict_ray import predict_cells
 
     return predict_cells(cfg, todo, folder, karyogram)
 

@@ -15,15 +15,15 @@ from omegaconf.errors import OmegaConfBaseException
 
 from deepacc_d2.errors import ConfigError, UserError
 from deepacc_lightning import train
-from deepacc_lightning.callbacks import format_duration
-from deepacc_lightning.cli import fail, one_line
-from deepacc_lightning.config import config_dir
-from deepacc_lightning.run_info import make_run_dir, write_json
-from deepacc_lightning.stopping import Terminated
-from deepacc_lightning.sweep_jobs import SweepJob
-from deepacc_lightning.sweep_launch import JobSweeper, Progress, check_extra, values_text
-from deepacc_lightning.sweep_plan import Sweep, make_plan, shown
-from deepacc_lightning.sweep_report import report
+from deepacc_lightning.core.cli import fail, one_line
+from deepacc_lightning.core.config import config_dir
+from deepacc_lightning.core.run_info import make_run_dir, write_json
+from deepacc_lightning.jobs.sweep_jobs import SweepJob
+from deepacc_lightning.jobs.sweep_launch import JobSweeper, Progress, check_extra, values_text
+from deepacc_lightning.jobs.sweep_plan import Sweep, make_plan, shown
+from deepacc_lightning.reports.sweep_report import report
+from deepacc_lightning.training.callbacks import format_duration
+from deepacc_lightning.training.stopping import Terminated
 
 
 def run(overrides: Sequence[str]) -> list[SweepJob]:
@@ -58,7 +58,7 @@ def run(overrides: Sequence[str]) -> list[SweepJob]:
         sweeper = JobSweeper(sweep, began, progress)
         jobs = list(sweep.jobs)
         if optuna:
-            from deepacc_lightning.sweep_optuna import search
+            from deepacc_lightning.jobs.sweep_optuna import search
 
             jobs = search(sweeper)
         else:

@@ -23,32 +23,32 @@ from deepacc_d2.checkpoint import read_checkpoint
 from deepacc_d2.data.dataset import DatasetInfo
 from deepacc_d2.data.union import DataSets
 from deepacc_d2.errors import ConfigError, DataError, UserError
-from deepacc_lightning.callbacks import Throughput, format_duration
-from deepacc_lightning.checkpoint import load_initial_weights, load_trunk
-from deepacc_lightning.cli import (
+from deepacc_lightning.core.cli import (
     check_accelerator,
     check_data_root,
     fail,
     interrupted,
     run_entry_point,
 )
-from deepacc_lightning.config import config_dir, instantiate_all, register_resolvers, to_plain
-from deepacc_lightning.datamodule import ChromosomeDataModule
-from deepacc_lightning.loggers import finished_runs, run_columns, wandb_run_id
-from deepacc_lightning.method_check import check_method
-from deepacc_lightning.module import DetectionModule
-from deepacc_lightning.processes import RUN_TIME, is_main_process, rank, was_requeued
-from deepacc_lightning.resume import (
+from deepacc_lightning.core.config import config_dir, instantiate_all, register_resolvers, to_plain
+from deepacc_lightning.core.method_check import check_method
+from deepacc_lightning.core.processes import RUN_TIME, is_main_process, rank, was_requeued
+from deepacc_lightning.core.run_info import device_name, make_run_dir, write_text
+from deepacc_lightning.training.callbacks import Throughput, format_duration
+from deepacc_lightning.training.datamodule import ChromosomeDataModule
+from deepacc_lightning.training.final_test import run_test
+from deepacc_lightning.training.initial_weights import load_initial_weights, load_trunk
+from deepacc_lightning.training.module import DetectionModule
+from deepacc_lightning.training.resume import (
     check_same_data,
     continued,
     is_finished,
     recorded_overrides,
 )
-from deepacc_lightning.run_info import device_name, make_run_dir, write_text
-from deepacc_lightning.run_record import RunRecord
-from deepacc_lightning.stopping import Terminated
-from deepacc_lightning.testing import run_test
-from deepacc_lightning.trainer import build_trainer, children_end_too
+from deepacc_lightning.training.run_record import RunRecord
+from deepacc_lightning.training.stopping import Terminated
+from deepacc_lightning.training.trainer import build_trainer, children_end_too
+from deepacc_lightning.wandb.loggers import finished_runs, run_columns, wandb_run_id
 
 register_resolvers()
 

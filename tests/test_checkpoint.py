@@ -14,7 +14,7 @@ from deepacc_d2.checkpoint import (
     with_later_keys,
 )
 from deepacc_d2.errors import ConfigError, DataError
-from deepacc_lightning.config import compose_config, to_plain
+from deepacc_lightning.core.config import compose_config, to_plain
 
 TINY = [
     "pixel_mean=200",

@@ -13,7 +13,7 @@ from hydra.utils import instantiate
 from deepacc_d2 import release
 from deepacc_d2.checkpoint import build_from_checkpoint, read_checkpoint
 from deepacc_d2.errors import ConfigError
-from deepacc_lightning.config import compose_config, to_plain
+from deepacc_lightning.core.config import compose_config, to_plain
 
 CARD = {key: f"the {key}" for key in release.CARD_KEYS}
 

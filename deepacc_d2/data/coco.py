@@ -14,9 +14,9 @@ from pycocotools import mask as rle
 
 from deepacc_d2.chromosomes import coco_categories
 from deepacc_d2.data.box_check import CleanBox
-from deepacc_d2.data.json_files import read_json
 from deepacc_d2.data.splits import SPLITS
 from deepacc_d2.errors import DataError
+from deepacc_d2.files import read_json
 
 HOW_TO_GET_DATA = (
     "make one with `make data FORMAT=... SRC=... OUT=...`, or use DATA=synthetic, which needs none"

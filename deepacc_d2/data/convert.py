@@ -22,8 +22,6 @@ from deepacc_d2.data.contact_sheet import write_contact_sheet
 from deepacc_d2.data.formats import READERS, Defect, Effect, ImageRecord, Issue, ReadOptions, Source
 from deepacc_d2.data.formats.record import progress
 from deepacc_d2.data.image_check import ImageFacts, gray_statistics, inspect_image
-from deepacc_d2.data.json_files import write_json
-from deepacc_d2.data.output_dir import check_target, whole_directory
 from deepacc_d2.data.report import build_report, report_text, write_report
 from deepacc_d2.data.splits import (
     SPLITS,
@@ -33,6 +31,7 @@ from deepacc_d2.data.splits import (
     split_officially,
 )
 from deepacc_d2.errors import ConfigError, DataError, run_cli
+from deepacc_d2.files import check_target, whole_directory, write_json
 
 
 @dataclass(slots=True)

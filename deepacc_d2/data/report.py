@@ -12,8 +12,8 @@ from tabulate import tabulate
 from deepacc_d2.chromosomes import CLASSES, GROUP_OF, denver_order
 from deepacc_d2.data.coco import load_coco_split
 from deepacc_d2.data.formats import Defect, Effect, Issue
-from deepacc_d2.data.json_files import write_json
 from deepacc_d2.data.splits import SPLITS
+from deepacc_d2.files import write_json
 
 # Names shown per kind of defect; report.json holds all.
 _EXAMPLES = 5

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from deepacc_d2.chromosomes import NUM_CLASSES
-from deepacc_d2.data.json_files import read_json
 from deepacc_d2.errors import DataError
 from deepacc_d2.evaluation.types import ImagePrediction
+from deepacc_d2.files import read_json
 
 FOLDER = "test"
 """Where the report lies in the directory of a run."""

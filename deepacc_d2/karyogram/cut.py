@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from deepacc_d2.data.spread import darkness, foreground_threshold
+from deepacc_d2.images.spread import darkness, foreground_threshold
 from deepacc_d2.karyogram.axis import longest_path, resample
 
 Box = tuple[float, float, float, float]

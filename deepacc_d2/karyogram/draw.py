@@ -17,10 +17,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
 from deepacc_d2.chromosomes import GROUP_OF
+from deepacc_d2.disclaimer import DISCLAIMER
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.karyogram.layout import FOOTER, MARGIN, PAGE_WIDTH, ROW_GAP, Layout, Place, Slot
 from deepacc_d2.karyogram.marks import EXTRA, MARKS, marks_of
-from deepacc_d2.karyotype.disclaimer import DISCLAIMER
 
 if TYPE_CHECKING:
     from deepacc_d2.karyogram.karyogram import Karyogram

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from deepacc_d2.cell import UNIDENTIFIED, Cell
 from deepacc_d2.chromosomes import CLASSES
 from deepacc_d2.karyogram.cut import cut_cell
 from deepacc_d2.karyogram.layout import Layout, lay_out
 from deepacc_d2.karyogram.polarity import find_polarity
 from deepacc_d2.karyogram.straighten import straighten, trimmed
 from deepacc_d2.karyogram.strip import Strip
-from deepacc_d2.prediction.types import UNIDENTIFIED, Cell
 
 # Strips are read so that a chromosome has about this many strip pixels (square root of its box's
 # area): fine enough for a page of 1600 pixels and for print.

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepacc_d2.chromosomes import CLASSES, GROUP_OF
-from deepacc_d2.data.synthetic.ideogram import load_ideograms
+from deepacc_d2.ideogram import load_ideograms
 from deepacc_d2.karyogram.strip import Strip
 
 PAGE_WIDTH = 1600.0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from deepacc_d2.cell import Chromosome
 from deepacc_d2.karyogram.strip import Strip
-from deepacc_d2.prediction.types import Chromosome
 
 UNSURE_POLARITY = 0.75
 """Below this probability a strip may stand on its head, and is marked."""
@@ -31,7 +31,7 @@ MARKS: dict[str, Mark] = {
     "polarity": Mark("#8c8c8c", "which arm is up is uncertain"),
     "left_out": Mark("#444444", "not placed"),
 }
-"""Marks by flag of :class:`~deepacc_d2.prediction.types.Chromosome`, and two of the picture's."""
+"""Marks by flag of :class:`~deepacc_d2.cell.Chromosome`, and two of the picture's."""
 
 
 def marks_of(chromosome: Chromosome, strip: Strip, *, extra: bool) -> list[str]:

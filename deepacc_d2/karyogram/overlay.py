@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from deepacc_d2.cell import LEFT_OUT, Cell, Chromosome
 from deepacc_d2.chromosomes import DENVER_GROUPS, GROUP_OF
+from deepacc_d2.disclaimer import DISCLAIMER
 from deepacc_d2.evaluation.label_layout import place_labels
 from deepacc_d2.karyogram.marks import MARKS
-from deepacc_d2.karyotype.disclaimer import DISCLAIMER
 from deepacc_d2.palette import GROUP_COLORS
-from deepacc_d2.prediction.types import LEFT_OUT, Cell, Chromosome
 
 # The image is enlarged or shrunk so that a chromosome (square root of its box's area) has about
 # this many pixels, within these longest sides.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from deepacc_d2.data.synthetic.chromosome import PALE_GVAR, STAIN_LEVEL
-from deepacc_d2.data.synthetic.ideogram import load_ideograms
+from deepacc_d2.ideogram import load_ideograms
 from deepacc_d2.karyogram.straighten import Straight
 
 Profile = NDArray[np.float64]

@@ -10,12 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from deepacc_d2.cell import Cell
+from deepacc_d2.disclaimer import DISCLAIMER
 from deepacc_d2.karyogram.draw import draw_karyogram, save_figure, write
 from deepacc_d2.karyogram.karyogram import Karyogram
 from deepacc_d2.karyogram.layout import PAGE_WIDTH
 from deepacc_d2.karyotype.case import CaseResult
-from deepacc_d2.karyotype.disclaimer import DISCLAIMER
-from deepacc_d2.prediction.types import Cell
 
 _WIDTH, _HEIGHT = 595.3, 841.9  # A4 in points
 _LEFT, _RIGHT = 40.0, 555.3

@@ -3,6 +3,6 @@
 Imported by name from its modules; only what every report says is here, so that it costs nothing.
 """
 
-from deepacc_d2.karyotype.disclaimer import DISCLAIMER
+from deepacc_d2.disclaimer import DISCLAIMER
 
 __all__ = ["DISCLAIMER"]

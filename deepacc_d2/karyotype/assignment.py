@@ -39,6 +39,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 
+from deepacc_d2.cell import LEFT_OUT
 from deepacc_d2.chromosomes import NUM_CLASSES
 from deepacc_d2.errors import DataError
 from deepacc_d2.karyotype.counts import (
@@ -48,7 +49,6 @@ from deepacc_d2.karyotype.counts import (
     count_classes,
     normal_counts,
 )
-from deepacc_d2.prediction.types import LEFT_OUT
 
 AUTOSOME_COST: tuple[float, float] = (4.0, 5.0)
 """Log-odds against the first copy gained or lost, and against each further one of that class.

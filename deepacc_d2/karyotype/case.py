@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from deepacc_d2.cell import Cell
 from deepacc_d2.chromosomes import CLASSES, NUM_CLASSES
 from deepacc_d2.errors import DataError
 from deepacc_d2.karyotype.clones import (
@@ -32,7 +33,6 @@ from deepacc_d2.karyotype.iscn import (
     read_karyotype,
 )
 from deepacc_d2.karyotype.settings import KaryotypeSettings
-from deepacc_d2.prediction.types import Cell
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,12 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from scipy.stats import rankdata
 
+from deepacc_d2.cell import LEFT_OUT
 from deepacc_d2.chromosomes import NUM_CLASSES
 from deepacc_d2.errors import DataError
 from deepacc_d2.karyotype.assignment import log_prior, log_probabilities
 from deepacc_d2.karyotype.counts import count_classes
 from deepacc_d2.karyotype.settings import DOUBTS, KaryotypeSettings
-from deepacc_d2.prediction.types import LEFT_OUT
 
 _LOWEST = 5  # margins that least_margin is the mean of
 _RIDGE = 0.05  # of a, b: pulls towards offset 0 and slope 1; few cells must not make it certain

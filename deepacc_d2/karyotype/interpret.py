@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from deepacc_d2.cell import LEFT_OUT, UNIDENTIFIED
 from deepacc_d2.chromosomes import NUM_CLASSES
 from deepacc_d2.errors import DataError
 from deepacc_d2.karyotype.assignment import Assignment, Change, assign
@@ -17,7 +18,6 @@ from deepacc_d2.karyotype.fitness import Showing, unfit_reasons
 from deepacc_d2.karyotype.iscn import format_karyotype
 from deepacc_d2.karyotype.review import cell_flags, chromosome_flags
 from deepacc_d2.karyotype.settings import KaryotypeSettings
-from deepacc_d2.prediction.types import LEFT_OUT, UNIDENTIFIED
 
 __all__ = ["Interpretation", "KaryotypeSettings", "interpret"]
 

@@ -1,7 +1,7 @@
 """What a prior does to gains and losses: evidence from made cells, and the rule that rests on it.
 
 Real cells with a gain are too few to choose a prior by. Into normal cells a homolog is inserted, or
-a chromosome is removed from them (:mod:`deepacc_d2.data.made_cells`). A gain is *named* where the
+a chromosome is removed from them (:mod:`deepacc_d2.data.made.cells`). A gain is *named* where the
 inserted chromosome is found, its own box names it right, and the boxes by themselves count more of
 its class than a normal cell has. It is *clear* where all copies of the class are found and named
 right by boxes that are not flagged for low confidence. A prior may hide 1 in 20 clear gains.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from deepacc_d2.cell import LEFT_OUT, UNIDENTIFIED, Cell
 from deepacc_d2.chromosomes import NUM_CLASSES
 from deepacc_d2.karyotype.assignment import Assignment
 from deepacc_d2.karyotype.counts import (
@@ -20,7 +21,6 @@ from deepacc_d2.karyotype.counts import (
     is_abnormal,
 )
 from deepacc_d2.karyotype.settings import KaryotypeSettings
-from deepacc_d2.prediction.types import LEFT_OUT, UNIDENTIFIED, Cell
 
 CHROMOSOME_FLAGS = ("unidentified", "reassigned", "left_out", "low_confidence", "touching")
 CELL_FLAGS = (

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deepacc_d2.cell import LEFT_OUT, UNIDENTIFIED
 from deepacc_d2.chromosomes import CLASSES
 from deepacc_d2.evaluation.metrics import compute_metrics
 from deepacc_d2.evaluation.types import ImagePrediction, Metrics
@@ -20,7 +21,6 @@ from deepacc_d2.karyotype.fit import KnownCell
 from deepacc_d2.karyotype.interpret import Interpretation, interpret
 from deepacc_d2.karyotype.settings import KaryotypeSettings
 from deepacc_d2.karyotype.share import Share
-from deepacc_d2.prediction.types import LEFT_OUT, UNIDENTIFIED
 
 __all__ = ["ANSWERS", "Evaluation", "Scores", "Share", "evaluate_cells", "settings_record"]
 

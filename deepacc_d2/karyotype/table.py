@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from tabulate import tabulate
 
 from deepacc_d2.chromosomes import CLASSES
+from deepacc_d2.disclaimer import DISCLAIMER
 from deepacc_d2.karyotype.assignment import StrengthResult
 from deepacc_d2.karyotype.calibration import Reliability
-from deepacc_d2.karyotype.disclaimer import DISCLAIMER
 from deepacc_d2.karyotype.made import (
     ENOUGH_CLEAR_GAINS,
     LEAST_KEPT,

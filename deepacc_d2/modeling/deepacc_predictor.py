@@ -17,12 +17,12 @@ from detectron2.structures import Instances
 from torch import Tensor
 from torch.nn import functional as F
 
-from deepacc_d2.config import check_deepacc_config
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.losses import GroupInnerAdjacencyLoss
 from deepacc_d2.losses.aam import NORM_EPS
 from deepacc_d2.modeling.branches import AngularMarginBranch, LinearBranch, SiameseInferenceBranch
 from deepacc_d2.modeling.cell_context import CellContext
+from deepacc_d2.modeling.config import check_deepacc_config
 from deepacc_d2.modeling.local_centers import LocalCenters
 from deepacc_d2.modeling.predictor import BoxPredictor, Predictions, RegionFeatures
 
@@ -139,7 +139,7 @@ class DeepACCPredictor(BoxPredictor):
 
     @classmethod
     def from_config(cls, cfg: Any, input_shape: ShapeSpec) -> dict[str, Any]:
-        """Reads ``MODEL.DEEPACC`` (see :func:`deepacc_d2.config.add_deepacc_config`).
+        """Reads ``MODEL.DEEPACC`` (see :func:`deepacc_d2.modeling.config.add_deepacc_config`).
 
         Raises:
             ConfigError: the keys contradict each other, or one has an impossible value.

@@ -11,7 +11,7 @@ from detectron2.modeling.roi_heads import ROI_HEADS_REGISTRY, StandardROIHeads
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor
 
-from deepacc_d2.config import check_deepacc_config
+from deepacc_d2.modeling.config import check_deepacc_config
 from deepacc_d2.modeling.deepacc_predictor import DeepACCOutput, DeepACCPredictor
 from deepacc_d2.modeling.predictor import BoxPredictor, Predictions
 from deepacc_d2.modeling.sampling import PROPOSALS, generators, subsample_labels
@@ -125,8 +125,8 @@ class ChromosomeROIHeads(StandardROIHeads):
 class DeepACCROIHeads(ChromosomeROIHeads):
     """The heads of DeepACC (Luo et al. 2020, Fig. 2): two streams, margin and inference branch.
 
-    As ``MODEL.ROI_HEADS.NAME``, after :func:`deepacc_d2.config.add_deepacc_config`, it builds the
-    two streams whatever ``MODEL.ROI_BOX_HEAD.NAME`` says: without them it would not be DeepACC.
+    As ``MODEL.ROI_HEADS.NAME``, after :func:`deepacc_d2.modeling.add_deepacc_config`, it builds
+    the two streams whatever ``MODEL.ROI_BOX_HEAD.NAME`` says: without them it would not be DeepACC.
     """
 
     predictor_type = DeepACCPredictor

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deepacc_d2.cell import Cell
 from deepacc_d2.errors import ConfigError
-from deepacc_d2.prediction.images import as_gray, read_image
+from deepacc_d2.images.read import as_gray, read_image
 from deepacc_d2.prediction.inputs import list_images
 from deepacc_d2.prediction.predictor import Predictor, load_predictor
-from deepacc_d2.prediction.types import Cell
 
 Image = str | Path | NDArray[Any]
 

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deepacc_d2.data.json_files import read_json
-from deepacc_d2.data.output_dir import whole_file
+from deepacc_d2.cell import Cell
 from deepacc_d2.errors import ConfigError, DataError
+from deepacc_d2.files import read_json, whole_file
 from deepacc_d2.prediction.record import from_record
-from deepacc_d2.prediction.types import Cell
 
 JOB = "job.json"
 OURS = (

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 import cv2
 
-from deepacc_d2.data.output_dir import whole_file
-from deepacc_d2.data.spread import Gray
+from deepacc_d2.cell import Cell
 from deepacc_d2.errors import ConfigError
+from deepacc_d2.files import whole_file
+from deepacc_d2.images.spread import Gray
 from deepacc_d2.karyogram import build_karyogram, draw_overlay
 from deepacc_d2.prediction.folder import OutputFolder, write_whole
 from deepacc_d2.prediction.record import to_record
-from deepacc_d2.prediction.types import Cell
 
 VECTOR = (".svg", ".pdf")
 KARYOGRAMS = (".png", *VECTOR)

@@ -12,16 +12,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from deepacc_d2.cell import FIT, UNFIT, Cell, Chromosome
 from deepacc_d2.checkpoint import build_from_checkpoint, read_checkpoint
 from deepacc_d2.chromosomes import NUM_CLASSES
-from deepacc_d2.data.spread import Gray
+from deepacc_d2.detection.network import Raw, TorchDetector
+from deepacc_d2.detection.select import SelectionSettings, select
 from deepacc_d2.errors import ConfigError, DataError
+from deepacc_d2.images.spread import Gray
+from deepacc_d2.images.view import View, ViewSettings, make_view, second_view
 from deepacc_d2.karyotype.fitness import Showing
 from deepacc_d2.karyotype.interpret import KaryotypeSettings, interpret
-from deepacc_d2.prediction.core import Raw, TorchDetector
-from deepacc_d2.prediction.select import SelectionSettings, select
-from deepacc_d2.prediction.types import FIT, UNFIT, Cell, Chromosome
-from deepacc_d2.prediction.view import View, ViewSettings, make_view, second_view
 
 DEFAULT_CHECKPOINT = Path(__file__).resolve().parent.parent / "weights" / "deepacc.ckpt"
 """The DeepACC that is shipped; see docs/MODEL_CARD.md."""
@@ -231,7 +231,7 @@ def load_predictor(
 def _load(path: Path, device: str, precision: str) -> tuple[Detector, Mapping[str, Any]]:
     """Returns what runs the network, and what its file tells beside the weights."""
     if path.suffix.lower() in EXPORTED:
-        from deepacc_d2.export.runners import load_runner
+        from deepacc_d2.detection.runners import load_runner
 
         runner = load_runner(path)
         return runner, dict(runner.metadata)

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from deepacc_d2.cell import LEFT_OUT, UNIDENTIFIED, Cell, Chromosome
 from deepacc_d2.chromosomes import CLASSES, class_index
+from deepacc_d2.disclaimer import DISCLAIMER
 from deepacc_d2.errors import DataError
-from deepacc_d2.karyotype.disclaimer import DISCLAIMER
-from deepacc_d2.prediction.types import LEFT_OUT, UNIDENTIFIED, Cell, Chromosome
 
 FORMAT = 2
 """Raised when a reader of the old records could not read the new ones."""

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 
-from deepacc_d2.data.output_dir import whole_file
+from deepacc_d2.cell import Cell
+from deepacc_d2.disclaimer import DISCLAIMER
 from deepacc_d2.errors import UserError
+from deepacc_d2.files import whole_file
+from deepacc_d2.images.read import read_image
 from deepacc_d2.karyogram import Karyogram, build_karyogram, save_case_report
 from deepacc_d2.karyotype.case import summarize_case
-from deepacc_d2.karyotype.disclaimer import DISCLAIMER
 from deepacc_d2.prediction.folder import OutputFolder, write_whole
-from deepacc_d2.prediction.images import read_image
 from deepacc_d2.prediction.names import safe_name
 from deepacc_d2.prediction.tables import write_errors, write_tables
-from deepacc_d2.prediction.types import Cell
 
 SHOWN = 8
 

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from deepacc_d2.cell import Cell
 from deepacc_d2.chromosomes import CLASSES, coco_categories
-from deepacc_d2.data.output_dir import whole_file
-from deepacc_d2.karyotype.disclaimer import DISCLAIMER
+from deepacc_d2.disclaimer import DISCLAIMER
+from deepacc_d2.files import whole_file
 from deepacc_d2.prediction.folder import OutputFolder
 from deepacc_d2.prediction.record import class_of, significant
-from deepacc_d2.prediction.types import Cell
 
 CELL_COLUMNS = (
     *("cell", "case", "image", "status", "reasons", "count", "unidentified"),

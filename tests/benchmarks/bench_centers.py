@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from deepacc_d2.chromosomes import NUM_CLASSES
 from deepacc_d2.modeling import CellContext
-from deepacc_lightning.config import compose_config
+from deepacc_lightning.core.config import compose_config
 from deepacc_lightning.train import quiet
 
 GOAL = 1.10

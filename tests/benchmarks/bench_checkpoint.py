@@ -23,8 +23,8 @@ import torch
 from hydra.utils import instantiate
 from measurement import Measurement
 
-from deepacc_lightning.checkpoint_io import LAST, PREVIOUS, SafeCheckpointIO, read_intact
-from deepacc_lightning.config import compose_config, to_plain
+from deepacc_lightning.core.config import compose_config, to_plain
+from deepacc_lightning.training.checkpoint_io import LAST, PREVIOUS, SafeCheckpointIO, read_intact
 
 SCALES = {"quick": ("scale=quick",), "paper": ("scale=paper",)}
 MEGABYTE = 1e6

@@ -43,7 +43,7 @@ from torch.nn import functional as F
 
 from deepacc_d2.chromosomes import NUM_CLASSES, adjacency_matrix
 from deepacc_d2.modeling import DeepACCPredictor
-from deepacc_lightning.config import compose_config
+from deepacc_lightning.core.config import compose_config
 from deepacc_lightning.train import quiet
 
 GOAL = 1.03

@@ -24,14 +24,14 @@ from measurement import Measurement
 from omegaconf import DictConfig
 
 from deepacc_d2.checkpoint import build, build_from_checkpoint, read_checkpoint
-from deepacc_d2.export.images import drawn
-from deepacc_d2.export.metadata import describe
-from deepacc_d2.export.parity import Detector
-from deepacc_d2.export.quantize import quantize
-from deepacc_d2.export.runners import OnnxDetector, OpenVinoDetector
-from deepacc_d2.export.write import read_openvino, write_onnx, write_openvino
-from deepacc_d2.prediction.core import TorchDetector
-from deepacc_lightning.config import compose_config, to_plain
+from deepacc_d2.detection.export.calibration_images import drawn
+from deepacc_d2.detection.export.parity import Detector
+from deepacc_d2.detection.export.quantize import quantize
+from deepacc_d2.detection.export.write import read_openvino, write_onnx, write_openvino
+from deepacc_d2.detection.metadata import describe
+from deepacc_d2.detection.network import TorchDetector
+from deepacc_d2.detection.runners import OnnxDetector, OpenVinoDetector
+from deepacc_lightning.core.config import compose_config, to_plain
 
 SHIPPED = Path(__file__).resolve().parents[2] / "deepacc_d2" / "weights" / "deepacc.ckpt"
 EAGER = "eager fp32"

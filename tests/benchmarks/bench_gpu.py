@@ -33,9 +33,9 @@ from pytorch_lightning.callbacks import Callback
 from torch.utils.flop_counter import FlopCounterMode
 from turns import NEVER
 
-from deepacc_lightning.config import auto_precision, compose_config, instantiate_all
+from deepacc_lightning.core.config import auto_precision, compose_config, instantiate_all
 from deepacc_lightning.train import build_datamodule, build_model, build_module, fill_in_data, quiet
-from deepacc_lightning.trainer import build_trainer
+from deepacc_lightning.training.trainer import build_trainer
 
 PAPER = ("scale=paper", "init_weights=null")
 IMAGES = 64

@@ -21,9 +21,9 @@ from hydra.utils import instantiate
 from measurement import Measurement, jpeg_dataset
 from torch import nn
 
-from deepacc_lightning.config import compose_config
-from deepacc_lightning.heads import build_caches, heads_of
+from deepacc_lightning.core.config import compose_config
 from deepacc_lightning.train import build_datamodule, fill_in_data, quiet
+from deepacc_lightning.training.heads_protocol import build_caches, heads_of
 
 GOAL = 8.0
 IMAGES = 16

@@ -34,9 +34,9 @@ from torch import nn
 
 from deepacc_d2.data.dataset import DatasetInfo, read_info
 from deepacc_d2.modeling import image_seeds
-from deepacc_lightning.config import compose_config, instantiate_all
-from deepacc_lightning.schedule import make_schedule
+from deepacc_lightning.core.config import compose_config, instantiate_all
 from deepacc_lightning.train import build_datamodule, build_model, build_module, fill_in_data, quiet
+from deepacc_lightning.training.schedule import make_schedule
 
 GOAL = 1.03
 GROUP = 10

@@ -25,8 +25,8 @@ from measurement import Measurement, jpeg_dataset
 
 from deepacc_d2.data.dataset import ChromosomeDataset, read_split, to_dicts
 from deepacc_d2.data.mapper import MetaphaseMapper
-from deepacc_d2.data.transforms import ResizeShortestEdge, ResizeToFit
-from deepacc_lightning.datamodule import ChromosomeDataModule
+from deepacc_d2.images.transforms import ResizeShortestEdge, ResizeToFit
+from deepacc_lightning.training.datamodule import ChromosomeDataModule
 
 GOAL = 2
 BATCH_SIZE = 4

@@ -19,7 +19,7 @@ import numpy as np
 from measurement import Measurement, jpeg_dataset
 from turns import Training, stage
 
-from deepacc_lightning.config import auto_precision
+from deepacc_lightning.core.config import auto_precision
 
 IMAGES, TEST_IMAGES = 64, 16
 WARM_UP = 3

@@ -122,7 +122,7 @@ def run(rounds: int = 6, block: int = 4, extra: tuple[str, ...] = ()) -> list[Me
 
 
 def _batch_size(overrides: tuple[str, ...]) -> int:
-    from deepacc_lightning.config import compose_config
+    from deepacc_lightning.core.config import compose_config
 
     overrides = ("scale=quick", "data=coco", "data.root=.", *overrides)
     return int(compose_config("train", overrides).scale.batch_size)

@@ -17,10 +17,10 @@ import numpy as np
 from tabulate import tabulate
 
 from deepacc_d2.chromosomes import CLASSES, NUM_CLASSES
+from deepacc_d2.images.read import read_image
 from deepacc_d2.karyogram.overlay import draw_overlay
 from deepacc_d2.karyotype.fitness import median_size
 from deepacc_d2.karyotype.known import box_labels
-from deepacc_d2.prediction.images import read_image
 from deepacc_d2.prediction.predictor import Predictor, load_predictor
 
 IMAGES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")

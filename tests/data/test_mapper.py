@@ -11,8 +11,8 @@ import torch
 from detectron2.data import transforms as T
 
 from deepacc_d2.data.mapper import MetaphaseMapper, read_gray
-from deepacc_d2.data.transforms import ResizeToFit
 from deepacc_d2.errors import DataError
+from deepacc_d2.images.transforms import ResizeToFit
 
 HEIGHT, WIDTH = 48, 64
 

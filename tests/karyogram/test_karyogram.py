@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from defusedxml import ElementTree
 
+from deepacc_d2.cell import LEFT_OUT, UNFIT, UNIDENTIFIED, Cell, Chromosome
 from deepacc_d2.data.synthetic import SyntheticConfig, render_metaphase
+from deepacc_d2.disclaimer import DISCLAIMER
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.karyogram import build_karyogram, draw_overlay, save_case_report
 from deepacc_d2.karyogram.report import by_urgency, review_points
 from deepacc_d2.karyotype.case import summarize_case
-from deepacc_d2.karyotype.disclaimer import DISCLAIMER
-from deepacc_d2.prediction.types import LEFT_OUT, UNFIT, UNIDENTIFIED, Cell, Chromosome
 
 
 def chromosome(box, index, *, assigned=None, flags=(), confidence=0.9):

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from deepacc_d2.chromosomes import CLASSES
-from deepacc_d2.data.synthetic.ideogram import load_ideograms
+from deepacc_d2.ideogram import load_ideograms
 from deepacc_d2.karyogram.measure import measure_synthetic, report
 from deepacc_d2.karyogram.polarity import POINTS, find_polarity, profiles
 from deepacc_d2.karyogram.straighten import Straight

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deepacc_d2.cell import LEFT_OUT
 from deepacc_d2.errors import DataError
 from deepacc_d2.karyotype.assignment import (
     AUTOSOME_COST,
@@ -20,7 +21,6 @@ from deepacc_d2.karyotype.assignment import (
 )
 from deepacc_d2.karyotype.counts import count_classes, normal_counts
 from deepacc_d2.karyotype.iscn import format_karyotype, parse_karyotype
-from deepacc_d2.prediction.types import LEFT_OUT
 
 NONE = 24
 

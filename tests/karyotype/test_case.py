@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deepacc_d2.cell import Cell, Chromosome
 from deepacc_d2.errors import DataError
 from deepacc_d2.karyotype.case import CaseResult, differing, summarize_case, summarize_counts
 from deepacc_d2.karyotype.iscn import parse_karyotype
-from deepacc_d2.prediction.types import Cell, Chromosome
 
 
 def cells(*groups: tuple[int, str]) -> list[tuple[str, np.ndarray]]:

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+from deepacc_d2.cell import LEFT_OUT, UNIDENTIFIED
 from deepacc_d2.errors import DataError
 from deepacc_d2.karyotype.confidence import (
     cell_confidence,
@@ -16,7 +17,6 @@ from deepacc_d2.karyotype.confidence import (
     tied_share,
 )
 from deepacc_d2.karyotype.settings import DOUBTS, KaryotypeSettings
-from deepacc_d2.prediction.types import LEFT_OUT, UNIDENTIFIED
 
 NONE = 24
 NORMAL = [*np.repeat(np.arange(22), 2).tolist(), 22, 22]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from deepacc_d2.cell import Cell, Chromosome
 from deepacc_d2.data.synthetic import SyntheticConfig, render_metaphase
 from deepacc_d2.karyogram import build_karyogram
 from deepacc_d2.karyotype.fitness import (
@@ -13,7 +14,6 @@ from deepacc_d2.karyotype.fitness import (
     unfit_reasons,
 )
 from deepacc_d2.karyotype.settings import KaryotypeSettings
-from deepacc_d2.prediction.types import Cell, Chromosome
 
 SETTINGS = KaryotypeSettings()
 

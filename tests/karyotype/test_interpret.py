@@ -6,12 +6,12 @@ import math
 import numpy as np
 import pytest
 
+from deepacc_d2.cell import LEFT_OUT, UNIDENTIFIED
 from deepacc_d2.errors import DataError
 from deepacc_d2.karyotype import DISCLAIMER
 from deepacc_d2.karyotype.interpret import Interpretation, KaryotypeSettings, interpret
 from deepacc_d2.karyotype.iscn import parse_karyotype
 from deepacc_d2.karyotype.settings import DOUBTS
-from deepacc_d2.prediction.types import LEFT_OUT, UNIDENTIFIED
 
 NONE = 24
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from deepacc_d2.cell import UNIDENTIFIED, Cell, Chromosome
 from deepacc_d2.karyotype.review import overlap_of_smaller, review_order
-from deepacc_d2.prediction.types import UNIDENTIFIED, Cell, Chromosome
 
 
 def test_overlap_is_a_share_of_the_smaller_box() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from deepacc_d2.data.synthetic import SyntheticConfig, ensure_dataset
-from deepacc_lightning.wandb_offline import OfflineRun, find_runs, read_run
+from deepacc_lightning.wandb.offline import OfflineRun, find_runs, read_run
 
 TINY = (
     "scale.image_size=96",

@@ -14,8 +14,8 @@ from filelock import FileLock
 from deepacc_d2.checkpoint import build_from_checkpoint, read_checkpoint
 from deepacc_d2.errors import ConfigError, DataError
 from deepacc_lightning import ablation, evaluate
-from deepacc_lightning.ablation_jobs import Job, first_difference
-from deepacc_lightning.config import compose_config
+from deepacc_lightning.core.config import compose_config
+from deepacc_lightning.jobs.ablation_jobs import Job, first_difference
 
 PRESETS = ["sep", "siamese_gia"]
 SMALL = [

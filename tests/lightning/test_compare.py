@@ -16,14 +16,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from deepacc_d2.data.json_files import read_json
 from deepacc_d2.errors import ConfigError, DataError, run_cli
 from deepacc_d2.evaluation.bootstrap import METRICS, compare_presets
 from deepacc_d2.evaluation.finished_runs import read_run
 from deepacc_d2.evaluation.tally import tally_run
+from deepacc_d2.files import read_json
 from deepacc_lightning import train
 from deepacc_lightning.compare import compare, main
-from deepacc_lightning.config import compose_config
+from deepacc_lightning.core.config import compose_config
 
 RUNS = {"sep": (0, 1), "siamese_gia": (0, 1)}
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")

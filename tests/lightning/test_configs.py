@@ -12,7 +12,7 @@ from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 from hydra.utils import instantiate
 
-from deepacc_lightning.config import compose_config, config_dir, to_plain
+from deepacc_lightning.core.config import compose_config, config_dir, to_plain
 
 EXPERIMENTS = sorted(p.stem for p in (Path(config_dir()) / "experiment").glob("*.yaml"))
 SCALES = sorted(p.stem for p in (Path(config_dir()) / "scale").glob("*.yaml"))

@@ -14,12 +14,13 @@ from deepacc_d2.context import ContextCell, Disturbance, pad_cells, read_cells
 from deepacc_d2.data.dataset import read_split, to_dicts
 from deepacc_d2.data.mapper import MetaphaseMapper
 from deepacc_d2.errors import ConfigError
-from deepacc_d2.prediction.images import read_image
+from deepacc_d2.images.read import read_image
+from deepacc_d2.images.view import make_view
 from deepacc_d2.prediction.predictor import load_predictor
-from deepacc_d2.prediction.view import make_view
-from deepacc_lightning import context, context_store
-from deepacc_lightning.config import compose_config, to_plain
-from deepacc_lightning.context_module import DisturbedCells
+from deepacc_lightning import context
+from deepacc_lightning.core.config import compose_config, to_plain
+from deepacc_lightning.training import context_store
+from deepacc_lightning.training.context_module import DisturbedCells
 
 SMALL = (
     *("pixel_mean=228", "pixel_std=45", "scale=lab", "data.root=unused", "out=unused"),

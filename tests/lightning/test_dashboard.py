@@ -15,9 +15,9 @@ import wandb
 
 from deepacc_d2.errors import ConfigError
 from deepacc_lightning import dashboard, train
-from deepacc_lightning.config import compose_config
-from deepacc_lightning.dashboard_panels import GPU_KEYS, LOSSES, stable_id
-from deepacc_lightning.wandb_offline import OfflineRun
+from deepacc_lightning.core.config import compose_config
+from deepacc_lightning.wandb.offline import OfflineRun
+from deepacc_lightning.wandb.panels import GPU_KEYS, LOSSES, stable_id
 
 METHOD = ("alpha", "beta", "gamma", "m", "s", "delta", "center_share")
 

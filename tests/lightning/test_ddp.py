@@ -17,7 +17,7 @@ import torch
 
 from deepacc_d2.errors import ConfigError
 from deepacc_lightning import train
-from deepacc_lightning.config import compose_config
+from deepacc_lightning.core.config import compose_config
 
 HERE = Path(__file__).parent
 # Images of different sizes are padded to the largest of a process's batch, which batch norm sees.

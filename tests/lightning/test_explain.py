@@ -15,8 +15,8 @@ from hydra.core.global_hydra import GlobalHydra
 
 from deepacc_d2.errors import ConfigError, DataError
 from deepacc_lightning import explain, train
-from deepacc_lightning.cli import run_entry_point
-from deepacc_lightning.config import compose_config
+from deepacc_lightning.core.cli import run_entry_point
+from deepacc_lightning.core.config import compose_config
 
 THRESHOLD = "score_threshold=0.02"
 

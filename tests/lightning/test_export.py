@@ -9,12 +9,12 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from deepacc_d2.detection.export.calibration_images import Shown
+from deepacc_d2.detection.network import Raw
+from deepacc_d2.detection.runners import load_runner
 from deepacc_d2.errors import ConfigError, DataError
-from deepacc_d2.export.images import Shown
-from deepacc_d2.export.runners import load_runner
-from deepacc_d2.prediction.core import Raw
 from deepacc_lightning import export
-from deepacc_lightning.config import compose_config, to_plain
+from deepacc_lightning.core.config import compose_config, to_plain
 
 
 @pytest.fixture(scope="module")

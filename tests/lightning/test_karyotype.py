@@ -10,13 +10,14 @@ import torch
 from hydra.utils import instantiate
 
 from deepacc_d2.data.dataset import read_split
+from deepacc_d2.disclaimer import DISCLAIMER
 from deepacc_d2.errors import ConfigError, DataError
-from deepacc_d2.karyotype.disclaimer import DISCLAIMER
 from deepacc_d2.karyotype.fit import CAUTIOUS_STRENGTH
 from deepacc_d2.karyotype.settings import KaryotypeSettings
 from deepacc_d2.release import release
-from deepacc_lightning import karyotype, made_cells
-from deepacc_lightning.config import compose_config, to_plain
+from deepacc_lightning import karyotype
+from deepacc_lightning.core.config import compose_config, to_plain
+from deepacc_lightning.jobs import made_cells
 
 SMALL = (
     *("pixel_mean=228", "pixel_std=45", "scale=lab", "data.root=unused", "out=unused"),

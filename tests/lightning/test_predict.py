@@ -18,7 +18,7 @@ import deepacc_d2
 from deepacc_d2.errors import ConfigError, UserError
 from deepacc_d2.prediction.record import to_record
 from deepacc_lightning import predict
-from deepacc_lightning.config import compose_config, to_plain
+from deepacc_lightning.core.config import compose_config, to_plain
 
 SMALL = (
     *("pixel_mean=228", "pixel_std=45", "scale=lab", "data.root=unused", "out=unused"),
@@ -207,7 +207,7 @@ def test_bad_options_leave_nothing_behind(
 def test_ctrl_c_keeps_what_is_done(
     checkpoint: Path, slides: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from deepacc_lightning import predict_loop
+    from deepacc_lightning.jobs import predict_loop
 
     written: list[str] = []
     real: Callable[..., str] = predict_loop.draw

@@ -16,10 +16,10 @@ from deepacc_d2.data.union import DataSets
 from deepacc_d2.errors import ConfigError, DataError
 from deepacc_d2.evaluation.comparison.intervals import _ground_truth
 from deepacc_lightning import train
-from deepacc_lightning.config import compose_config
-from deepacc_lightning.heads import HeadsDataModule
-from deepacc_lightning.resume import check_same_data
+from deepacc_lightning.core.config import compose_config
 from deepacc_lightning.train import build_datamodule
+from deepacc_lightning.training.heads_protocol import HeadsDataModule
+from deepacc_lightning.training.resume import check_same_data
 
 
 @pytest.fixture(scope="module")

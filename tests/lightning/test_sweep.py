@@ -20,8 +20,8 @@ from filelock import FileLock
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.evaluation.types import SUMMARY_KEYS
 from deepacc_lightning import sweep
-from deepacc_lightning.config import compose_config
-from deepacc_lightning.sweep_jobs import (
+from deepacc_lightning.core.config import compose_config
+from deepacc_lightning.jobs.sweep_jobs import (
     NotValidatedError,
     SweepJob,
     a_device,
@@ -29,8 +29,8 @@ from deepacc_lightning.sweep_jobs import (
     reason_of,
     summarize,
 )
-from deepacc_lightning.sweep_plan import make_plan
-from deepacc_lightning.sweep_report import format_rows, table_rows, to_csv
+from deepacc_lightning.jobs.sweep_plan import make_plan
+from deepacc_lightning.reports.sweep_report import format_rows, table_rows, to_csv
 
 GRID = ["experiment=siamese_gia", "alpha=.1,.2", "m=.25,.5"]
 # A model of one epoch is sure of nothing, and nothing has no metrics to tell apart.

@@ -20,9 +20,9 @@ from hydra.utils import instantiate
 
 from deepacc_d2.errors import ConfigError, DataError
 from deepacc_lightning import evaluate, train
-from deepacc_lightning.cli import message
-from deepacc_lightning.config import compose_config
-from deepacc_lightning.module import DetectionModule, NonFiniteLossError
+from deepacc_lightning.core.cli import message
+from deepacc_lightning.core.config import compose_config
+from deepacc_lightning.training.module import DetectionModule, NonFiniteLossError
 
 SUMMARY = {"map50", "map50_max", "coco_ap", "acc", "aer", "precision", "recall", "f1", "wcr"}
 

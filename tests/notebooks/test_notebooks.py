@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from deepacc_d2.data.synthetic import SyntheticConfig, ensure_dataset
 from deepacc_d2.data.validate import Check
 from deepacc_lightning import train
-from deepacc_lightning.config import compose_config
+from deepacc_lightning.core.config import compose_config
 
 TESTS = Path(__file__).resolve().parents[1]
 NOTEBOOKS = {path.stem: path for path in sorted((TESTS.parent / "notebooks").glob("*.ipynb"))}

@@ -11,11 +11,11 @@ import torch
 from hydra.utils import instantiate
 from torch import nn
 
+from deepacc_d2.cell import LEFT_OUT, Cell, Chromosome
 from deepacc_d2.checkpoint import build_from_checkpoint
+from deepacc_d2.detection.network import TorchDetector
 from deepacc_d2.karyotype.iscn import format_karyotype
-from deepacc_d2.prediction.core import TorchDetector
-from deepacc_d2.prediction.types import LEFT_OUT, Cell, Chromosome
-from deepacc_lightning.config import compose_config, to_plain
+from deepacc_lightning.core.config import compose_config, to_plain
 
 TINY = (
     "pixel_mean=228",

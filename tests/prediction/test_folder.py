@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from deepacc_d2.cell import Cell
 from deepacc_d2.errors import ConfigError, DataError
 from deepacc_d2.prediction.folder import OutputFolder, open_folder, write_whole
 from deepacc_d2.prediction.record import to_record
-from deepacc_d2.prediction.types import Cell
 
 JOB: dict[str, Any] = {"kind": "prediction", "model": {"sha256": "ab"}, "settings": {"x": 1}}
 

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 import deepacc_d2
-from deepacc_d2.data.spread import Gray
+from deepacc_d2.cell import LEFT_OUT, UNIDENTIFIED
+from deepacc_d2.detection.network import Raw
 from deepacc_d2.errors import ConfigError, DataError
+from deepacc_d2.images.spread import Gray
+from deepacc_d2.images.view import BOX_TO_SIZE, View, ViewSettings
 from deepacc_d2.karyotype.settings import KaryotypeSettings
-from deepacc_d2.prediction.core import Raw
 from deepacc_d2.prediction.predictor import Predictor, load_predictor
-from deepacc_d2.prediction.types import LEFT_OUT, UNIDENTIFIED
-from deepacc_d2.prediction.view import BOX_TO_SIZE, View, ViewSettings
 
 MakeContent = Callable[..., dict[str, Any]]
 # Chromosomes of the size of the boxes below.

@@ -6,10 +6,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from deepacc_d2.cell import LEFT_OUT, UNIDENTIFIED, Cell
+from deepacc_d2.disclaimer import DISCLAIMER
 from deepacc_d2.errors import DataError
-from deepacc_d2.karyotype.disclaimer import DISCLAIMER
 from deepacc_d2.prediction.record import from_record, to_record
-from deepacc_d2.prediction.types import LEFT_OUT, UNIDENTIFIED, Cell
 
 
 def test_a_cell_comes_back_from_json(make_cell: Callable[..., Cell]) -> None:

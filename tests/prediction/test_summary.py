@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
+from deepacc_d2.cell import Cell
 from deepacc_d2.prediction.folder import OutputFolder, open_folder, write_whole
 from deepacc_d2.prediction.record import to_record
 from deepacc_d2.prediction.summary import finish_job, summarize, write_cases
-from deepacc_d2.prediction.types import Cell
 
 
 def put(folder: OutputFolder, cell: Cell) -> None:

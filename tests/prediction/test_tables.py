@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from pycocotools.coco import COCO
 
+from deepacc_d2.cell import UNIDENTIFIED, Cell
 from deepacc_d2.prediction.folder import OutputFolder, open_folder, write_whole
 from deepacc_d2.prediction.record import to_record
 from deepacc_d2.prediction.tables import write_errors, write_tables
-from deepacc_d2.prediction.types import UNIDENTIFIED, Cell
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from deepacc_d2.data.formats.record import (
     relative_name,
     settle_cases,
 )
-from deepacc_d2.data.json_files import read_json
 from deepacc_d2.errors import DataError
+from deepacc_d2.files import read_json
 
 # Further fields of an image that mean something here and are kept.
 _KEPT_FIELDS = ("abnormality", "karyotype", "stain", "resolution")

@@ -21,8 +21,8 @@ from deepacc_d2.data.formats.record import (
     relative_name,
     settle_cases,
 )
-from deepacc_d2.data.json_files import read_json
 from deepacc_d2.errors import DataError
+from deepacc_d2.files import read_json
 
 
 def read_labelme(src: Path, options: ReadOptions) -> Source:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from deepacc_d2.data.synthetic.config import Style
-from deepacc_d2.data.synthetic.ideogram import ACROCENTRIC, Ideogram
+from deepacc_d2.ideogram import ACROCENTRIC, Ideogram
 
 # How dark a stain is, from 0 (the light bands' OD) to 1 (the dark bands').
 STAIN_LEVEL = {

@@ -26,9 +26,9 @@ from deepacc_d2.data.synthetic.config import (
     batch_style,
     cell_style,
 )
-from deepacc_d2.data.synthetic.ideogram import load_ideograms
 from deepacc_d2.data.synthetic.karyotype import Karyotype, draw_karyotype
 from deepacc_d2.data.synthetic.layout import place
+from deepacc_d2.ideogram import load_ideograms
 
 
 def case_genome(config: SyntheticConfig, case: int) -> tuple[Karyotype, tuple[Heteromorphism, ...]]:

@@ -23,7 +23,6 @@ from typing import Any
 import cv2
 import numpy as np
 
-import deepacc_d2
 from deepacc_d2.data.synthetic.config import SyntheticConfig
 from deepacc_d2.data.synthetic.render import render_metaphase
 from deepacc_d2.errors import DataError
@@ -60,7 +59,7 @@ def write_image(config: SyntheticConfig, folder: Path, job: Job) -> dict[str, An
 
 def _start(config: SyntheticConfig, folder: Path, jobs: Sequence[Job]) -> subprocess.Popen[str]:
     """Starts a worker and hands it its jobs."""
-    root = str(Path(deepacc_d2.__file__).parents[1])
+    root = str(Path(__file__).resolve().parents[3])
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     worker = subprocess.Popen(
         [sys.executable, "-c", f"from {__name__} import main; main()"],

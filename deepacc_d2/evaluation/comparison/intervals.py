@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from deepacc_d2.data.json_files import read_json
 from deepacc_d2.data.union import DataSets
 from deepacc_d2.errors import DataError, UserError
 from deepacc_d2.evaluation.bootstrap import Estimate, compare_presets
@@ -15,6 +14,7 @@ from deepacc_d2.evaluation.comparison.result import Comparison
 from deepacc_d2.evaluation.comparison.runs import Run
 from deepacc_d2.evaluation.finished_runs import read_run
 from deepacc_d2.evaluation.tally import RunTally, tally_run
+from deepacc_d2.files import read_json
 
 MOST_RUNS = 40
 """Runs up to which the predictions are read: each one takes seconds."""

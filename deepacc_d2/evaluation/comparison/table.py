@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from deepacc_d2.errors import ConfigError
-from deepacc_d2.evaluation.ablation_result import ROWS
+from deepacc_d2.evaluation.ablation.result import ROWS
 from deepacc_d2.evaluation.comparison.runs import Run
 from deepacc_d2.evaluation.comparison.settings import MISSING, SEED, Settings, Value, show
 

@@ -11,7 +11,7 @@ from deepacc_d2.data.synthetic.chromosome import (
     render,
 )
 from deepacc_d2.data.synthetic.config import SyntheticConfig, batch_style
-from deepacc_d2.data.synthetic.ideogram import load_ideograms
+from deepacc_d2.ideogram import load_ideograms
 
 PLAIN = Heteromorphism(short_arm=1.0, variable=1.0)
 STYLE = dataclasses.replace(

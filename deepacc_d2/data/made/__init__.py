@@ -1,0 +1,1 @@
+"""Cells put together from real chromosomes, so that their copy numbers are known."""

@@ -1,0 +1,123 @@
+"""The network as one function of an image, in the form that is run, exported and compared.
+
+Shapes: H x W pixels of the network's input, P proposals, K = 24 classes, column K = no chromosome.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.structures import ImageList
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from deepacc_d2.errors import DataError
+from deepacc_d2.images.spread import Gray
+from deepacc_d2.modeling.meta_arch import ChromosomeRCNN
+from deepacc_d2.modeling.roi_heads import ChromosomeROIHeads
+
+Raw = tuple[NDArray[np.float32], NDArray[np.float32]]
+
+
+class DetectorCore(nn.Module):
+    """Proposals of one image with their class probabilities, before any NMS over them.
+
+    Unlike Detectron2's inference this keeps the whole probability vector of each proposal, which
+    calibration and the assignment of a cell need, and takes and returns plain tensors only.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        """Wraps a detector.
+
+        Raises:
+            DataError: it is none with region proposals and our heads.
+        """
+        super().__init__()
+        if not isinstance(model, ChromosomeRCNN) or not isinstance(
+            model.roi_heads, ChromosomeROIHeads
+        ):
+            raise DataError(
+                f"a {type(model).__name__} has no proposals to classify: predict and export take "
+                "a checkpoint of baseline, sep or a DeepACC preset"
+            )
+        self.model = model.eval()
+
+    @property
+    def size_divisibility(self) -> int:
+        """What height and width of the image must be multiples of."""
+        return max(1, int(self.model.backbone.size_divisibility))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Detects.
+
+        Args:
+            image: (1, 1, H, W) float32 gray levels, 0 to 255; H and W are multiples of
+                :attr:`size_divisibility`.
+
+        Returns:
+            Boxes (P, 4), XYXY in pixels of the image, each regressed for its proposal's most
+            probable class, and probabilities (P, K + 1), both float32.
+        """
+        model = self.model
+        pixels = (image - model.pixel_mean) / model.pixel_std
+        features = model.backbone(pixels.contiguous(memory_format=torch.channels_last))
+        images = ImageList(pixels, [(image.shape[-2], image.shape[-1])])
+        proposals, _ = model.proposal_generator(images, features, None)
+        heads = model.roi_heads
+        logits, deltas = heads.predictions(heads.predict(features, proposals))
+        boxes = heads.box_predictor.best_boxes(logits, deltas, proposals[0].proposal_boxes.tensor)
+        return boxes.float(), logits.float().softmax(dim=1)
+
+
+def pad(image: Gray, multiple: int) -> Gray:
+    """Returns the image, padded at its right and bottom to multiples of a number of pixels.
+
+    The border is repeated: an edge of another gray would look like a chromosome's.
+    """
+    bottom, right = -image.shape[0] % multiple, -image.shape[1] % multiple
+    return np.pad(image, ((0, bottom), (0, right)), mode="edge")
+
+
+class TorchDetector:
+    """A detector run by PyTorch: gray image in, boxes and probabilities out.
+
+    Runners of exported models have the same face.
+    """
+
+    def __init__(
+        self, model: nn.Module, *, device: str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> None:
+        """Puts a model on a device.
+
+        Args:
+            model: see :class:`DetectorCore`.
+            device: a torch device.
+            dtype: float32, or bfloat16 or float16 for autocast.
+        """
+        self.device = torch.device(device)
+        self.core = DetectorCore(model).to(self.device)
+        self.core.to(memory_format=torch.channels_last)
+        self.dtype = dtype
+
+    def __call__(self, image: Gray) -> Raw:
+        """Detects in a gray image uint8 (H, W) of any size.
+
+        Returns:
+            Boxes (P, 4), XYXY in its pixels, clipped to it, and probabilities (P, 25).
+        """
+        padded = pad(image, self.core.size_divisibility)
+        tensor = torch.from_numpy(np.ascontiguousarray(padded))[None, None]
+        autocast: Any = torch.autocast(
+            self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32
+        )
+        with torch.inference_mode(), autocast:
+            boxes, probabilities = self.core(tensor.to(self.device).float())
+        return clip(boxes.cpu().numpy(), image.shape), probabilities.cpu().numpy()
+
+
+def clip(boxes: NDArray[np.float32], size: tuple[int, ...]) -> NDArray[np.float32]:
+    """Returns boxes (P, 4) clipped to an image of (height, width)."""
+    height, width = size[:2]
+    return np.clip(boxes, 0, np.array([width, height, width, height], dtype=np.float32))

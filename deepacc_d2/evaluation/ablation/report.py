@@ -1,0 +1,211 @@
+"""The ablation (Table 1 of Luo et al. 2020) from finished runs: tables and figures in a folder."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from deepacc_d2.errors import ConfigError, DataError
+from deepacc_d2.evaluation.ablation.plots import plot_confusions, plot_differences
+from deepacc_d2.evaluation.ablation.result import ROWS, AblationResult, to_dict, write_csv
+from deepacc_d2.evaluation.ablation.tables import (
+    confusions_markdown,
+    format_table1,
+    table1_markdown,
+)
+from deepacc_d2.evaluation.bootstrap import METRICS, PresetStatistics, compare_presets
+from deepacc_d2.evaluation.finished_runs import FinishedRun, read_run
+from deepacc_d2.evaluation.tally import RunTally, tally_run
+
+__all__ = [
+    "AblationResult",
+    "confusions_markdown",
+    "format_table1",
+    "table1_markdown",
+    "update_section",
+    "write_ablation_report",
+]
+
+_TOLERANCE = 0.1  # percentage points; rounded boxes may tip one match of a small test set
+
+
+def write_ablation_report(
+    out_dir: str | Path,
+    runs: Mapping[str, Sequence[str | Path]],
+    coco: Mapping[str, Any],
+    *,
+    title: str,
+    facts: Mapping[str, Any],
+    commands: Sequence[str],
+    reference: str = "sep",
+    resamples: int = 2000,
+    seed: int = 0,
+) -> AblationResult:
+    """Compares finished runs and writes the report; each file appears whole or not at all.
+
+    Args:
+        out_dir: folder, made if missing; files of an earlier report are replaced.
+        runs: directories of the runs of each preset, one per seed. The presets of Table 1 are
+            put in its order, others follow.
+        coco: ground truth of the split that all runs were tested on.
+        title: of the report, one line.
+        facts: what the reader must know beside it (device, steps, trunk), as a list.
+        commands: shell lines that give this result.
+        reference: the preset to compare with.
+        resamples: number of bootstrap resamples.
+        seed: of the resamples.
+
+    Returns:
+        The result; its ``files`` are ``table1.{json,csv,md}``, ``confusions.md``, ``table1.png``
+        and ``confusions.png``.
+
+    Raises:
+        DataError: a file of a run is missing, broken, of other images than the ground truth, or
+            contradicts the others.
+        ConfigError: no run at all, a run given twice, or a folder that cannot be written to.
+    """
+    every = [Path(run).resolve() for own in runs.values() for run in own]
+    if not every:
+        raise ConfigError("no run is given: there is nothing to compare")
+    for folder in every:
+        if every.count(folder) > 1:
+            raise ConfigError(f"run {folder} is given twice: give one run per preset and seed")
+    known = [preset for preset in ROWS if preset in runs]
+    order = [*known, *(preset for preset in runs if preset not in ROWS)]
+
+    tallies: dict[str, list[RunTally]] = {}
+    read: list[FinishedRun] = []
+    for preset in order:
+        tallies[preset] = []
+        for run_dir in runs[preset]:
+            run = read_run(run_dir, coco)
+            if read and run.settings != read[0].settings:
+                raise DataError(
+                    f"{run.path} was evaluated with {run.settings}, but {read[0].path} with "
+                    f"{read[0].settings}: evaluate all runs alike"
+                )
+            tallies[preset].append(_tally(run, coco))
+            # Only the metrics are needed from here on; predictions are large.
+            read.append(replace(run, predictions=[]))
+    statistics = compare_presets(tallies, reference=reference, resamples=resamples, seed=seed)
+    _check_against_metrics(read, statistics)
+    result = AblationResult(
+        title=title,
+        presets=statistics,
+        runs={preset: [Path(run) for run in runs[preset]] for preset in order},
+        reference=reference,
+        resamples=resamples,
+        seed=seed,
+        num_images=len(coco["images"]),
+        num_gt=len(coco["annotations"]),
+        settings=read[0].settings,
+        facts=dict(facts),
+        commands=list(commands),
+    )
+    return replace(result, files=_write(Path(out_dir), result))
+
+
+def update_section(path: str | Path, name: str, text: str) -> None:
+    """Replaces a marked section of a Markdown file; the rest of the file stays as it is.
+
+    The section lies between the lines ``<!-- begin NAME -->`` and ``<!-- end NAME -->``. Where
+    they are missing it is appended, where the file is missing that is made.
+
+    Args:
+        path: the file.
+        name: of the section.
+        text: its new content.
+
+    Raises:
+        DataError: the markers are there but not one of each, in this order.
+        ConfigError: the file cannot be read or written.
+    """
+    target = Path(path).resolve()  # a link stays a link
+    begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+    try:
+        old = target.read_bytes().decode("utf-8") if target.exists() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path} ({error}): mend it or give another file") from error
+    section = f"{begin}\n{text.strip()}\n{end}"
+    if begin not in old and end not in old:
+        before = old.rstrip() + "\n\n" if old.strip() else ""
+        new = f"{before}{section}\n"
+    elif old.count(begin) == old.count(end) == 1 and old.index(begin) < old.index(end):
+        new = old[: old.index(begin)] + section + old[old.index(end) + len(end) :]
+    else:
+        raise DataError(f"{path} must have {begin!r} and {end!r} once each, in this order: mend it")
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(new.encode("utf-8"))
+        if target.exists():
+            shutil.copymode(target, temporary)
+
+    _write_whole(target, write)
+
+
+def _tally(run: FinishedRun, coco: Mapping[str, Any]) -> RunTally:
+    try:
+        return tally_run(coco, run.predictions, **run.settings)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise DataError(
+            f"the settings of {run.path} are not those of this version ({error}): run "
+            "`make evaluate` for it again"
+        ) from None
+
+
+def _check_against_metrics(
+    runs: Sequence[FinishedRun], statistics: Mapping[str, PresetStatistics]
+) -> None:
+    """Refuses predictions that do not give the metrics written beside them."""
+    rows = [row for found in statistics.values() for row in found.metrics.values.tolist()]
+    for run, row in zip(runs, rows, strict=True):
+        for key, value in zip(METRICS, row, strict=True):
+            written = run.metrics.get(key)
+            same = (
+                math.isnan(value)
+                if written is None
+                else isinstance(written, (int, float)) and abs(written - value) <= _TOLERANCE
+            )
+            if not same:
+                raise DataError(
+                    f"{run.path}: its predictions give {key} {value:.2f} on this ground truth, "
+                    f"but its metrics.json says {written}: give runs that were tested on this "
+                    "split, or run `make evaluate` for it again"
+                )
+
+
+def _write(folder: Path, result: AblationResult) -> list[Path]:
+    """Writes all files, numbers first: a figure that fails must not cost them."""
+    content = json.dumps(to_dict(result), allow_nan=False, indent=2, ensure_ascii=False)
+    table, confusions = table1_markdown(result), confusions_markdown(result)
+    writers: dict[str, Callable[[Path], object]] = {
+        "table1.json": lambda path: path.write_text(content + "\n", encoding="utf-8"),
+        "table1.csv": lambda path: write_csv(path, result),
+        "table1.md": lambda path: path.write_text(table, encoding="utf-8"),
+        "confusions.md": lambda path: path.write_text(confusions, encoding="utf-8"),
+        "table1.png": lambda path: plot_differences(result).savefig(path, format="png", dpi=110),
+        "confusions.png": lambda path: plot_confusions(result).savefig(path, format="png", dpi=110),
+    }
+    return [_write_whole(folder / name, write) for name, write in writers.items()]
+
+
+def _write_whole(path: Path, write: Callable[[Path], object]) -> Path:
+    """Writes a file by way of a temporary one beside it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write(temporary)
+            return temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write {path} ({error.strerror}): choose another place"
+        ) from error

@@ -1,0 +1,1 @@
+"""Why the chromosomes of an image got their classes."""

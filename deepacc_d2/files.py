@@ -1,0 +1,120 @@
+"""Files and directories that appear whole or not at all; JSON whose errors name the file."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from deepacc_d2.errors import ConfigError, DataError
+
+
+def write_json(path: Path, value: Any, *, indent: int | None = None) -> None:
+    """Writes JSON as UTF-8, creating the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, ensure_ascii=False, indent=indent), encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Reads JSON.
+
+    Raises:
+        DataError: the file is unreadable, cut short or no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is no complete JSON ({error}): was it cut short?") from None
+
+
+def check_target(out: Path, src: Path, *, overwrite: bool) -> None:
+    """Refuses an OUT that would lose data or cannot be written.
+
+    Raises:
+        ConfigError: OUT is there already, is no data set of ours, overlaps SRC, or is read-only.
+    """
+    resolved, source = out.resolve(), src.resolve()
+    if resolved == source or resolved in source.parents or source in resolved.parents:
+        raise ConfigError(f"OUT {out} and SRC {src} overlap: choose an OUT outside the source")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if not overwrite:
+            raise ConfigError(f"OUT {out} exists: choose another, or add --overwrite to replace it")
+        if not (out / "dataset.json").is_file():
+            raise ConfigError(
+                f"OUT {out} is no converted data set, so --overwrite spares it: choose another"
+            )
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write to {out.parent} ({error.strerror}): choose another OUT"
+        ) from None
+
+
+@contextmanager
+def whole_directory(out: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Gives a temporary directory beside ``out`` that takes its name when the block ends well.
+
+    On any error, Ctrl-C included, the temporary directory is removed and an old ``out`` stays.
+
+    Args:
+        out: absolute path; see :func:`check_target`.
+        overwrite: replace a directory that is there.
+
+    Raises:
+        ConfigError: the disk is full or the place not writable.
+    """
+    temporary: Path | None = None
+    try:
+        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+        yield temporary
+        temporary.chmod(0o755)  # mkdtemp's own mode shuts out everybody else
+        _take_place(temporary, out, overwrite=overwrite)
+    except BaseException as error:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise ConfigError(
+                f"cannot write {out} ({error.strerror or error}): free some space or choose "
+                "another OUT"
+            ) from error
+        raise
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Gives a temporary path beside ``path`` that takes its name when the block ends well.
+
+    It has the same suffix, which many writers tell the format from. On any error it is removed and
+    an old file stays.
+    """
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _take_place(temporary: Path, out: Path, *, overwrite: bool) -> None:
+    """Renames the finished directory to OUT; an old one goes only after that succeeded."""
+    if not overwrite or not out.exists():
+        temporary.rename(out)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.old.", dir=out.parent))
+    out.rename(old)
+    try:
+        temporary.rename(out)
+    except BaseException:
+        old.rename(out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""One image: read, its spread found, shown to the network at one size and tone, augmented."""

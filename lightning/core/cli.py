@@ -1,0 +1,147 @@
+"""What the command-line entry points share: checked overrides, one-line errors, exit statuses."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from deepacc_d2.errors import ConfigError, UserError
+from deepacc_lightning.core.config import compose_config
+from deepacc_lightning.core.processes import (
+    DisagreementError,
+    is_lightnings_child,
+    is_main_process,
+    rank,
+)
+
+
+def check_overrides(config_name: str, overrides: list[str]) -> DictConfig:
+    """Composes the config once, so that a misspelt choice or key is told in one line.
+
+    Returns:
+        The config.
+
+    Raises:
+        ConfigError: names the choice and what exists, or the key.
+    """
+    try:
+        return compose_config(config_name, overrides)
+    except MissingConfigException as error:
+        choice = error.missing_cfg_file or ""
+        if isinstance(choice, str) and error.options:
+            group, _, name = choice.rpartition("/")
+            exist = ", ".join(sorted(error.options))
+            raise ConfigError(f"unknown {group} {name!r}: there is {exist}") from error
+        raise ConfigError(one_line(error)) from error
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(one_line(error)) from error
+
+
+def one_line(error: BaseException) -> str:
+    """Joins a message of several lines, with its cause where that says more."""
+    text = " ".join(str(error).split())
+    cause = error.__cause__
+    if cause is not None and str(cause) not in text:
+        text += " (" + " ".join(str(cause).split("\n")[0].split()) + ")"
+    return text
+
+
+def check_data_root(cfg: DictConfig, *, several: bool = False) -> None:
+    """Checks that the config names a data directory.
+
+    Args:
+        cfg: with ``data``.
+        several: whether it may be a list of them.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if OmegaConf.is_missing(cfg.data, "root"):
+        raise ConfigError("data.root is not set: pass DATA_DIR=<directory of a converted data set>")
+    if not several and OmegaConf.is_list(cfg.data.root):
+        raise ConfigError(
+            f"data.root={cfg.data.root}: only training is on several data sets; pass one of them"
+        )
+
+
+def check_accelerator(accelerator: str, key: str = "trainer.accelerator") -> None:
+    """Checks that a GPU that is asked for exists.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise ConfigError(
+            f"{key}={accelerator} asks for a GPU but torch finds none: use {key}=auto "
+            "(trainer=ddp_sim for several processes), or install a driver and a CUDA build of torch"
+        )
+
+
+def run_entry_point(config_name: str, main: Callable[[], None]) -> None:
+    """Runs a Hydra ``main`` with its command line checked first.
+
+    Exits 2 with one line on bad input. A multirun composes its jobs itself and is not checked.
+    """
+    arguments = sys.argv[1:]
+    if not any(argument.startswith("-") for argument in arguments):
+        try:
+            check_overrides(config_name, arguments)
+        except UserError as error:
+            fail(error)
+    main()
+
+
+def message(error: BaseException) -> str:
+    """Returns an error's own line, without what a loader process wraps around it.
+
+    torch raises a worker's exception anew with its whole traceback as the text; the last line of
+    that is the exception as the worker saw it.
+    """
+    text = str(error)
+    if "Original Traceback" not in text:
+        return text
+    last = text.strip().splitlines()[-1]
+    return last.partition(": ")[2] or last
+
+
+def fail(error: UserError) -> None:
+    """Prints an error as one line and exits 2; of several processes each says who it is."""
+    who = f" (process {rank()})" if rank() else ""
+    if who and isinstance(error, DisagreementError):
+        # All of them have this one: the main process says it.
+        sys.exit(0 if is_lightnings_child() else 2)
+    print(f"error{who}: {message(error)}", file=sys.stderr)
+    sys.exit(2)
+
+
+def interrupted(run_dir: Path | None = None, *, by: str = "", status: int = 130) -> None:
+    """Says what ended the run, and how to go on where it left a checkpoint.
+
+    Args:
+        run_dir: of a training; null for a program without checkpoints.
+        by: name of the signal; empty for Ctrl-C.
+        status: exit status.
+    """
+    if is_main_process():
+        checkpoint = run_dir / "checkpoints" / "last.ckpt" if run_dir else None
+        kept = checkpoint is not None and checkpoint.is_file()
+        rest = f"; checkpoint kept in {checkpoint}, RESUME={run_dir} goes on" if kept else ""
+        print(f"interrupted{f' by {by}' if by else ''}{rest}", file=sys.stderr)
+    # The main process is still to end its loggers.
+    sys.exit(0 if is_lightnings_child() else status)
+
+
+def run_guarded(run: Callable[[DictConfig], object], cfg: DictConfig) -> None:
+    """Runs a program; exits 2 on bad input and 130 on Ctrl-C, with one line each."""
+    try:
+        run(cfg)
+    except UserError as error:
+        fail(error)
+    except KeyboardInterrupt:
+        interrupted()

@@ -1,0 +1,108 @@
+"""What is saved beside a run's checkpoints: config, revision, seed, versions, data."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from deepacc_d2.errors import ConfigError
+
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "sal-detectron2",
+    "pytorch-lightning",
+    "hydra-core",
+    "numpy",
+    "opencv-python-headless",
+)
+
+
+def git_revision() -> dict[str, Any]:
+    """Returns the commit of the sources and whether they differ from it; nulls outside git."""
+    root = Path(__file__).resolve().parents[2]
+
+    def git(*args: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(root), *args], capture_output=True, text=True, check=True
+            )
+        except (OSError, subprocess.CalledProcessError):
+            return None
+        return done.stdout.strip()
+
+    revision = git("rev-parse", "HEAD")
+    status = git("status", "--porcelain", "--untracked-files=no") if revision else None
+    return {"revision": revision, "dirty": None if status is None else bool(status)}
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of Python and of the packages that decide a result."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def device_name(device: torch.device) -> str:
+    """Names the device that training ran on."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{cpu_name()}, {torch.get_num_threads()} threads"
+
+
+def cpu_name() -> str:
+    """Names the processor, as Linux does where it can be asked."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else f"{platform.processor() or platform.machine()} CPU"
+
+
+def make_run_dir(out: str | Path) -> Path:
+    """Creates the run directory and proves that it can be written to.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    path = Path(out)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".write-test-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(
+            f"output directory {path} cannot be written ({error.strerror}): choose another by OUT="
+        ) from error
+    return path
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file by way of a temporary one, so that a reader never sees half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes JSON as :func:`write_text` does."""
+    write_text(path, json.dumps(content, indent=2, default=str) + "\n")
+
+
+def describe_run(**extra: Any) -> dict[str, Any]:
+    """Returns the facts about this process, with ``extra`` added."""
+    return {"command": sys.argv, "git": git_revision(), "versions": versions(), **extra}

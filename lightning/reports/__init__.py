@@ -1,0 +1,1 @@
+"""What sweeps and ablations found, as tables and pages."""

@@ -1,0 +1,1 @@
+"""Training by Lightning: module, data, callbacks, checkpoints, resuming."""

@@ -1,0 +1,121 @@
+"""Builds Lightning's trainer from its node, with the plugins that every training has."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, open_dict
+from pytorch_lightning.plugins.environments import SLURMEnvironment
+from pytorch_lightning.plugins.layer_sync import LayerSync, TorchSyncBatchNorm
+from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
+from torch import distributed, nn
+
+from deepacc_d2.distributed import GatheredBatchNorm2d, gather_batch_norm
+from deepacc_d2.errors import ConfigError
+from deepacc_lightning.core.config import instantiate_all
+from deepacc_lightning.core.processes import DisagreementError
+from deepacc_lightning.training.checkpoint_io import SafeCheckpointIO
+
+
+class GatherBatchNorm(LayerSync):
+    """Makes batch norms gather their statistics over all processes, on any device.
+
+    Lightning's own switch, ``sync_batchnorm``, takes torch's ``SyncBatchNorm``, which wants a GPU.
+    """
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        """Exchanges the batch norms within a model."""
+        return gather_batch_norm(model)
+
+    def revert(self, model: nn.Module) -> nn.Module:
+        """Makes them plain again."""
+        for part in model.modules():
+            if isinstance(part, GatheredBatchNorm2d):
+                part.__class__ = nn.BatchNorm2d
+        return model
+
+
+def uses_gpu(trainer: Any) -> bool:
+    """Says whether a ``trainer`` node would train on GPUs."""
+    return torch.cuda.is_available() and trainer.accelerator != "cpu"
+
+
+def check_precision(trainer: Any) -> None:
+    """Refuses float16 where Lightning would silently take another precision.
+
+    Raises:
+        ConfigError: there is no GPU to use.
+    """
+    if str(trainer.precision).startswith("16") and not uses_gpu(trainer):
+        raise ConfigError(
+            f"trainer.precision={trainer.precision} needs a GPU: use bf16-mixed or 32-true on a CPU"
+        )
+
+
+def trainer_plugins(trainer: Any) -> list[Any]:
+    """Returns the plugins that every training has.
+
+    Args:
+        trainer: the ``trainer`` node.
+
+    Raises:
+        ConfigError: the Slurm job was submitted in a way that Lightning cannot use.
+    """
+    plugins: list[Any] = [SafeCheckpointIO()]
+    if trainer.get("sync_batchnorm"):
+        plugins.append(TorchSyncBatchNorm() if uses_gpu(trainer) else GatherBatchNorm())
+    # torchrun may itself have been started by Slurm, once a node.
+    if SLURMEnvironment.detect() and not distributed.is_torchelastic_launched():
+        # Lightning's own requeueing keeps checkpoints of another kind, in another place, saved in
+        # the middle of a step. A signal here ends the step first (stopping.py), and Slurm requeues.
+        try:
+            plugins.append(SLURMEnvironment(auto_requeue=False))
+        except RuntimeError as error:
+            raise ConfigError(" ".join(str(error).split())) from error
+    return plugins
+
+
+def build_trainer(cfg: DictConfig, loggers: list[Any]) -> pl.Trainer:
+    """Builds the trainer with its callbacks.
+
+    Raises:
+        ConfigError: it cannot be had here, such as more devices than there are.
+    """
+    check_precision(cfg.trainer)
+    node = cfg.trainer.copy()
+    plugins = trainer_plugins(node)
+    with open_dict(node):
+        node.pop("sync_batchnorm", None)
+    callbacks = instantiate_all(cfg.callbacks)
+    try:
+        trainer: pl.Trainer = instantiate(
+            node, callbacks=callbacks, logger=loggers, plugins=plugins
+        )
+    except InstantiationException as error:
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise ConfigError(f"no such trainer here: {reason}") from error
+    return trainer
+
+
+@contextmanager
+def children_end_too(trainer: pl.Trainer) -> Iterator[None]:
+    """Ends the processes that Lightning started where this one fails.
+
+    They would wait for it in the middle of a step; Lightning ends them after a signal only.
+    """
+    try:
+        yield
+    except Exception as error:
+        launcher = trainer.strategy.launcher
+        if isinstance(launcher, _SubprocessScriptLauncher) and not isinstance(
+            error, DisagreementError
+        ):
+            launcher.kill(signal.SIGKILL)
+        raise
