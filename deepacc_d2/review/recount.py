@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deepacc_d2.cell import FIT, LEFT_OUT, UNFIT, UNIDENTIFIED, Cell, Chromosome
 from deepacc_d2.chromosomes import NUM_CLASSES
 from deepacc_d2.errors import DataError
 from deepacc_d2.karyotype.assignment import Assignment, Change, by_box_classes
@@ -23,7 +24,6 @@ from deepacc_d2.karyotype.fitness import Showing, unfit_reasons
 from deepacc_d2.karyotype.iscn import INCOMPLETE, format_karyotype
 from deepacc_d2.karyotype.review import cell_flags, chromosome_flags
 from deepacc_d2.karyotype.settings import KaryotypeSettings
-from deepacc_d2.prediction.types import FIT, LEFT_OUT, UNFIT, UNIDENTIFIED, Cell, Chromosome
 from deepacc_d2.review.state import CellState, ReviewedChromosome
 
 MARKER_FLAG = "marker"

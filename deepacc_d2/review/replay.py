@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from deepacc_d2.prediction.types import LEFT_OUT, UNIDENTIFIED, Cell
+from deepacc_d2.cell import LEFT_OUT, UNIDENTIFIED, Cell
 from deepacc_d2.review import events as ev
 from deepacc_d2.review.state import (
     CellState,

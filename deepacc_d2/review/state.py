@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from deepacc_d2.cell import LEFT_OUT, UNIDENTIFIED, Cell
 from deepacc_d2.chromosomes import CLASSES, class_index
 from deepacc_d2.errors import DataError
-from deepacc_d2.prediction.types import LEFT_OUT, UNIDENTIFIED, Cell
 
 Box = tuple[float, float, float, float]
 Outline = tuple[tuple[float, float], ...]

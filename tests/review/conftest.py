@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 import sqlalchemy
 
+from deepacc_d2.cell import Cell, Chromosome
 from deepacc_d2.data.synthetic import SyntheticConfig, render_metaphase
 from deepacc_d2.karyotype.interpret import interpret
 from deepacc_d2.karyotype.settings import KaryotypeSettings
 from deepacc_d2.prediction.folder import OutputFolder, open_folder
 from deepacc_d2.prediction.outputs import write_cell
-from deepacc_d2.prediction.types import Cell, Chromosome
 from deepacc_d2.review.recount import Rules
 from deepacc_d2.review.store.intake import take_in
 from deepacc_d2.review.store.store import Store

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from deepacc_d2.cell import UNIDENTIFIED
 from deepacc_d2.chromosomes import CLASSES
 from deepacc_d2.prediction.record import from_record, to_record
-from deepacc_d2.prediction.types import UNIDENTIFIED
 from deepacc_d2.review import events as ev
 from deepacc_d2.review.recount import recount
 from deepacc_d2.review.replay import replay

@@ -10,8 +10,8 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
-from deepacc_d2.data.json_files import read_json
 from deepacc_d2.errors import ConfigError, DataError
+from deepacc_d2.files import read_json
 from deepacc_d2.prediction.folder import JOB, OutputFolder
 from deepacc_d2.prediction.record import from_record
 from deepacc_d2.review.recount import Rules, recount
