@@ -290,10 +290,15 @@ def test_a_full_disk_is_told_and_loses_nothing(sqlite_store):
     with store.engine.connect() as connection:
         connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
         connection.rollback()
-    note = ev.Note(text="x" * 2000)
-    with pytest.raises(StoreError, match="no space left"):
+
+    def fill():
+        nonlocal cell
         for _ in range(200):
+            note = ev.Note(text="x" * 2000)
             cell = store.add_cell_event(number, note, base=cell.version, who="ada")
+
+    with pytest.raises(StoreError, match="no space left"):
+        fill()
     assert store.cell(number).version == cell.version
     assert verify(store).problems == []
 

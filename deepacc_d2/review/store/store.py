@@ -100,6 +100,10 @@ class Store:
         with reading(self.engine) as connection:
             return self._cell(connection, cell_id)
 
+    def read(self, connection: Connection, cell_id: int) -> ReviewedCell:
+        """Returns a cell as a transaction sees it; see :meth:`cell`."""
+        return self._cell(connection, cell_id)
+
     def case_state(self, case_id: int) -> CaseState:
         """Returns a case's override and signatures."""
         with reading(self.engine) as connection:

@@ -48,17 +48,22 @@ def verify(store: Store, expect: str = "") -> Verdict:
     Raises:
         StoreError: the store cannot be read.
     """
-    verdict = Verdict()
     with reading(store.engine) as connection:
-        seen = _check_chain(connection, verdict, expect)
-        if expect and not seen:
-            verdict.add(f"no entry has the hash {expect[:64]}: the trail was rewritten or cut")
-        _check_cells(connection, verdict)
-        for case_id, name in connection.execute(select(cases.c.id, cases.c.name)).all():
-            try:
-                case_state(connection, case_id)
-            except UserError as error:
-                verdict.add(f"case {name}: its events do not fit each other ({error})")
+        return check(connection, expect)
+
+
+def check(connection: Connection, expect: str = "") -> Verdict:
+    """Checks a store within a transaction; see :func:`verify`."""
+    verdict = Verdict()
+    seen = _check_chain(connection, verdict, expect)
+    if expect and not seen:
+        verdict.add(f"no entry has the hash {expect[:64]}: the trail was rewritten or cut")
+    _check_cells(connection, verdict)
+    for case_id, name in connection.execute(select(cases.c.id, cases.c.name)).all():
+        try:
+            case_state(connection, case_id)
+        except UserError as error:
+            verdict.add(f"case {name}: its events do not fit each other ({error})")
     return verdict
 
 
