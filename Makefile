@@ -15,7 +15,7 @@ export VENV PYTHON
 LAUNCH = +@exec sh tools/run.sh tools/launch.py
 IN_VENV = '$(VENV)/bin/python' -m
 
-.PHONY: help setup train predict evaluate ablation sweep compare dashboard explain robustness karyotype context export data data-check synthetic lint format test bench lock clean
+.PHONY: help setup train predict evaluate ablation sweep compare dashboard review explain robustness karyotype context export data data-check synthetic lint format test bench lock clean
 
 ##@ Model
 train: ## train a detector and evaluate it: make train EXP=baseline
@@ -33,6 +33,8 @@ compare: ## runs side by side, as a table and a page: make compare RUNS="runs/a 
 dashboard: ## make or update the W&B dashboard of a project: make dashboard PROJECT=deepacc-d2
 	$(LAUNCH) $@
 predict: ## images to karyograms and karyotypes: make predict IMAGES=slides OUT=results
+	$(LAUNCH) $@
+review: ## correct, confirm and sign results in a browser: make review OUT=results
 	$(LAUNCH) $@
 explain: ## draw why an image got its classes: make explain CKPT=... IMAGE=...
 	$(LAUNCH) $@
@@ -93,6 +95,8 @@ help: ## show this list
 	@echo '  IMAGES      an image, a folder, or a pattern in quotes: IMAGES="slides/**/*.tif"'
 	@echo '  CASES       which images are of one case: folder, or a CSV file with file,case'
 	@echo '  OVERWRITE   1 removes the results that are in OUT; they are gone on with otherwise'
+	@echo 'Variables of make review (make setup EXTRAS=review, once; ARGS: options, such as --port 9000)'
+	@echo '  OUT         the folder that make predict wrote'
 	@echo 'Variables of make export (make setup EXTRAS=export, once; DATA: to check it on)'
 	@echo '  FORMAT      onnx or openvino'
 	@echo '  PRECISION   fp32; of openvino also bf16 or int8'

@@ -175,6 +175,12 @@ def predict(variables: Variables, root: Path) -> list[str]:
     return [*arguments, *switch(variables, "OVERWRITE", "overwrite")]
 
 
+def review(variables: Variables, root: Path) -> list[str]:
+    """Arguments of `make review`; ARGS are options of the server, such as --port 9000."""
+    require(variables, "review", "OUT=results", "OUT")
+    return ["-m", "deepacc_d2.review", "serve", absolute(variables["OUT"])]
+
+
 def robustness(variables: Variables, root: Path) -> list[str]:
     """Arguments of `make robustness`."""
     overrides = model_overrides(variables, root, {"SEED": "seed"})
@@ -352,6 +358,7 @@ TARGETS: dict[str, Callable[[Variables, Path], list[str]]] = {
     "compare": compare,
     "dashboard": dashboard,
     "predict": predict,
+    "review": review,
     "robustness": robustness,
     "karyotype": karyotype,
     "context": context,

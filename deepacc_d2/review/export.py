@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -111,8 +111,8 @@ def export(
         models = [json.loads(job) for job in jobs]
         karyotypes = write_cases(
             folder,
-            about=_about(models),
-            amend=lambda result: _amended(result, states),
+            about=about_models(models),
+            amend=lambda result: amended(result, states.get(result.case_id or "", CaseState())),
             draw=draw,
             further=lambda name: {"review": case_record(states[name])},
         )
@@ -127,14 +127,14 @@ def export(
     return Exported(len(kept), len(karyotypes), tuple(problems), str(job["trail"]["hash"]))
 
 
-def _about(jobs: Sequence[dict[str, Any]]) -> str:
+def about_models(jobs: Sequence[Mapping[str, Any]]) -> str:
+    """Returns the line that reports say of the models that predicted."""
     names = sorted({str((job.get("model") or {}).get("name", "")) for job in jobs} - {""})
     return f"{', '.join(names)}; reviewed" if names else "reviewed"
 
 
-def _amended(result: CaseResult, states: dict[str, CaseState]) -> CaseResult:
-    """Puts a person's karyotype and signatures into what the cells give."""
-    state = states.get(result.case_id or "", CaseState())
+def amended(result: CaseResult, state: CaseState) -> CaseResult:
+    """Puts a person's karyotype and signatures into what the cells of a case give."""
     notes = []
     karyotype = result.karyotype
     if state.karyotype:
