@@ -11,7 +11,7 @@ from fastapi.staticfiles import StaticFiles
 
 from deepacc_d2 import __version__
 from deepacc_d2.disclaimer import DISCLAIMER
-from deepacc_d2.review.web import cases, cells, login
+from deepacc_d2.review.web import cases, cells, classes, login
 from deepacc_d2.review.web.context import Context, add_error_handlers
 from deepacc_d2.review.web.guard import Guard
 
@@ -45,7 +45,7 @@ def create_app(context: Context, hosts: Collection[str] = LOCAL_HOSTS) -> FastAP
     )
     app.state.context = context
     add_error_handlers(app)
-    for part in (login, cells, cases):
+    for part in (login, classes, cells, cases):
         app.include_router(part.router, prefix=API)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
 
