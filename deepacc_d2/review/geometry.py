@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from deepacc_d2.images.spread import darkness, foreground_threshold
 from deepacc_d2.karyogram.cut import Cut
 from deepacc_d2.review.state import Box, EditError, Outline
 
@@ -31,6 +32,42 @@ class Halves:
 
     boxes: tuple[Box, Box]
     outlines: tuple[Outline, Outline]
+
+
+def region_of(gray: NDArray[np.uint8], box: Box, own: Cut, others: Iterable[Cut]) -> Cut:
+    """Returns all dark pixels of a box that no other chromosome has.
+
+    A karyogram's cut is of one chromosome; what is to be split may be two that do not even touch.
+
+    Args:
+        gray: uint8 (H, W).
+        box: XYXY in pixels.
+        own: the karyogram's cut of the box.
+        others: those of all other boxes.
+    """
+    height, width = gray.shape
+    x0, y0 = min(int(box[0]), own.x), min(int(box[1]), own.y)
+    x1 = min(max(int(np.ceil(box[2])), own.x + own.mask.shape[1]), width)
+    y1 = min(max(int(np.ceil(box[3])), own.y + own.mask.shape[0]), height)
+    dark = darkness(gray)
+    threshold = foreground_threshold(dark)
+    mask = np.zeros((y1 - y0, x1 - x0), bool)
+    if threshold is not None:
+        mask |= cv2.GaussianBlur(dark, (0, 0), 0.7)[y0:y1, x0:x1] > threshold
+    for cut in others:
+        if cut.whole:
+            continue
+        a0, b0 = max(cut.y, y0), max(cut.x, x0)
+        a1, b1 = min(cut.y + cut.mask.shape[0], y1), min(cut.x + cut.mask.shape[1], x1)
+        if a0 < a1 and b0 < b1:
+            theirs = cut.mask[a0 - cut.y : a1 - cut.y, b0 - cut.x : b1 - cut.x]
+            mask[a0 - y0 : a1 - y0, b0 - x0 : b1 - x0] &= ~theirs
+    if not own.whole:
+        rows = slice(own.y - y0, own.y - y0 + own.mask.shape[0])
+        mask[rows, own.x - x0 : own.x - x0 + own.mask.shape[1]] |= own.mask
+    if not mask.any():
+        return own
+    return Cut(x0, y0, dark[y0:y1, x0:x1], mask, whole=False)
 
 
 def split_by_line(cut: Cut, line: Sequence[float]) -> Halves:

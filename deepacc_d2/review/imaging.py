@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from deepacc_d2.errors import DataError
 from deepacc_d2.karyogram.cut import Cut, cut_cell
 from deepacc_d2.karyogram.karyogram import make_strip, strip_zoom
-from deepacc_d2.review.geometry import Halves, split_at_waist, split_by_line
+from deepacc_d2.review.geometry import Halves, region_of, split_at_waist, split_by_line
 from deepacc_d2.review.pictures import image_of
-from deepacc_d2.review.state import EditError
 from deepacc_d2.review.store.store import ReviewedCell
 
 LONGEST_SHOWN = 4096
@@ -172,8 +171,7 @@ class Imaging:
             EditError: there is no such chromosome, or it cannot be split so.
             DataError: see :meth:`gray`.
         """
-        cell.state.find(chromosome)
-        cut = self.cuts(cell).get(chromosome)
-        if cut is None:
-            raise EditError(f"chromosome {chromosome} has no pixels")
+        found = cell.state.find(chromosome)
+        cuts = dict(self.cuts(cell))
+        cut = region_of(self.gray(cell), found.box, cuts.pop(chromosome), cuts.values())
         return split_at_waist(cut) if line is None else split_by_line(cut, line)

@@ -198,7 +198,8 @@ function give() {
   if (Number(to) >= 1 && Number(to) <= 22) reclassify(to); else toast(`there is no class ${to}`);
 }
 async function sibling(by) {
-  if (!siblings.length) siblings = (await api(`/cells?limit=500${cell.case_id ? `&case=${cell.case_id}` : ""}`)).cells.map((c) => c.id);
+  if (!siblings.length) siblings = (await api(`/cells?limit=500${cell.case_id ? `&case=${cell.case_id}` : ""}`)).cells
+    .sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true })).map((c) => c.id);
   const at = siblings.indexOf(number), next = siblings[at + by];
   if (next) location.href = `/cell/${next}`; else toast(by > 0 ? "this is the last cell" : "this is the first cell");
 }
