@@ -122,7 +122,7 @@ def _image(number: int, name: str, cell: ReviewedCell) -> dict[str, Any]:
 
 
 def _annotations(image: int, before: int, cell: ReviewedCell) -> list[dict[str, Any]]:
-    made = []
+    made: list[dict[str, Any]] = []
     for chromosome in cell.found.cell.counted:
         x0, y0, x1, y1 = (float(v) for v in chromosome.box)
         made.append(

@@ -168,19 +168,31 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path | str]:
     engine.dispose()
 
 
+@pytest.fixture(scope="session")
+def taken_in(drawn_results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite store that has taken the results in, to copy."""
+    path = tmp_path_factory.mktemp("store") / "review.db"
+    made = Store(path)
+    take_in(made, drawn_results)
+    made.close()
+    return path
+
+
 @pytest.fixture
-def store(url: Path | str, results: Path) -> Iterator[Store]:
+def store(url: Path | str, results: Path, taken_in: Path) -> Iterator[Store]:
     """A store that has taken the results in, on each kind of database."""
+    if isinstance(url, Path):
+        shutil.copy(taken_in, url)
     made = Store(url)
-    take_in(made, results)
+    if not isinstance(url, Path):
+        take_in(made, results)
     yield made
     made.close()
 
 
 @pytest.fixture
-def sqlite_store(tmp_path: Path, results: Path) -> Iterator[Store]:
+def sqlite_store(tmp_path: Path, results: Path, taken_in: Path) -> Iterator[Store]:
     """The same on SQLite alone."""
-    made = Store(tmp_path / "own.db")
-    take_in(made, results)
+    made = Store(Path(shutil.copy(taken_in, tmp_path / "own.db")))
     yield made
     made.close()

@@ -148,6 +148,11 @@ def test_a_case_is_signed_by_two_people(shared):
     assert sign(rea, "first").status_code == 200
     assert sign(rea, "second").status_code == 403
     assert sign(rev, "second").json()["override"]["locked"] is True
+    bundle = rea.get("/api/v1/cases/1/fhir").json()
+    kinds = [e["resource"]["resourceType"] for e in bundle["entry"]]
+    assert kinds == ["DiagnosticReport", "Observation", "Observation"]
+    assert bundle["entry"][1]["resource"]["valueString"] == page["result"]["karyotype"]
+    assert rea.get("/api/v1/cases/2/fhir").json()["detail"].endswith("sign it first")
     refused = post(rea, 1, rea.get("/api/v1/cells/1").json()["version"], kind="undo")
     assert "locked" in refused.json()["detail"]
     listed = rea.get("/api/v1/cases").json()

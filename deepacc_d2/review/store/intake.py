@@ -150,7 +150,8 @@ def _take(
         after={"karyotype": found.cell.karyotype or found.cell.draft, "status": cell.status},
         case_id=case_id,
         cell_id=cell_id,
-        **model_of(job),
+        model=model_of(job)["model"],
+        model_sha256=model_of(job)["model_sha256"],
     )
     write_computed(connection, ReviewedCell(cell_id, case_id, entry["seq"], job, state, found, ()))
 

@@ -70,7 +70,8 @@ def check(connection: Connection, expect: str = "") -> Verdict:
 def _check_chain(connection: Connection, verdict: Verdict, expect: str) -> bool:
     previous, wanted, seen = FIRST, 1, False
     rows = connection.execution_options(yield_per=500).execute(select(trail).order_by(trail.c.seq))
-    for row in rows.mappings():
+    for mapping in rows.mappings():
+        row: dict[str, Any] = {str(name): value for name, value in mapping.items()}
         if row["seq"] != wanted:
             missing = f"{wanted}" if row["seq"] == wanted + 1 else f"{wanted} to {row['seq'] - 1}"
             verdict.add(f"entry {missing} is missing")
@@ -98,8 +99,8 @@ def _check_cells(connection: Connection, verdict: Verdict) -> None:
     for row in rows:
         imported[row.cell_id] = json.loads(row.event)
     kept: dict[int, list[Any]] = {}
-    for row in connection.execute(select(corrections)).mappings():
-        kept.setdefault(row["cell_id"], []).append(dict(row))
+    for correction in connection.execute(select(corrections)).mappings():
+        kept.setdefault(correction["cell_id"], []).append(dict(correction))
     case_names = {r.id: r.name for r in connection.execute(select(cases.c.id, cases.c.name))}
     numbers = connection.execute(select(cells.c.id).order_by(cells.c.id)).scalars().all()
     for number in numbers:

@@ -15,6 +15,7 @@ from deepacc_d2.karyogram import save_case_report
 from deepacc_d2.prediction.summary import surest
 from deepacc_d2.review.events import CaseEvent, Override, Reopen, Sign
 from deepacc_d2.review.export import amended
+from deepacc_d2.review.fhir import fhir_bundle
 from deepacc_d2.review.people import ADMINISTRATOR, REVIEWER
 from deepacc_d2.review.pictures import karyogram_of
 from deepacc_d2.review.store.database import reading
@@ -116,6 +117,17 @@ def get_report(context: InContext, by: By, case_id: int) -> Response:
         data = path.read_bytes()
     headers = {"Content-Disposition": f'attachment; filename="case-{case_id}.pdf"'}
     return Response(data, media_type="application/pdf", headers=headers)
+
+
+@router.get("/cases/{case_id}/fhir")
+def get_fhir(context: InContext, by: By, case_id: int) -> dict[str, Any]:
+    """Gives a signed case as a FHIR R5 Bundle: a DiagnosticReport and its Observations."""
+    with reading(context.store.engine) as connection:
+        page = case_page(connection, case_id, context.rule)
+        members = [context.store.read(connection, line["id"]) for line in page["cells"]]
+    state = context.store.case_state(case_id)
+    result = amended(summarize_lines(page["cells"], page["name"]), state)
+    return fhir_bundle(result, state, about=about_models([cell.job for cell in members]))
 
 
 @router.get("/changes")
