@@ -14,7 +14,7 @@ from deepacc_d2.errors import DataError
 from deepacc_d2.karyogram import save_case_report
 from deepacc_d2.prediction.summary import surest
 from deepacc_d2.review.events import CaseEvent, Override, Reopen, Sign
-from deepacc_d2.review.export import amended
+from deepacc_d2.review.export import about_models, amended
 from deepacc_d2.review.fhir import fhir_bundle
 from deepacc_d2.review.people import ADMINISTRATOR, REVIEWER
 from deepacc_d2.review.pictures import karyogram_of
@@ -110,9 +110,7 @@ def get_report(context: InContext, by: By, case_id: int) -> Response:
                 drawn = None
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "case.pdf"
-        about = (
-            f"{(members[0].job.get('model') or {}).get('name', '')}; reviewed" if members else ""
-        )
+        about = about_models([cell.job for cell in members])
         save_case_report(path, result, plain, drawn, about=about)
         data = path.read_bytes()
     headers = {"Content-Disposition": f'attachment; filename="case-{case_id}.pdf"'}
