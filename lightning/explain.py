@@ -14,13 +14,14 @@ from omegaconf import DictConfig
 
 from deepacc_d2.checkpoint import build_from_checkpoint, check_trusted, read_checkpoint
 from deepacc_d2.data.dataset import read_info, read_split, to_dicts
-from deepacc_d2.data.mapper import MetaphaseMapper, read_gray
+from deepacc_d2.data.mapper import MetaphaseMapper
 from deepacc_d2.data.splits import SPLITS
 from deepacc_d2.errors import ConfigError, DataError
 from deepacc_d2.evaluation.explain.analysis import explain_image
 from deepacc_d2.evaluation.explain.explanation import Explanation, format_explanation
 from deepacc_d2.evaluation.explain.head_outputs import check_has_heads
 from deepacc_d2.evaluation.explain.plot import plot_explanation
+from deepacc_d2.images.read import read_gray
 from deepacc_lightning.core.cli import (
     check_accelerator,
     check_data_root,

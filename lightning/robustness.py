@@ -16,12 +16,12 @@ from tqdm import tqdm
 
 from deepacc_d2.chromosomes import NUM_CLASSES
 from deepacc_d2.data.dataset import read_split
-from deepacc_d2.data.mapper import read_gray
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.evaluation.metrics import compute_metrics
 from deepacc_d2.evaluation.types import ImagePrediction
 from deepacc_d2.evaluation.variations import VARIATIONS
-from deepacc_d2.images.read import as_gray
+from deepacc_d2.images.gray import as_gray
+from deepacc_d2.images.read import read_gray
 from deepacc_d2.prediction.predictor import Predictor, load_predictor
 from deepacc_lightning.core.cli import check_data_root, run_entry_point, run_guarded
 from deepacc_lightning.core.config import config_dir, register_resolvers

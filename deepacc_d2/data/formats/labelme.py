@@ -7,7 +7,6 @@ from typing import Any
 
 from deepacc_d2.data.formats.coco import split_of_path
 from deepacc_d2.data.formats.record import (
-    IMAGE_SUFFIXES,
     Box,
     Defect,
     ImageRecord,
@@ -23,6 +22,7 @@ from deepacc_d2.data.formats.record import (
 )
 from deepacc_d2.errors import DataError
 from deepacc_d2.files import read_json
+from deepacc_d2.images.read import SUFFIXES
 
 
 def read_labelme(src: Path, options: ReadOptions) -> Source:
@@ -85,7 +85,7 @@ def _find_image(path: Path, image_path: str) -> Path | None:
     """Returns the named image, which may have been moved beside the JSON since, or None."""
     named = image_path.replace("\\", "/")
     choices = [path.parent / named, path.parent / named.rsplit("/", 1)[-1]] if named else []
-    choices += [path.with_suffix(suffix) for suffix in IMAGE_SUFFIXES]
+    choices += [path.with_suffix(suffix) for suffix in SUFFIXES]
     return next((choice for choice in choices if choice.is_file()), None)
 
 

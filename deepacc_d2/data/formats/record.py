@@ -16,8 +16,7 @@ from typing import Any
 from tqdm import tqdm
 
 from deepacc_d2.errors import ConfigError
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
+from deepacc_d2.images.read import SUFFIXES
 
 # Folder names that say which split an image belongs to, or nothing at all, and so no case.
 _NOT_A_CASE = {
@@ -62,6 +61,8 @@ class Defect(Enum):
     LISTED_TWICE = ("listed_twice", Effect.SPLIT_CHANGED, "in two official lists, the later counts")
     NOT_IN_SPLIT = ("not_in_split", Effect.IMAGE_SKIPPED, "in no list of the official split")
     UNLISTED = ("unlisted", Effect.NOTE, "in none of the official lists, used all the same")
+    POOR_IMAGE = ("poor_image", Effect.NOTE, "image without contrast or with few gray levels")
+    TURNED = ("turned", Effect.NOTE, "turned by its EXIF orientation: do the boxes fit?")
     COUNT_DIFFERS = ("count_differs", Effect.NOTE, "number of boxes differs from the stated count")
     CASE_IN_TWO_SPLITS = ("case_in_two_splits", Effect.NOTE, "case in two official splits")
 
@@ -231,7 +232,7 @@ def relative_name(path: Path, src: Path) -> str:
 
 def image_files(folder: Path) -> list[Path]:
     """Returns all image files under a folder, sorted by path, without hidden ones."""
-    return [path for path in files_under(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
+    return [path for path in files_under(folder) if path.suffix.lower() in SUFFIXES]
 
 
 def files_under(folder: Path, pattern: str = "*") -> list[Path]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import yaml
 
@@ -28,6 +27,7 @@ from deepacc_d2.data.formats.record import (
     settle_cases,
 )
 from deepacc_d2.errors import DataError
+from deepacc_d2.images.read import read_size
 
 _SPLIT_KEYS = {"train": "train", "val": "val", "valid": "val", "test": "test"}
 
@@ -56,10 +56,11 @@ def read_yolo(src: Path, options: ReadOptions) -> Source:
         if label_file is None:
             source.issues.append(Issue(Defect.NO_ANNOTATION, name))
             continue
-        size = _size(image)
-        if size is None:
+        try:
+            size = read_size(image)
+        except DataError as error:
             # the shared check would say the same: without a size the fractions mean nothing
-            source.issues.append(Issue(Defect.BAD_IMAGE, name, "is empty, truncated or no image"))
+            source.issues.append(Issue(Defect.BAD_IMAGE, name, str(error)))
             continue
         record = ImageRecord(path=image, name=name, split=splits.get(image))
         record.case_id, record.batch_id = find_case(name)
@@ -193,13 +194,6 @@ def _snap(value: float, limit: int) -> float:
         if abs(value - edge) < 0.02:
             return edge
     return value
-
-
-def _size(path: Path) -> tuple[int, int] | None:
-    """Returns (width, height) in px as OpenCV decodes it, None if it does not."""
-    data = np.frombuffer(path.read_bytes(), dtype=np.uint8) if path.is_file() else np.empty(0)
-    image = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE) if data.size else None
-    return None if image is None else (image.shape[1], image.shape[0])
 
 
 def _find_orphans(source: Source, src: Path, images: list[Path]) -> None:

@@ -11,9 +11,9 @@ from detectron2.data import transforms as T
 
 from deepacc_d2.checkpoint import build, check_trusted
 from deepacc_d2.data.dataset import read_split, to_dicts
-from deepacc_d2.data.mapper import read_gray
 from deepacc_d2.data.synthetic import SyntheticConfig, render_metaphase
-from deepacc_d2.images.spread import Gray
+from deepacc_d2.images.gray import Gray
+from deepacc_d2.images.read import read_gray
 
 AUGMENTATIONS = ("deepacc_d2.images.transforms.", "detectron2.data.transforms.")
 
