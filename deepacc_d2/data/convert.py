@@ -253,12 +253,12 @@ def _write(
                 [_coco_image(sample, number) for number, sample in own],
                 [sample.boxes for _, sample in own],
             )
-            write_json(root / "annotations" / f"{split}.json", coco)
+            write_json(root / "annotations" / f"{split}.json", coco, indent=None)
         info["fingerprint"] = fingerprint(root)
         report = build_report(root, info, issues)
         write_report(root, report)
         write_contact_sheet(root)
-        write_json(root / "dataset.json", info, indent=2)
+        write_json(root / "dataset.json", info)
     return report
 
 
