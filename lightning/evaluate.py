@@ -14,6 +14,7 @@ from pytorch_lightning.loggers import Logger
 
 from deepacc_d2.checkpoint import build_from_checkpoint, check_trusted, read_checkpoint
 from deepacc_d2.errors import ConfigError
+from deepacc_d2.files import write_json
 from deepacc_lightning.core.cli import (
     check_accelerator,
     check_data_root,
@@ -25,7 +26,7 @@ from deepacc_lightning.core.config import (
     instantiate_all,
     register_resolvers,
 )
-from deepacc_lightning.core.run_info import describe_run, device_name, make_run_dir, write_json
+from deepacc_lightning.core.run_info import describe_run, device_name, make_run_dir
 from deepacc_lightning.train import quiet
 from deepacc_lightning.training.callbacks import ProgressBar
 from deepacc_lightning.training.datamodule import ChromosomeDataModule

@@ -20,12 +20,13 @@ from deepacc_d2.errors import ConfigError
 from deepacc_d2.evaluation.metrics import compute_metrics
 from deepacc_d2.evaluation.types import ImagePrediction
 from deepacc_d2.evaluation.variations import VARIATIONS
+from deepacc_d2.files import write_json, write_text
 from deepacc_d2.images.gray import as_gray
 from deepacc_d2.images.read import read_gray
 from deepacc_d2.prediction.predictor import Predictor, load_predictor
 from deepacc_lightning.core.cli import check_data_root, run_entry_point, run_guarded
 from deepacc_lightning.core.config import config_dir, register_resolvers
-from deepacc_lightning.core.run_info import describe_run, make_run_dir, write_json, write_text
+from deepacc_lightning.core.run_info import describe_run, make_run_dir
 from deepacc_lightning.train import quiet
 
 register_resolvers()

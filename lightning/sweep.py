@@ -14,10 +14,11 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from deepacc_d2.errors import ConfigError, UserError
+from deepacc_d2.files import write_json
 from deepacc_lightning import train
 from deepacc_lightning.core.cli import fail, one_line
 from deepacc_lightning.core.config import config_dir
-from deepacc_lightning.core.run_info import make_run_dir, write_json
+from deepacc_lightning.core.run_info import make_run_dir
 from deepacc_lightning.jobs.sweep_jobs import SweepJob
 from deepacc_lightning.jobs.sweep_launch import JobSweeper, Progress, check_extra, values_text
 from deepacc_lightning.jobs.sweep_plan import Sweep, make_plan, shown

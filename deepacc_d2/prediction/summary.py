@@ -63,11 +63,11 @@ def finish_job(folder: OutputFolder, errors: list[tuple[str, str]], *, about: st
                 for chromosome in cell.chromosomes:
                     chromosome.probabilities = _NOT_KEPT
                 cases[cell.case_id].append(cell)
-    karyotypes = _write_cases(folder, dict(sorted(cases.items())), about=about)
+    karyotypes = write_cases(folder, dict(sorted(cases.items())), about=about)
     return JobSummary(overview.total, karyotypes, overview.text(folder, karyotypes))
 
 
-def _write_cases(
+def write_cases(
     folder: OutputFolder, cases: dict[str, list[Cell]], *, about: str
 ) -> dict[str, str]:
     """Writes a JSON and a one-page PDF of each case; returns its karyotype."""

@@ -31,9 +31,10 @@ from pytorch_lightning.callbacks import Callback
 
 from deepacc_d2.errors import DataError, UserError
 from deepacc_d2.evaluation.types import SUMMARY_KEYS
+from deepacc_d2.files import write_json, write_text
 from deepacc_lightning import train
 from deepacc_lightning.core.cli import message
-from deepacc_lightning.core.run_info import make_run_dir, write_json, write_text
+from deepacc_lightning.core.run_info import make_run_dir
 from deepacc_lightning.jobs.ablation_jobs import Job, go_on_from_last
 from deepacc_lightning.training.stopping import StopOnSignal, Terminated
 

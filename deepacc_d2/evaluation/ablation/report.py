@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -22,6 +21,7 @@ from deepacc_d2.evaluation.ablation.tables import (
 from deepacc_d2.evaluation.bootstrap import METRICS, PresetStatistics, compare_presets
 from deepacc_d2.evaluation.finished_runs import FinishedRun, read_run
 from deepacc_d2.evaluation.tally import RunTally, tally_run
+from deepacc_d2.files import whole_file
 
 __all__ = [
     "AblationResult",
@@ -197,14 +197,11 @@ def _write(folder: Path, result: AblationResult) -> list[Path]:
 
 def _write_whole(path: Path, write: Callable[[Path], object]) -> Path:
     """Writes a file by way of a temporary one beside it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with whole_file(path) as temporary:
             write(temporary)
-            return temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        return path
     except OSError as error:
         raise ConfigError(
             f"cannot write {path} ({error.strerror}): choose another place"
