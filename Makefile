@@ -26,7 +26,7 @@ ablation: ## train the presets of Table 1 and compare them: make ablation PROTOC
 	$(LAUNCH) $@
 sweep: ## train over a grid or a search space: make sweep EXP=siamese_gia ARGS="m=.25,.5"
 	$(LAUNCH) $@
-evaluate: ## evaluate a checkpoint on a test split: make evaluate CKPT=... DATA=...
+evaluate: ## evaluate a checkpoint on a test split: make evaluate DATA=...
 	$(LAUNCH) $@
 compare: ## runs side by side, as a table and a page: make compare RUNS="runs/a runs/b"
 	$(LAUNCH) $@
@@ -34,7 +34,7 @@ dashboard: ## make or update the W&B dashboard of a project: make dashboard PROJ
 	$(LAUNCH) $@
 predict: ## images to karyograms and karyotypes: make predict IMAGES=slides OUT=results
 	$(LAUNCH) $@
-explain: ## draw why an image got its classes: make explain CKPT=... IMAGE=...
+explain: ## draw why an image got its classes: make explain IMAGE=...
 	$(LAUNCH) $@
 robustness: ## metrics on rescaled, padded, inverted copies of a test split: make robustness DATA=...
 	$(LAUNCH) $@
@@ -84,12 +84,12 @@ help: ## show this list
 	@echo '  DATA_DIR    where the data set lies, for a DATA given by name'
 	@echo '  SCALE       quick (minutes on two cores), lab (any magnification) or paper (full size, GPU)'
 	@echo '  SEED        random seed'
-	@echo '  CKPT        checkpoint: to evaluate or explain, or to start another training from'
+	@echo '  CKPT        checkpoint; the shipped DeepACC by default, but to train from, export or add context to'
 	@echo '  RESUME      run directory of a training to go on with, exactly where it stopped'
 	@echo '  IMAGE       image file to explain'
 	@echo '  OUT         output directory; of explain also a .png or .pdf file'
 	@echo '  ARGS        further Hydra overrides: ARGS="trainer.max_steps=100 optim.optimizer.lr=0.01"'
-	@echo 'Variables of make predict (CKPT: the shipped DeepACC by default)'
+	@echo 'Variables of make predict'
 	@echo '  IMAGES      an image, a folder, or a pattern in quotes: IMAGES="slides/**/*.tif"'
 	@echo '  CASES       which images are of one case: folder, or a CSV file with file,case'
 	@echo '  OVERWRITE   1 removes the results that are in OUT; they are gone on with otherwise'

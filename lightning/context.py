@@ -22,10 +22,10 @@ from deepacc_d2.context import Disturbance
 from deepacc_d2.context.cells import check_predictor
 from deepacc_d2.context.steadiness import steadiness
 from deepacc_d2.data.union import DataSets
+from deepacc_d2.detection.detector import model_hash
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.files import whole_file, write_json
 from deepacc_d2.modeling import CellContext, ChromosomeRCNN
-from deepacc_d2.prediction.predictor import model_hash
 from deepacc_lightning.core.cli import (
     check_accelerator,
     check_data_root,
@@ -41,7 +41,7 @@ from deepacc_lightning.training.context_store import CellStore
 
 register_resolvers()
 
-AUGMENTATIONS = ("deepacc_d2.data.", "detectron2.data.transforms.")
+AUGMENTATIONS = ("detectron2.data.transforms.",)
 MADE = {
     "dropped": "the same with a fifth of the boxes taken away",
     "third": "of third homologs put in from another cell of the case",
@@ -91,7 +91,10 @@ def run(cfg: DictConfig) -> dict[str, float]:
     facts = {
         "model": model_hash(Path(cfg.ckpt)),
         "data": data_sets.info().fingerprint,
-        "keep": [context.min_foreground, context.iou],
+        "keep": [
+            *(context.min_foreground, context.iou),
+            *(context.crossing_iou, context.crossing_score),
+        ],
         "seed": int(cfg.seed),
         "images": cfg.images,
     }

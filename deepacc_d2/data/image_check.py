@@ -20,6 +20,7 @@ class ImageFacts:
     Attributes:
         width, height: px, as shown.
         sha256: of the file's bytes, hexadecimal.
+        pixels: SHA-256 of the gray values, hexadecimal: the same in whatever format they are kept.
         total: sum of the gray values (0..255) over all pixels.
         total_squared: sum of their squares.
         turned: whether its EXIF orientation turned or mirrored it.
@@ -29,6 +30,7 @@ class ImageFacts:
     width: int
     height: int
     sha256: str
+    pixels: str
     total: int
     total_squared: int
     turned: bool = False
@@ -53,6 +55,7 @@ def inspect_image(path: Path) -> ImageFacts:
         width=facts.width,
         height=facts.height,
         sha256=sha256,
+        pixels=hashlib.sha256(repr(gray.shape).encode() + gray.tobytes()).hexdigest(),
         total=int(histogram @ levels),
         total_squared=int(histogram @ levels**2),
         turned=facts.turned,

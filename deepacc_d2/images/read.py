@@ -25,6 +25,7 @@ from PIL import Image, ImageOps
 from deepacc_d2.errors import DataError
 from deepacc_d2.images.gray import MAX_PIXELS, Gray, eight_bits, luma, shortcomings
 from deepacc_d2.images.header import PLAIN_STARTS, Header, plain_header
+from deepacc_d2.text import is_utf8, printable
 
 MAX_SIDE = 65_500
 # Nothing else is tried: some of Pillow's readers start other programs.
@@ -76,8 +77,8 @@ def read_image(path: str | Path) -> ReadImage:
     bits are mapped by the rule of :func:`deepacc_d2.images.gray.as_gray`.
 
     Raises:
-        DataError: the file is missing, unreadable, empty, truncated, damaged, no image of these
-            formats, or larger than :data:`MAX_PIXELS` or :data:`MAX_SIDE`.
+        DataError: the file is misnamed, missing, unreadable, empty, truncated, damaged, no image of
+            these formats, or larger than :data:`MAX_PIXELS` or :data:`MAX_SIDE`.
     """
     return _open(Path(path), _with_facts)
 
@@ -102,6 +103,9 @@ def read_size(path: str | Path) -> tuple[int, int]:
 
 def _open(path: Path, use: Callable[[FileIO, Path], _Result]) -> _Result:
     """Returns what ``use`` makes of a file that is there and can be read."""
+    if not is_utf8(path):
+        # no table, record or report could name it
+        raise DataError(f"image {printable(path)}: its name is not in UTF-8: rename it")
     try:
         # A pipe or a device would make the reader wait for ever.
         status = path.stat()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from deepacc_d2.disclaimer import DISCLAIMER
 from deepacc_d2.files import plain_row, whole_file
 from deepacc_d2.prediction.folder import OutputFolder
 from deepacc_d2.prediction.record import class_of, significant
+from deepacc_d2.text import printable
 
 CELL_COLUMNS = (
     *("cell", "case", "image", "status", "reasons", "count", "unidentified"),
@@ -36,31 +38,37 @@ def job_tables(folder: OutputFolder) -> Iterator[Callable[[Cell], None]]:
 
     The files take their names when the block ends well. Annotations of COCO stand behind all
     images there; until then they wait in a file of their own, so that a job may have any number of
-    cells.
+    cells. An image's ``file_name`` is relative to the folder that holds all the images, as
+    annotation tools expect; ``path`` is where the image was.
     """
     root = folder.root
     with (
         _whole(root / "cells.csv") as cells_file,
         _whole(root / "chromosomes.csv") as chromosomes_file,
         _whole(root / "coco.json") as coco,
-        tempfile.TemporaryFile("w+", encoding="utf-8", newline="", dir=root) as waiting,
+        tempfile.TemporaryFile(
+            "w+", encoding="utf-8", errors="backslashreplace", newline="", dir=root
+        ) as waiting,
     ):
         cells, chromosomes = csv.writer(cells_file), csv.writer(chromosomes_file)
         cells.writerow(CELL_COLUMNS)
         chromosomes.writerow(CHROMOSOME_COLUMNS)
-        head = {"info": {"description": DISCLAIMER}, "licenses": []}
-        coco.write(json.dumps({**head, "categories": coco_categories()})[:-1] + ', "images": [')
-        images, annotations = count(1), count(1)
+        images: list[dict[str, object]] = []
+        numbers = count(1)
 
         def add(cell: Cell) -> None:
             cells.writerow(plain_row(cell_row(cell)))
             chromosomes.writerows(plain_row(row) for row in chromosome_rows(cell))
-            image = next(images)
-            _write_item(coco, _coco_image(image, cell))
-            for item in _coco_annotations(image, annotations, cell):
+            images.append(_coco_image(len(images) + 1, cell))
+            for item in _coco_annotations(len(images), numbers, cell):
                 _write_item(waiting, item)
 
         yield add
+        head = {"info": {"description": DISCLAIMER}, "licenses": []}
+        coco.write(json.dumps({**head, "categories": coco_categories()})[:-1] + ', "images": [')
+        common = _common_folder([str(image["path"]) for image in images if image["path"]])
+        for image in images:
+            _write_item(coco, _named(image, common))
         coco.write('], "annotations": [')
         waiting.seek(0)
         shutil.copyfileobj(waiting, coco)
@@ -96,21 +104,38 @@ def write_errors(folder: OutputFolder, errors: list[tuple[str, str]]) -> None:
     with _whole(path) as file:
         table = csv.writer(file)
         table.writerow(("image", "error"))
-        table.writerows(plain_row(row) for row in sorted(errors))
+        rows = sorted((printable(image), printable(error)) for image, error in errors)
+        table.writerows(map(plain_row, rows))
 
 
 def _write_item(file: IO[str], item: dict[str, object]) -> None:
     file.write(("\n" if item["id"] == 1 else ",\n") + json.dumps(item, ensure_ascii=False))
 
 
+def _common_folder(paths: list[str]) -> str:
+    """Returns the folder that holds all the files, empty if there is none, as on two drives."""
+    try:
+        return os.path.commonpath([os.path.dirname(path) for path in paths])  # noqa: PTH120
+    except ValueError:
+        return ""
+
+
 def _coco_image(number: int, cell: Cell) -> dict[str, object]:
     return {
         "id": number,
-        "file_name": cell.path or cell.name,
+        "file_name": cell.name,
+        "path": cell.path,
         "width": cell.width,
         "height": cell.height,
         "case_id": cell.case_id,
     }
+
+
+def _named(image: dict[str, object], folder: str) -> dict[str, object]:
+    """Returns an image with its path in a folder as its name, where it has a path."""
+    path = str(image["path"] or "")
+    name = os.path.relpath(path, folder) if path and folder else path
+    return {**image, "file_name": Path(name).as_posix()} if name else image
 
 
 def _coco_annotations(
@@ -129,6 +154,7 @@ def _coco_annotations(
             "image_id": image,
             "category_id": CLASSES.index(chromosome.name) + 1,
             "bbox": [x0, y0, width, height],
+            "segmentation": [[x0, y0, x1, y0, x1, y1, x0, y1]],
             "area": round(width * height, 2),
             "iscrowd": 0,
             "score": round(chromosome.confidence, 5),
@@ -136,8 +162,13 @@ def _coco_annotations(
         }
 
 
+def _open(path: Path) -> IO[str]:
+    # What is no character, as of a file name that is no UTF-8, becomes an escape.
+    return path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
+
+
 @contextmanager
 def _whole(path: Path) -> Iterator[IO[str]]:
     """Opens a temporary file that takes the path when the block ends well."""
-    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with whole_file(path) as temporary, _open(temporary) as file:
         yield file

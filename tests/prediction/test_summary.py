@@ -4,7 +4,6 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -115,12 +114,12 @@ def test_each_record_is_read_once(
     for number in range(6):
         put(folder, make_cell(f"c{number}", "k" if number % 2 else None))
     read: Counter[str] = Counter()
-    text = Path.read_text
+    whole = Path.read_bytes
 
-    def counted(path: Path, *args: Any, **options: Any) -> str:
+    def counted(path: Path) -> bytes:
         read[path.name] += path.parent.name == "cells"
-        return text(path, *args, **options)
+        return whole(path)
 
-    monkeypatch.setattr(Path, "read_text", counted)
+    monkeypatch.setattr(Path, "read_bytes", counted)
     assert finish_job(folder, [], about="m").cells == 6
     assert {name: n for name, n in read.items() if n} == {f"c{i}.json": 1 for i in range(6)}

@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 from deepacc_d2 import palette
 from deepacc_d2.chromosomes import CLASSES, GROUP_OF
 from deepacc_d2.evaluation.explain.explanation import (
-    BOTH_WRONG,
+    ALL_WRONG,
     BROKEN,
     RESCUED,
     UNKNOWN,
@@ -25,7 +25,7 @@ from deepacc_d2.evaluation.plots import GROUP_COLORS
 OUTCOME_COLORS: dict[str, str] = {
     RESCUED: palette.RESCUED,
     BROKEN: palette.SPURIOUS,
-    BOTH_WRONG: palette.WRONG,
+    ALL_WRONG: palette.WRONG,
     UNKNOWN: palette.MISSED,
 }
 AGREE, AGREE_WRONG, MISSED = palette.MUTED, palette.WRONG, palette.MISSED
@@ -111,14 +111,8 @@ def _row_texts(explanation: Explanation) -> list[str]:
     for i in range(len(explanation)):
         truth = explanation.true_classes
         if explanation.differs[i]:
-            assert explanation.margin is not None
-            assert explanation.inference is not None
             number += 1
-            before, after = (
-                class_name(branch.classes[i])
-                for branch in (explanation.margin, explanation.inference)
-            )
-            texts.append(f"({number}) {before}→{after}")
+            texts.append(f"({number}) {'→'.join(explanation.path(i))}")
         elif truth is not None and truth[i] != explanation.classes[i]:
             texts.append(f"{CLASSES[explanation.classes[i]]} / {class_name(truth[i])}")
         else:
