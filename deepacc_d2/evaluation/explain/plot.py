@@ -103,7 +103,7 @@ def _draw_table(
     y = 0.12
     for x, name in zip(columns, heads, strict=True):
         axes.text(x, y, name, fontsize=9.5, fontweight="bold", va="center")
-    axes.plot([0, 1.0], [y + _ROW * 0.55] * 2, color="black", lw=0.8)
+    axes.hlines(y + _ROW * 0.55, 0, 1, color="black", lw=0.8)
     for line in lines[:_ROWS_SHOWN]:
         y += _ROW
         for x, cell in zip(columns, line, strict=True):
