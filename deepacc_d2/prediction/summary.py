@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +15,7 @@ from deepacc_d2.errors import UserError
 from deepacc_d2.files import whole_file, write_json
 from deepacc_d2.images.read import read_image
 from deepacc_d2.karyogram import Karyogram, build_karyogram, save_case_report
-from deepacc_d2.karyotype.case import summarize_case
+from deepacc_d2.karyotype.case import CaseResult, summarize_case
 from deepacc_d2.prediction.folder import OutputFolder
 from deepacc_d2.prediction.names import safe_name
 from deepacc_d2.prediction.tables import job_tables, write_errors
@@ -68,9 +70,27 @@ def finish_job(folder: OutputFolder, errors: list[tuple[str, str]], *, about: st
 
 
 def write_cases(
-    folder: OutputFolder, cases: dict[str, list[Cell]], *, about: str
+    folder: OutputFolder,
+    cases: dict[str, list[Cell]],
+    *,
+    about: str,
+    amend: Callable[[CaseResult], CaseResult] | None = None,
+    draw: Callable[[list[Cell]], Karyogram | None] | None = None,
+    further: Callable[[str], dict[str, Any]] | None = None,
 ) -> dict[str, str]:
-    """Writes a JSON and a one-page PDF of each case; returns its karyotype."""
+    """Writes a JSON and a one-page PDF of each case.
+
+    Args:
+        folder: of the cells.
+        cases: the cells of each case; their probabilities are not looked at.
+        about: the model, for reports.
+        amend: what a person says otherwise of a case.
+        draw: gives the karyogram of a page; :func:`best_karyogram` if not given.
+        further: by case, what its JSON says besides.
+
+    Returns:
+        The karyotype of each case.
+    """
     root = folder.root / "cases"
     karyotypes: dict[str, str] = {}
     taken: set[str] = set()
@@ -78,11 +98,14 @@ def write_cases(
         root.mkdir(exist_ok=True)
         name = _free_name(case_id, taken)
         case = summarize_case(cells, case_id=case_id)
+        if amend is not None:
+            case = amend(case)
         karyotypes[case_id] = case.karyotype
         record = {**case.to_record(), "about": about, "disclaimer": DISCLAIMER}
+        record |= further(case_id) if further is not None else {}
         write_json(root / f"{name}.json", record, indent=1)
         with whole_file(root / f"{name}.pdf") as path:
-            save_case_report(path, case, cells, best_karyogram(cells), about=about)
+            save_case_report(path, case, cells, (draw or best_karyogram)(cells), about=about)
     return karyotypes
 
 
@@ -97,12 +120,17 @@ def _free_name(case_id: str, taken: set[str]) -> str:
     return name
 
 
+def surest(cells: list[Cell]) -> Cell | None:
+    """Returns the surest cell that is fit, of such the one with most chromosomes."""
+    found = [cell for cell in cells if cell.counted and not cell.unfit]
+    return max(found, key=lambda cell: (cell.confidence, len(cell.counted)), default=None)
+
+
 def best_karyogram(cells: list[Cell]) -> Karyogram | None:
     """Returns the karyogram of the surest cell that is fit; None without one, or its image."""
-    found = [cell for cell in cells if cell.counted and not cell.unfit]
-    if not found:
+    best = surest(cells)
+    if best is None:
         return None
-    best = max(found, key=lambda cell: (cell.confidence, len(cell.counted)))
     try:
         gray = read_image(best.path).gray
     except UserError:
