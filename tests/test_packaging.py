@@ -31,7 +31,7 @@ CONDA_NAMES = {
     "opencv-python-headless": "py-opencv",
     "matplotlib": "matplotlib-base",
 }
-EXTRAS = ("joblib", "optuna", "ray", "submitit", "export")
+EXTRAS = ("joblib", "optuna", "ray", "submitit", "export", "review", "browser")
 VARIABLES = (
     *("EXP", "DATA", "DATA_DIR", "SCALE", "SEED", "CKPT", "IMAGE", "OUT", "ARGS", "FORMAT", "SRC"),
     *("PRECISION", "OVERWRITE", "IMAGES", "CASES"),

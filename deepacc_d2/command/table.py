@@ -159,6 +159,19 @@ MODEL = (
         config="predict",
     ),
     Command(
+        "review",
+        "Model",
+        "correct, confirm and sign results in a browser",
+        "OUT=results",
+        ("-m", "deepacc_d2.review"),
+        (
+            Option("results", "the folder that predict wrote", "OUT", "path", True),
+            Option("port", "of the server on this machine", default=8765),
+            Option("address", "that it listens on", default="127.0.0.1"),
+            Option("browse", "open a browser", kind="switch"),
+        ),
+    ),
+    Command(
         "explain",
         "Model",
         "draw why an image got its classes",

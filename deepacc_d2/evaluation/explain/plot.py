@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
+from deepacc_d2 import palette
 from deepacc_d2.evaluation.explain.explanation import (
     BROKEN,
     Explanation,
@@ -111,7 +112,7 @@ def _draw_table(
     if len(lines) > _ROWS_SHOWN:
         y += _ROW
         text = f"... and {len(lines) - _ROWS_SHOWN} more"
-        axes.text(columns[1], y, text, fontsize=9.5, va="center", color="#555555")
+        axes.text(columns[1], y, text, fontsize=9.5, va="center", color=palette.SOFT)
 
 
 def _handles(explanation: Explanation) -> list[Any]:
@@ -138,7 +139,7 @@ def _handles(explanation: Explanation) -> list[Any]:
     ]
     if explanation.missed is not None and explanation.missed.any():
         handles.append(box(MISSED, 1.3, "missed", ls=(0, (4, 2))))
-    style: dict[str, Any] = {"ls": "", "color": "#555555"}
+    style: dict[str, Any] = {"ls": "", "color": palette.SOFT}
     handles.append(Line2D([], [], marker="x", label="global center", markersize=6, **style))
     if explanation.centers is not None:
         handles.append(Line2D([], [], marker="*", label="local center", markersize=10, **style))
