@@ -84,7 +84,7 @@ help: ## show this list
 	@echo '  DATA_DIR    where the data set lies, for a DATA given by name'
 	@echo '  SCALE       quick (minutes on two cores), lab (any magnification) or paper (full size, GPU)'
 	@echo '  SEED        random seed'
-	@echo '  CKPT        checkpoint; the shipped DeepACC by default, but to train from, export or add context to'
+	@echo '  CKPT        checkpoint; without it the shipped DeepACC, but in train, context and export'
 	@echo '  RESUME      run directory of a training to go on with, exactly where it stopped'
 	@echo '  IMAGE       image file to explain'
 	@echo '  OUT         output directory; of explain also a .png or .pdf file'

@@ -225,6 +225,16 @@ def test_evaluate_passes_the_checkpoint_first_and_relative_paths_as_absolute() -
     )
 
 
+def test_evaluate_and_explain_take_the_shipped_checkpoint_without_ckpt() -> None:
+    command = composed("evaluate", "DATA=/d")
+    assert command == ".venv/bin/python -m deepacc_lightning.evaluate data=coco data.root=/d"
+    command = composed("explain", "IMAGE=/a.png")
+    assert command == ".venv/bin/python -m deepacc_lightning.explain image=/a.png"
+    result = make("-n", "explain")
+    assert result.returncode == 2
+    assert "make explain needs IMAGE= as in" in result.stderr
+
+
 def test_explain_passes_checkpoint_and_image_as_absolute_paths() -> None:
     command = composed("explain", "CKPT=best.ckpt", "IMAGE=images/a b.png", "OUT=a.pdf")
     assert command == (
