@@ -6,32 +6,90 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from deepacc_d2.errors import ConfigError, DataError
 
+# Spreadsheets take a text that begins so for a formula; the apostrophe makes it a text again.
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
-def write_json(path: Path, value: Any, *, indent: int | None = None) -> None:
-    """Writes JSON as UTF-8, creating the folder."""
+
+def plain_row(values: Iterable[object]) -> list[object]:
+    """Returns a row for a CSV file in which no text is a formula to a spreadsheet."""
+    return [
+        f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+        for value in values
+    ]
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a whole file."""
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    r"""Writes a whole file as UTF-8, line ends as they are.
+
+    What is no character, as of a file name that is no UTF-8, becomes an escape such as ``\udce9``.
+    """
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
+
+
+def write_json(path: Path, value: Any, *, indent: int | None = 2) -> None:
+    """Writes a whole JSON file as UTF-8, creating its folder.
+
+    Numbers of NumPy and PyTorch become JSON's; what else JSON has no type for, such as a path, is
+    written as a text.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, ensure_ascii=False, indent=indent), encoding="utf-8")
+    text = json.dumps(value, ensure_ascii=False, indent=indent, default=_plain)
+    write_text(path, text + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Reads JSON.
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else str(value)
+
+
+def read_json(path: Path, *, unique_keys: bool = False) -> Any:
+    """Reads JSON, in UTF-8, UTF-16 or UTF-32.
+
+    Args:
+        path: the file.
+        unique_keys: refuse an object that has a key twice, of which the last would count.
 
     Raises:
         DataError: the file is unreadable, cut short or no JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(path.read_bytes(), object_pairs_hook=_unique if unique_keys else None)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        if "unexpected end" in error.reason:
+            raise DataError(f"{path} ends amid a character: was it cut short?") from None
+        raise DataError(f"{path} is not in UTF-8: save it as UTF-8") from None
+    except _RepeatedKeyError as error:
+        raise DataError(
+            f"{path} has the key {error} twice: were two files pasted together?"
+        ) from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is no complete JSON ({error}): was it cut short?") from None
+
+
+class _RepeatedKeyError(Exception):
+    """A key that an object has twice."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _RepeatedKeyError(next(repr(key) for key in keys if keys.count(key) > 1))
+    return found
 
 
 def check_target(out: Path, src: Path, *, overwrite: bool) -> None:
@@ -90,14 +148,18 @@ def whole_directory(out: Path, *, overwrite: bool) -> Iterator[Path]:
         raise
 
 
+LEFTOVERS = ".*.tmp*"
+"""Pattern of the files that a killed process leaves of :func:`whole_file`."""
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Gives a temporary path beside ``path`` that takes its name when the block ends well.
 
     It has the same suffix, which many writers tell the format from. On any error it is removed and
-    an old file stays.
+    an old file stays. A killed process leaves one that :data:`LEFTOVERS` matches.
     """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
         yield temporary
         temporary.replace(path)

@@ -15,9 +15,10 @@ import hydra
 from omegaconf import DictConfig
 
 from deepacc_d2.errors import ConfigError
+from deepacc_d2.files import write_json
 from deepacc_lightning.core.cli import run_entry_point, run_guarded
 from deepacc_lightning.core.config import config_dir
-from deepacc_lightning.core.run_info import make_run_dir, write_json
+from deepacc_lightning.core.run_info import make_run_dir
 from deepacc_lightning.wandb.connection import is_logged_in, unreachable
 from deepacc_lightning.wandb.panels import COLUMNS, build_sections, stable_id
 
@@ -51,6 +52,8 @@ def build_workspace(cfg: DictConfig, entity: str = "") -> Any:
     except ValueError as error:  # pydantic's is one
         raise ConfigError(f"W&B takes no such dashboard: {' '.join(str(error).split())}") from error
     # By these W&B knows a view again: made of its name, so that a second call finds the first.
+    # Its library gives a new view a random name and has no public way to choose one, to look for
+    # one by it, or (spec_of) to write a view down without sending it.
     workspace._internal_name = f"nw-{stable_id(cfg.name)}-v"
     workspace._internal_runset_id = stable_id(f"{cfg.name}/runs")
     return workspace

@@ -15,23 +15,19 @@ from tqdm import tqdm
 
 from deepacc_d2.data.dataset import read_split
 from deepacc_d2.data.made.composed import find_cells
+from deepacc_d2.detection.detector import DEFAULT_CHECKPOINT, Detector, model_hash
 from deepacc_d2.errors import ConfigError, DataError
-from deepacc_d2.files import whole_file
+from deepacc_d2.files import whole_file, write_json, write_text
 from deepacc_d2.images.read import read_image
 from deepacc_d2.karyotype.calibration import plot_reliability
 from deepacc_d2.karyotype.fit import KnownCell, fit_settings
 from deepacc_d2.karyotype.made import score_cells, score_made
 from deepacc_d2.karyotype.scoring import Evaluation, evaluate_cells, settings_record
 from deepacc_d2.karyotype.table import evaluation_report
-from deepacc_d2.prediction.predictor import (
-    DEFAULT_CHECKPOINT,
-    Predictor,
-    load_predictor,
-    model_hash,
-)
+from deepacc_d2.prediction.predictor import load_predictor
 from deepacc_lightning.core.cli import check_data_root, run_entry_point, run_guarded
 from deepacc_lightning.core.config import config_dir, register_resolvers
-from deepacc_lightning.core.run_info import describe_run, write_json, write_text
+from deepacc_lightning.core.run_info import describe_run
 from deepacc_lightning.jobs.made_cells import Raw, composed_cells, made_cells, source_cells
 from deepacc_lightning.train import quiet
 
@@ -66,15 +62,16 @@ def run(cfg: DictConfig) -> Evaluation:
         precision=cfg.precision,
         normalize=bool(cfg.normalize),
     )
+    detector = predictor.detector
     out.mkdir(parents=True, exist_ok=True)
-    key = _key(cfg, predictor)
+    key = _key(cfg, detector)
     raw = read_raw(out / "raw.npz", key)
     try:
         for split, coco in splits.items():
-            detect(predictor, coco, root, raw, split)
+            detect(detector, coco, root, raw, split)
         made = {
             split: made_cells(
-                predictor,
+                detector,
                 coco,
                 root,
                 raw,
@@ -85,7 +82,7 @@ def run(cfg: DictConfig) -> Evaluation:
             )
             for split, coco in splits.items()
         }
-        composed = composed_cells(predictor, crops, raw)
+        composed = composed_cells(detector, crops, raw)
     finally:
         write_raw(out / "raw.npz", key, raw)
 
@@ -99,7 +96,7 @@ def run(cfg: DictConfig) -> Evaluation:
         for split, own in ((cfg.split, coco), (cfg.fit_split, splits[cfg.fit_split]))
     )
     record = settings_record(settings, strengths)
-    record["selection"] = predictor.settings()["selection"]
+    record["selection"] = detector.settings()["selection"]
     write_json(out / "calibration.json", record)
     title = f"{predictor.name}: {len(coco['images'])} images of {cfg.split}, {root.name}"
     changed, not_made = made[cfg.split]
@@ -145,12 +142,10 @@ def _some(coco: Mapping[str, Any], number: int | None) -> dict[str, Any]:
     return {**coco, "images": images, "annotations": annotations}
 
 
-def _key(cfg: DictConfig, predictor: Predictor) -> str:
+def _key(cfg: DictConfig, detector: Detector) -> str:
     """Returns what detections depend on beside the image."""
     digest = model_hash(Path(cfg.ckpt or DEFAULT_CHECKPOINT))
-    settings = predictor.settings()
-    told = {name: settings[name] for name in ("view", "selection")}
-    return json.dumps([digest, cfg.precision, told], sort_keys=True, default=str)
+    return json.dumps([digest, cfg.precision, detector.settings()], sort_keys=True, default=str)
 
 
 def image_key(image: Mapping[str, Any]) -> str:
@@ -158,7 +153,7 @@ def image_key(image: Mapping[str, Any]) -> str:
     return f"{image['file_name']} {image.get('sha256') or ''}".strip()
 
 
-def detect(predictor: Predictor, coco: Mapping[str, Any], root: Path, raw: Raw, split: str) -> None:
+def detect(detector: Detector, coco: Mapping[str, Any], root: Path, raw: Raw, split: str) -> None:
     """Adds the detections of the images that ``raw`` lacks.
 
     Raises:
@@ -167,8 +162,8 @@ def detect(predictor: Predictor, coco: Mapping[str, Any], root: Path, raw: Raw, 
     missing = [image for image in coco["images"] if image_key(image) not in raw]
     for image in tqdm(missing, desc=f"detecting, {split}", disable=not missing):
         gray = read_image(root / "images" / image["file_name"]).gray
-        boxes, probabilities, _ = predictor.raw(gray)
-        raw[image_key(image)] = boxes, probabilities
+        found = detector.detect(gray)
+        raw[image_key(image)] = found.boxes, found.probabilities
 
 
 def read_raw(path: Path, key: str) -> Raw:

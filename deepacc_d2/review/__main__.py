@@ -63,7 +63,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Parses the command line and runs a command."""
-    options = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    # A folder alone is served.
+    if words and not words[0].startswith("-") and words[0] not in (*_COMMANDS, "serve"):
+        words = ["serve", *words]
+    options = _parser().parse_args(words)
     options.out = options.out.expanduser()
     try:
         from deepacc_d2.review import serving

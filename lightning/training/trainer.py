@@ -14,7 +14,6 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 from pytorch_lightning.plugins.layer_sync import LayerSync, TorchSyncBatchNorm
-from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from torch import distributed, nn
 
 from deepacc_d2.distributed import GatheredBatchNorm2d, gather_batch_norm
@@ -22,6 +21,7 @@ from deepacc_d2.errors import ConfigError
 from deepacc_lightning.core.config import instantiate_all
 from deepacc_lightning.core.processes import DisagreementError
 from deepacc_lightning.training.checkpoint_io import SafeCheckpointIO
+from deepacc_lightning.training.trainer_flags import check_flags, with_overfitting
 
 
 class GatherBatchNorm(LayerSync):
@@ -88,12 +88,14 @@ def build_trainer(cfg: DictConfig, loggers: list[Any]) -> pl.Trainer:
     Raises:
         ConfigError: it cannot be had here, such as more devices than there are.
     """
+    check_flags(cfg)
     check_precision(cfg.trainer)
-    node = cfg.trainer.copy()
+    node = with_overfitting(cfg.trainer)
     plugins = trainer_plugins(node)
     with open_dict(node):
         node.pop("sync_batchnorm", None)
-    callbacks = instantiate_all(cfg.callbacks)
+    silent = node.get("enable_progress_bar") is False
+    callbacks = instantiate_all({**cfg.callbacks, "progress": None} if silent else cfg.callbacks)
     try:
         trainer: pl.Trainer = instantiate(
             node, callbacks=callbacks, logger=loggers, plugins=plugins
@@ -114,8 +116,6 @@ def children_end_too(trainer: pl.Trainer) -> Iterator[None]:
         yield
     except Exception as error:
         launcher = trainer.strategy.launcher
-        if isinstance(launcher, _SubprocessScriptLauncher) and not isinstance(
-            error, DisagreementError
-        ):
+        if launcher is not None and not isinstance(error, DisagreementError):
             launcher.kill(signal.SIGKILL)
         raise

@@ -8,8 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -17,9 +19,12 @@ from deepacc_d2.chromosomes import coco_categories
 from deepacc_d2.data import convert as convert_module
 from deepacc_d2.data.coco import fingerprint, load_coco_split, load_dataset_info
 from deepacc_d2.data.convert import convert, main
+from deepacc_d2.data.dataset import read_split, to_dicts
+from deepacc_d2.data.mapper import MetaphaseMapper
 from deepacc_d2.data.splits import SPLITS
-from deepacc_d2.data.validate import validate
+from deepacc_d2.data.validate import Check, validate
 from deepacc_d2.errors import ConfigError, DataError, UserError, run_cli
+from deepacc_d2.images.read import read_image
 
 JPEG = "24_chromosomes_object/JEPG"
 XML = "24_chromosomes_object/annotations"
@@ -63,7 +68,6 @@ def test_layout_and_content(tseng_source, tmp_path):
 
 
 def test_gray_statistics_are_those_of_the_train_images(tseng_source, tmp_path):
-    cv2 = pytest.importorskip("cv2")
     out = tmp_path / "out"
     convert("tseng2023", tseng_source.root, out)
     info = load_dataset_info(out)
@@ -190,7 +194,8 @@ def test_other_formats_end_in_a_sound_set(source, tmp_path, fmt):
     annotations = load_coco_split(tmp_path / "out", "train")["annotations"]
     assert [a["category_id"] for a in annotations] == [3] * len(annotations)
     assert annotations[0]["bbox"] == pytest.approx([24, 12, 16, 24])
-    assert ("segmentation" in annotations[0]) == (fmt == "labelme")
+    corners = [24, 12, 40, 12, 40, 36, 24, 36]
+    assert annotations[0]["segmentation"] == [pytest.approx(corners)]
     cases = {i["case_id"] for i in load_coco_split(tmp_path / "out", "train")["images"]}
     assert cases < {f"p{n}" for n in range(6)}
 
@@ -315,3 +320,168 @@ def test_published_images_become_a_sound_set(tmp_path):
     report = convert("tseng2023", os.environ["DEEPACC_TSENG2023"], tmp_path / "out")
     assert report["splits"]["train"]["images"] > 0
     assert validate(tmp_path / "out") == []
+
+
+def _turned_cell(path: Path, level: int = 200) -> tuple[int, int, int, int]:
+    """Writes a picture that is stored lying and shown upright; returns its dark box as shown."""
+    shown = np.full((64, 48), level, dtype=np.uint8)
+    shown[50:60, 5:20] = 30
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise by 90 degrees
+    stored = Image.fromarray(np.rot90(shown))
+    assert stored.size == (64, 48)
+    stored.save(path, exif=exif)
+    return 5, 50, 20, 60
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
+def test_boxes_are_of_the_picture_as_its_orientation_shows_it(source, tmp_path, suffix):
+    (source.root / "images").mkdir()
+    files, annotations = [], []
+    for number in range(1, 6):
+        name = f"c{number}{suffix}"
+        # Of different levels: equal pictures would be dropped.
+        x0, y0, x1, y1 = _turned_cell(source.root / "images" / name, 200 + 5 * number)
+        files.append({"id": number, "file_name": name, "width": 48, "height": 64})
+        bbox = [x0, y0, x1 - x0, y1 - y0]
+        annotations.append({"id": number, "image_id": number, "category_id": 1, "bbox": bbox})
+    content = {"images": files, "annotations": annotations, "categories": coco_categories()}
+    source.json("annotations/instances.json", content)
+    out = tmp_path / "out"
+    report = convert("coco", source.root, out)
+    assert len(found(report, "turned")) == 5
+    assert not [f for f in validate(out) if f.check.fatal]
+    for item in to_dicts(read_split(out, "train"), out):
+        seen = MetaphaseMapper([], is_train=True)(item)
+        x0, y0, x1, y1 = seen["instances"].gt_boxes.tensor[0].int().tolist()
+        pixels = seen["image"][0].numpy()
+        np.testing.assert_array_equal(pixels, read_image(item["file_name"]).gray)
+        assert pixels[y0:y1, x0:x1].mean() < 45
+        assert np.delete(pixels, np.s_[y0:y1], axis=0).mean() > 190
+
+
+def test_boxes_of_the_stored_picture_are_refused_with_the_fix(source, tmp_path):
+    (source.root / "images").mkdir()
+    _turned_cell(source.root / "images" / "a.jpg")
+    image = {"id": 1, "file_name": "a.jpg", "width": 64, "height": 48}
+    box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [5, 5, 10, 10]}
+    content = {"images": [image], "annotations": [box], "categories": coco_categories()}
+    source.json("annotations/instances.json", content)
+    with pytest.raises(DataError, match=r"EXIF orientation turns it: annotate it as shown"):
+        convert("coco", source.root, tmp_path / "out")
+
+
+def test_a_picture_without_contrast_or_levels_is_noted(tseng_source, tmp_path):
+    folder = tseng_source.root / JPEG
+    flat, few = sorted(folder.iterdir())[:2]
+    Image.fromarray(np.full((48, 64), 90, dtype=np.uint8)).save(flat, quality=95)
+    ladder = np.repeat(np.arange(8, dtype=np.uint8)[:, None] * 32, 6, axis=0)
+    Image.fromarray(np.repeat(ladder, 64, axis=1)).save(few, format="PNG")
+    out = tmp_path / "out"
+    report = convert("tseng2023", tseng_source.root, out)
+    details = [issue["detail"] for issue in report["defects"]["poor_image"]["found"]]
+    assert details == ["no contrast (gray levels 90 to 90)", "only 8 gray levels"]
+    poor = [f for f in validate(out) if f.check is Check.POOR_IMAGE]
+    assert sorted(f.detail for f in poor) == details
+    assert not any(f.check.fatal for f in validate(out))
+
+
+def coco_source(source, names, bbox=(4, 5, 10, 20), **more):
+    images = []
+    for number, name in enumerate(names):
+        source.image(f"images/{name}")
+        images.append({"id": number, "file_name": name, "width": 64, "height": 48})
+    annotations = [
+        {"id": n, "image_id": n, "category_id": 1, "bbox": list(bbox), **more}
+        for n in range(len(names))
+    ]
+    categories = [{"id": 1, "name": "1"}]
+    value = {"images": images, "annotations": annotations, "categories": categories}
+    source.json("annotations/all.json", value)
+
+
+def test_relative_coordinates_are_refused_and_said(source, tmp_path):
+    coco_source(source, [f"{n}.png" for n in range(6)], bbox=(0.1, 0.2, 0.3, 0.4))
+    with pytest.raises(DataError, match=r"box under a pixel.*\(6 times\).*relative coordinates"):
+        convert("coco", source.root, tmp_path / "out")
+
+
+def test_drawing_and_annotation_tools_find_what_they_need(source, tmp_path):
+    """pycocotools draws the set: showAnns refuses annotations without an outline."""
+    plt = pytest.importorskip("matplotlib.pyplot")
+    plt.switch_backend("agg")
+    coco_source(source, [f"p{n}/{n}.png" for n in range(5)], iscrowd=1)
+    report = convert("coco", source.root, tmp_path / "out")
+    assert report["defects"]["crowd"]["count"] == 5
+    coco = COCO(str(tmp_path / "out" / "annotations" / "train.json"))
+    axes = plt.figure().gca()
+    for image in coco.loadImgs(coco.getImgIds()):
+        assert not Path(image["file_name"]).is_absolute()
+        assert (tmp_path / "out" / "images" / image["file_name"]).is_file()
+        annotations = coco.loadAnns(coco.getAnnIds(imgIds=[image["id"]]))
+        coco.showAnns(annotations)
+        for annotation in annotations:
+            assert annotation["iscrowd"] == 0
+            # the outline is the box: its mask covers it
+            x, y, w, h = annotation["bbox"]
+            mask = coco.annToMask(annotation)
+            assert mask[int(y) : int(y + h), int(x) : int(x + w)].all()
+            assert mask.sum() == annotation["area"] == w * h
+    polygons = [c for c in axes.collections if c.get_paths()]
+    assert sum(len(c.get_paths()) for c in polygons) == 2 * len(coco.getAnnIds())
+    plt.close("all")
+
+
+def test_copies_of_one_image_share_a_split(source, tmp_path):
+    hashes = [f"{n:032x}"[::-1] for n in range(4)]
+    names = [f"cell{n}_jpg.rf.{text}.png" for n in range(6) for text in hashes]
+    coco_source(source, names)
+    report = convert("coco", source.root, tmp_path / "out")
+    names_of = names_by_split(tmp_path / "out")
+    assert sum(len({name.split("_jpg")[0] for name in own}) for own in names_of.values()) == 6
+    assert report["defects"]["copies"]["count"] == 24
+    assert "24 copies of 6 image(s)" in report["dataset"]["split"]["cases"]
+
+
+def test_same_pixels_in_another_file_format_are_one_image(source, tmp_path):
+    coco_source(source, [f"{n}.png" for n in range(4)] + ["copy.bmp"])
+    pixels = cv2.imread(str(source.root / "images/0.png"), cv2.IMREAD_GRAYSCALE)
+    cv2.imwrite(str(source.root / "images/copy.bmp"), pixels)
+    report = convert("coco", source.root, tmp_path / "out")
+    (issue,) = report["defects"]["duplicate_image"]["found"]
+    assert issue == {"name": "images/copy.bmp", "detail": "same pixels as images/0.png"}
+    shutil.copy(source.root / "images/copy.bmp", tmp_path / "out/images")
+    assert "stray_file" in [f.check.key for f in validate(tmp_path / "out")]
+
+
+def test_a_file_name_that_is_no_utf8_costs_that_file_alone(source, tmp_path, capsys):
+    for n in range(4):
+        source.image(f"{n}.png")
+        source.voc(f"{n}.xml")
+    odd = os.fsdecode(b"caf\xe9")
+    source.image(f"{odd}.png")
+    source.voc("odd.xml").rename(source.root / f"{odd}.xml")
+    source.image(os.fsdecode(b"na\xefve.png"))  # without an annotation
+    report = convert("voc", source.root, tmp_path / "out")
+    assert report["dataset"]["counts"] == {"train": 2, "val": 1, "test": 1}
+    assert found(report, "bad_name") == [r"caf\xe9.png"]
+    assert found(report, "no_annotation") == [r"na\xefve.png"]
+    assert json.loads((tmp_path / "out" / "report.json").read_text()) == report
+    arguments = ["--format", "voc", "--src", str(source.root), "--out", str(tmp_path / "b")]
+    with pytest.raises(SystemExit) as caught:
+        run_cli(lambda: main([*arguments, "--strict"]))
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_what_a_json_says_of_a_case_may_be_no_text_either(source, tmp_path):
+    coco_source(source, [f"{n}.png" for n in range(4)])
+    path = source.root / "annotations/all.json"
+    value = json.loads(path.read_text())
+    for n, image in enumerate(value["images"]):
+        image["case_id"] = f"\ud800{n}"
+    source.json("annotations/all.json", value)
+    convert("coco", source.root, tmp_path / "out")
+    assert [f for f in validate(tmp_path / "out") if f.check.fatal] == []
+    cases = {i["case_id"] for s in SPLITS for i in load_coco_split(tmp_path / "out", s)["images"]}
+    assert cases == {f"\ud800{n}" for n in range(4)}

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -19,9 +17,8 @@ from deepacc_d2.evaluation.ablation.tables import (
     format_table1,
     table1_markdown,
 )
-from deepacc_d2.evaluation.bootstrap import METRICS, PresetStatistics, compare_presets
-from deepacc_d2.evaluation.finished_runs import FinishedRun, read_run
-from deepacc_d2.evaluation.tally import RunTally, tally_run
+from deepacc_d2.evaluation.finished_runs import compare_finished
+from deepacc_d2.files import whole_file
 
 __all__ = [
     "AblationResult",
@@ -31,8 +28,6 @@ __all__ = [
     "update_section",
     "write_ablation_report",
 ]
-
-_TOLERANCE = 0.1  # percentage points; rounded boxes may tip one match of a small test set
 
 
 def write_ablation_report(
@@ -79,22 +74,13 @@ def write_ablation_report(
     known = [preset for preset in ROWS if preset in runs]
     order = [*known, *(preset for preset in runs if preset not in ROWS)]
 
-    tallies: dict[str, list[RunTally]] = {}
-    read: list[FinishedRun] = []
-    for preset in order:
-        tallies[preset] = []
-        for run_dir in runs[preset]:
-            run = read_run(run_dir, coco)
-            if read and run.settings != read[0].settings:
-                raise DataError(
-                    f"{run.path} was evaluated with {run.settings}, but {read[0].path} with "
-                    f"{read[0].settings}: evaluate all runs alike"
-                )
-            tallies[preset].append(_tally(run, coco))
-            # Only the metrics are needed from here on; predictions are large.
-            read.append(replace(run, predictions=[]))
-    statistics = compare_presets(tallies, reference=reference, resamples=resamples, seed=seed)
-    _check_against_metrics(read, statistics)
+    statistics, settings = compare_finished(
+        {preset: runs[preset] for preset in order},
+        coco,
+        reference=reference,
+        resamples=resamples,
+        seed=seed,
+    )
     result = AblationResult(
         title=title,
         presets=statistics,
@@ -104,7 +90,7 @@ def write_ablation_report(
         seed=seed,
         num_images=len(coco["images"]),
         num_gt=len(coco["annotations"]),
-        settings=read[0].settings,
+        settings=settings,
         facts=dict(facts),
         commands=list(commands),
     )
@@ -149,37 +135,6 @@ def update_section(path: str | Path, name: str, text: str) -> None:
     _write_whole(target, write)
 
 
-def _tally(run: FinishedRun, coco: Mapping[str, Any]) -> RunTally:
-    try:
-        return tally_run(coco, run.predictions, **run.settings)  # type: ignore[arg-type]
-    except TypeError as error:
-        raise DataError(
-            f"the settings of {run.path} are not those of this version ({error}): run "
-            "`make evaluate` for it again"
-        ) from None
-
-
-def _check_against_metrics(
-    runs: Sequence[FinishedRun], statistics: Mapping[str, PresetStatistics]
-) -> None:
-    """Refuses predictions that do not give the metrics written beside them."""
-    rows = [row for found in statistics.values() for row in found.metrics.values.tolist()]
-    for run, row in zip(runs, rows, strict=True):
-        for key, value in zip(METRICS, row, strict=True):
-            written = run.metrics.get(key)
-            same = (
-                math.isnan(value)
-                if written is None
-                else isinstance(written, (int, float)) and abs(written - value) <= _TOLERANCE
-            )
-            if not same:
-                raise DataError(
-                    f"{run.path}: its predictions give {key} {value:.2f} on this ground truth, "
-                    f"but its metrics.json says {written}: give runs that were tested on this "
-                    "split, or run `make evaluate` for it again"
-                )
-
-
 def _write(folder: Path, result: AblationResult) -> list[Path]:
     """Writes all files, numbers first: a figure that fails must not cost them."""
     content = json.dumps(to_dict(result), allow_nan=False, indent=2, ensure_ascii=False)
@@ -197,14 +152,11 @@ def _write(folder: Path, result: AblationResult) -> list[Path]:
 
 def _write_whole(path: Path, write: Callable[[Path], object]) -> Path:
     """Writes a file by way of a temporary one beside it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with whole_file(path) as temporary:
             write(temporary)
-            return temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        return path
     except OSError as error:
         raise ConfigError(
             f"cannot write {path} ({error.strerror}): choose another place"
