@@ -17,7 +17,7 @@ export class Spread {
     this.root.addEventListener("pointermove", (e) => this.move(e));
     this.root.addEventListener("pointerup", (e) => this.up(e));
     this.root.addEventListener("pointercancel", () => { this.drag = null; this.points = []; this.rubber(); });
-    new ResizeObserver(() => this.apply()).observe(place);
+    new ResizeObserver(() => this.apply()).observe(this.root);
   }
 
   setImage(href, width, height) {
@@ -36,7 +36,7 @@ export class Spread {
   // view.scale is 1 where the whole image fits.
   apply() {
     if (!this.size) return;
-    const { clientWidth: w, clientHeight: h } = this.place;
+    const { width: w, height: h } = this.root.getBoundingClientRect();
     const base = Math.max(this.size[0] / Math.max(w, 1), this.size[1] / Math.max(h, 1));
     this.perPixel = base / this.view.scale;
     const [vw, vh] = [w * this.perPixel, h * this.perPixel];
