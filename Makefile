@@ -15,7 +15,7 @@ export VENV PYTHON
 LAUNCH = +@exec sh tools/run.sh tools/launch.py
 IN_VENV = '$(VENV)/bin/python' -m
 
-.PHONY: help setup train predict evaluate ablation sweep compare dashboard explain robustness karyotype context export data data-check synthetic lint format test bench lock clean
+.PHONY: help setup train predict evaluate ablation sweep compare dashboard explain robustness karyotype context export data data-check synthetic lint format test coverage docs docs-serve bench lock clean
 
 ##@ Model
 train: ## train a detector and evaluate it: make train EXP=baseline
@@ -52,16 +52,24 @@ synthetic: ## draw a synthetic data set: make synthetic OUT=...
 	$(LAUNCH) $@
 
 ##@ Development
-test: ## run the tests: make test ARGS="tests/losses -k aam"
+test: ## run the tests: make test ARGS="-m 'not slow'" for the fast half
+	$(LAUNCH) $@
+coverage: ## run the tests and print which lines they reach
 	$(LAUNCH) $@
 lint: setup ## check style, formatting, imports and types (ruff, import-linter, mypy)
 	$(IN_VENV) ruff check .
 	$(IN_VENV) ruff format --check .
 	@'$(VENV)/bin/lint-imports' --no-logo
 	$(IN_VENV) mypy
-format: setup ## reformat the code and mend what ruff can mend
+format: setup ## reformat the code and fix what ruff can fix
 	$(IN_VENV) ruff check --fix-only --quiet .
 	$(IN_VENV) ruff format .
+docs: ## build the documentation into site/ and check its links
+	@exec sh tools/run.sh tools/setup_env.py --extras "docs $(EXTRAS)"
+	$(IN_VENV) mkdocs build
+docs-serve: ## show the documentation as you edit it, on port 8000
+	@exec sh tools/run.sh tools/setup_env.py --extras "docs $(EXTRAS)"
+	$(IN_VENV) mkdocs serve
 bench: ## run the timed comparisons (minutes) and save their table
 	$(LAUNCH) $@
 setup: ## make or update .venv, hash-checked; nothing to do if the locks are the same
@@ -81,40 +89,40 @@ help: ## show this list
 	@echo '  EXP         experiment: a file in conf/experiment, such as baseline, sep, retinanet'
 	@echo '  DATA        data set: a file in conf/data, or the directory of a converted data set; train,'
 	@echo '              ablation and sweep take several directories: DATA="data/a data/b"'
-	@echo '  DATA_DIR    where the data set lies, for a DATA given by name'
+	@echo '  DATA_DIR    directory of the data set, for a DATA given by name'
 	@echo '  SCALE       quick (minutes on two cores), lab (any magnification) or paper (full size, GPU)'
 	@echo '  SEED        random seed'
-	@echo '  CKPT        checkpoint: to evaluate or explain, or to start another training from'
-	@echo '  RESUME      run directory of a training to go on with, exactly where it stopped'
+	@echo '  CKPT        checkpoint to evaluate or explain, or to start another training from'
+	@echo '  RESUME      run directory of a training to continue exactly where it stopped'
 	@echo '  IMAGE       image file to explain'
 	@echo '  OUT         output directory; of explain also a .png or .pdf file'
 	@echo '  ARGS        further Hydra overrides: ARGS="trainer.max_steps=100 optim.optimizer.lr=0.01"'
 	@echo 'Variables of make predict (CKPT: the shipped DeepACC by default)'
 	@echo '  IMAGES      an image, a folder, or a pattern in quotes: IMAGES="slides/**/*.tif"'
-	@echo '  CASES       which images are of one case: folder, or a CSV file with file,case'
-	@echo '  OVERWRITE   1 removes the results that are in OUT; they are gone on with otherwise'
+	@echo '  CASES       which images belong to one case: folder, or a CSV file with file,case'
+	@echo '  OVERWRITE   1 removes the results in OUT; otherwise the job continues them'
 	@echo 'Variables of make export (make setup EXTRAS=export, once; DATA: to check it on)'
 	@echo '  FORMAT      onnx or openvino'
 	@echo '  PRECISION   fp32; of openvino also bf16 or int8'
 	@echo 'Variables of make ablation'
 	@echo '  PROTOCOL    heads (one frozen trunk, heads on its cached output) or end_to_end'
-	@echo '  SEEDS       how many seeds, or which: 3 or 0,1,2'
+	@echo '  SEEDS       number of seeds, or a list: 3 or 0,1,2'
 	@echo '  EXPS        presets: EXPS="sep siamese_gia deepacc"; the six of Table 1 by default'
 	@echo '  JOBS        processes that share the work'
 	@echo '  RESULTS     a Markdown file to put the table into, such as docs/RESULTS.md'
 	@echo 'Variables of make sweep (EXP and SEED may be several: EXP=sep,siamese_gia)'
 	@echo '  SWEEPER     grid (all combinations) or optuna'
-	@echo '  N, SPACE    how many trials of optuna in all, and what they search: a file in conf/sweep'
+	@echo '  N, SPACE    number of optuna trials in all, and the search space: a file in conf/sweep'
 	@echo '  LAUNCHER    basic (one by one, here), joblib, submitit (Slurm) or ray'
 	@echo '  JOBS        jobs at a time'
 	@echo 'Variables of make compare'
-	@echo '  RUNS        directories of runs, or above runs, or patterns; OUT of an ablation or a sweep'
-	@echo '  BY          keys to group runs by: BY=preset,alpha; all that differ but the seed by default'
-	@echo '  REF         the group to compare with: a preset, or key=value; sep, else the first'
+	@echo '  RUNS        directories that hold runs, or patterns; the OUT of an ablation or a sweep works'
+	@echo '  BY          keys to group runs by: BY=preset,alpha; by default all that differ, except the seed'
+	@echo '  REF         reference group: a preset, or key=value; by default sep, else the first'
 	@echo 'Variables of make dashboard'
 	@echo '  PROJECT     W&B project; deepacc-d2 by default'
-	@echo '  ENTITY      its user or team; who is logged in by default'
+	@echo '  ENTITY      its user or team; by default whoever is logged in'
 	@echo 'Variables of the environment'
 	@echo '  PYTHON      the Python >= 3.11 that .venv is made from'
 	@echo '  VENV        the folder of the environment, .venv by default'
-	@echo '  EXTRAS      optional packages to add, and keep: make setup EXTRAS="joblib optuna"'
+	@echo '  EXTRAS      optional packages to install and keep: make setup EXTRAS="joblib optuna"'

@@ -23,7 +23,7 @@ CONDA_NAMES = {
     "opencv-python-headless": "py-opencv",
     "matplotlib": "matplotlib-base",
 }
-EXTRAS = ("joblib", "optuna", "ray", "submitit", "export")
+EXTRAS = ("joblib", "optuna", "ray", "submitit", "export", "docs")
 VARIABLES = (
     *("EXP", "DATA", "DATA_DIR", "SCALE", "SEED", "CKPT", "IMAGE", "OUT", "ARGS", "FORMAT", "SRC"),
     *("PRECISION", "OVERWRITE", "IMAGES", "CASES"),
@@ -411,7 +411,10 @@ def test_data_targets() -> None:
     assert composed("synthetic", "OUT=/s", "ARGS=--train 4") == (
         ".venv/bin/python -m deepacc_d2.data.synthetic --out /s --train 4"
     )
-    assert composed("test", "ARGS=-k aam") == ".venv/bin/python -m pytest -k aam"
+    assert composed("test", "ARGS=-k aam") == (
+        ".venv/bin/python -m pytest -n 2 --dist loadfile -k aam"
+    )
+    assert composed("coverage").endswith("-n 2 --dist loadfile --cov --cov-report=term")
     assert composed("bench") == ".venv/bin/python tests/benchmarks/run.py"
 
 
@@ -629,7 +632,7 @@ def test_unknown_extra_gets_one_line(tmp_path: Path) -> None:
     result = make("setup", "EXTRAS=optna", f"VENV={tmp_path / 'venv'}")
     assert result.returncode == 2
     assert result.stderr.splitlines()[0] == (
-        "error: EXTRAS=optna: unknown extra optna: there is joblib, optuna, ray, submitit, export"
+        "error: EXTRAS=optna: unknown extra optna: there is joblib, optuna, ray, submitit, export, docs"
     )
     assert not (tmp_path / "venv").exists()
 

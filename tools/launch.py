@@ -329,8 +329,13 @@ def synthetic(variables: Variables, root: Path) -> list[str]:
 
 
 def test(variables: Variables, root: Path) -> list[str]:
-    """Arguments of `make test`."""
-    return ["-m", "pytest"]
+    """Arguments of `make test`: two processes, each with whole files; ARGS="-n 0" for one."""
+    return ["-m", "pytest", "-n", "2", "--dist", "loadfile"]
+
+
+def coverage(variables: Variables, root: Path) -> list[str]:
+    """Arguments of `make coverage`."""
+    return [*test(variables, root), "--cov", "--cov-report=term"]
 
 
 def bench(variables: Variables, root: Path) -> list[str]:
@@ -361,6 +366,7 @@ TARGETS: dict[str, Callable[[Variables, Path], list[str]]] = {
     "data-check": data_check,
     "synthetic": synthetic,
     "test": test,
+    "coverage": coverage,
     "bench": bench,
 }
 
