@@ -91,7 +91,10 @@ def run(cfg: DictConfig) -> dict[str, float]:
     facts = {
         "model": model_hash(Path(cfg.ckpt)),
         "data": data_sets.info().fingerprint,
-        "keep": [context.min_foreground, context.iou],
+        "keep": [
+            *(context.min_foreground, context.iou),
+            *(context.crossing_iou, context.crossing_score),
+        ],
         "seed": int(cfg.seed),
         "images": cfg.images,
     }

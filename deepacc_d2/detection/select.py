@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torchvision.ops import nms
 
 from deepacc_d2.chromosomes import NUM_CLASSES
 from deepacc_d2.errors import ConfigError
+from deepacc_d2.modeling.suppression import check_crossing, suppress
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,10 @@ class SelectionSettings:
     Attributes:
         min_foreground: least probability of being any chromosome. The classes share it: a
             chromosome that may be 7 or X is still one.
-        iou: boxes that overlap more than this with one more surely a chromosome are the same.
+        iou: boxes that overlap more than this with one more surely a chromosome are the same,
+        crossing_iou: unless both are surely of different classes and overlap no more than this:
+            crossing chromosomes. 0 for no exception.
+        crossing_score: least probability of a class to be sure.
         max_chromosomes: at most this many are kept, the surest.
 
     Raises:
@@ -29,12 +32,15 @@ class SelectionSettings:
 
     min_foreground: float = 0.4
     iou: float = 0.5
+    crossing_iou: float = 0.8
+    crossing_score: float = 0.7
     max_chromosomes: int = 300
 
     def __post_init__(self) -> None:
         for name in ("min_foreground", "iou"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name}={getattr(self, name)} is no share: give 0 to 1")
+        check_crossing(self.crossing_iou, self.crossing_score)
         if self.max_chromosomes < 1:
             raise ConfigError(f"max_chromosomes={self.max_chromosomes}: give at least 1")
 
@@ -54,6 +60,13 @@ def select(
     keep = (foreground >= settings.min_foreground) & (extent > 0).all(axis=1)
     rows = np.flatnonzero(keep & np.isfinite(boxes).all(axis=1))
     # The surest of a class is the best placed: the box was regressed for that class.
-    best = probabilities[rows, :NUM_CLASSES].max(axis=1, initial=0.0)
-    order = nms(torch.from_numpy(boxes[rows]), torch.from_numpy(best), settings.iou).numpy()
-    return rows[order[: settings.max_chromosomes]].astype(np.int64)
+    best, classes = torch.from_numpy(probabilities[rows, :NUM_CLASSES]).max(dim=1)
+    kept = suppress(
+        torch.from_numpy(boxes[rows]),
+        best,
+        classes,
+        iou=settings.iou,
+        crossing_iou=settings.crossing_iou,
+        crossing_score=settings.crossing_score,
+    ).numpy()
+    return rows[kept[: settings.max_chromosomes]].astype(np.int64)

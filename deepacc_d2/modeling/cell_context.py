@@ -17,10 +17,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import nms
 
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.losses.aam import NORM_EPS
+from deepacc_d2.modeling.suppression import check_crossing, suppress
 
 SHAPE_ENTRIES = 3
 """Logs of a box's size, long side and short side, over the cell's medians."""
@@ -100,6 +100,9 @@ class CellContext(nn.Module):
         dropout: in training.
         min_foreground: least probability of being any chromosome, of a box that is read.
         iou: boxes that overlap more with a surer one are the same chromosome.
+        crossing_iou: unless both are surely of different classes and overlap no more than this,
+            see :func:`~deepacc_d2.modeling.suppression.suppress`; 0 for no exception.
+        crossing_score: least probability of a class to be sure.
 
     Raises:
         ConfigError: a number is out of its range.
@@ -116,6 +119,8 @@ class CellContext(nn.Module):
         dropout: float = 0.1,
         min_foreground: float = 0.1,
         iou: float = 0.5,
+        crossing_iou: float = 0.0,
+        crossing_score: float = 0.7,
     ) -> None:
         super().__init__()
         if min(in_features, num_classes, width, heads) < 1 or layers < 0 or width % heads:
@@ -126,6 +131,8 @@ class CellContext(nn.Module):
         for name, share in (("dropout", dropout), ("min_foreground", min_foreground), ("iou", iou)):
             if not 0 <= share <= 1:
                 raise ConfigError(f"context: {name}={share} is no share: give 0 to 1")
+        check_crossing(crossing_iou, crossing_score)
+        self.crossing_iou, self.crossing_score = float(crossing_iou), float(crossing_score)
         self.num_classes = num_classes
         self.min_foreground, self.iou = float(min_foreground), float(iou)
         entries = in_features + 1 + 2 * (num_classes + 1) + SHAPE_ENTRIES
@@ -160,9 +167,16 @@ class CellContext(nn.Module):
         probabilities = logits.softmax(dim=1)
         foreground = 1 - probabilities[:, -1]
         rows = (foreground >= self.min_foreground).nonzero()[:, 0]
-        best = probabilities[rows, :-1].amax(dim=1)
-        kept: Tensor = rows[nms(boxes[rows], best, self.iou)]
-        return kept
+        best, classes = probabilities[rows, :-1].max(dim=1)
+        kept = suppress(
+            boxes[rows],
+            best,
+            classes,
+            iou=self.iou,
+            crossing_iou=self.crossing_iou,
+            crossing_score=self.crossing_score,
+        )
+        return rows[kept]
 
     def forward(
         self,

@@ -28,12 +28,23 @@ def test_a_chromosome_of_doubtful_class_is_kept() -> None:
 def test_of_boxes_on_one_chromosome_the_surest_stays() -> None:
     # IoU of the first two: 8/12; of the first and third: 5/15.
     boxes = np.array([[0, 0, 10, 10], [2, 0, 12, 10], [5, 0, 15, 10]], dtype=np.float32)
-    probabilities = np.array([row(c0=0.7), row(c5=0.9), row(c0=0.6)], dtype=np.float32)
+    probabilities = np.array([row(c0=0.65), row(c5=0.9), row(c0=0.6)], dtype=np.float32)
     assert select(boxes, probabilities, SelectionSettings(iou=0.6)).tolist() == [1, 2]
     assert select(boxes, probabilities, SelectionSettings(iou=0.7)).tolist() == [1, 0, 2]
     assert select(boxes, probabilities, SelectionSettings(iou=0.3)).tolist() == [1]
     one = SelectionSettings(iou=0.7, max_chromosomes=1)
     assert select(boxes, probabilities, one).tolist() == [1]
+
+
+def test_crossing_chromosomes_keep_their_boxes() -> None:
+    # IoU 8/12, both surely something, and not the same.
+    boxes = np.array([[0, 0, 10, 10], [2, 0, 12, 10]], dtype=np.float32)
+    probabilities = np.array([row(c0=0.8), row(c5=0.9)], dtype=np.float32)
+    assert select(boxes, probabilities, SelectionSettings()).tolist() == [1, 0]
+    plain = SelectionSettings(crossing_iou=0)
+    assert select(boxes, probabilities, plain).tolist() == [1]
+    with pytest.raises(ConfigError, match=r"crossing_score=2 is no share"):
+        SelectionSettings(crossing_score=2)
 
 
 def test_impossible_boxes_are_no_chromosomes() -> None:

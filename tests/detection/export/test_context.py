@@ -22,7 +22,7 @@ MakeImage = Callable[[int, int], np.ndarray[Any, Any]]
 SIZES = ((96, 128), (131, 77), (200, 190))
 CONTEXT = (
     "+context_node={_target_:deepacc_d2.modeling.CellContext,in_features:16,num_classes:24,"
-    "width:16,layers:2,heads:2,iou:0.3}",
+    "width:16,layers:2,heads:2,iou:0.3,crossing_iou:0.6,crossing_score:0.1}",
     "model.roi_heads.box_predictor.context=${context_node}",
 )
 
