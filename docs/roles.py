@@ -1,4 +1,4 @@
-"""Griffe extension: Sphinx roles in docstrings, such as :class:`~a.b.C`, become code on the site."""
+"""Griffe extension: Sphinx roles in docstrings (:class:`~a.b.C`) become code on the site."""
 
 import re
 from typing import Any
