@@ -60,6 +60,7 @@ lint: setup ## check style, formatting, imports and types (ruff, import-linter, 
 	$(IN_VENV) ruff check .
 	$(IN_VENV) ruff format --check .
 	@'$(VENV)/bin/lint-imports' --no-logo
+	@mkdir -p .mypy_cache && ln -sfn ../lightning .mypy_cache/deepacc_lightning
 	$(IN_VENV) mypy
 format: setup ## reformat the code and fix what ruff can fix
 	$(IN_VENV) ruff check --fix-only --quiet .

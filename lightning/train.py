@@ -203,7 +203,8 @@ def announce(cfg: DictConfig, trainer: pl.Trainer, info: DatasetInfo, out: Path)
         f"training, {info.counts['val']} validation, {info.counts['test']} test{devices} -> {out}",
         flush=True,
     )
-    if trainer.max_epochs and trainer.max_epochs % trainer.check_val_every_n_epoch:
+    every = trainer.check_val_every_n_epoch
+    if trainer.max_epochs and every and trainer.max_epochs % every:
         print(
             "note: the last epoch will not be validated, so it cannot become the best: "
             f"trainer.check_val_every_n_epoch={trainer.check_val_every_n_epoch} does not divide "
@@ -257,7 +258,8 @@ def fit(
 
 def training_facts(trainer: pl.Trainer, module: DetectionModule, seconds: float) -> dict[str, Any]:
     """Returns what a finished training cost."""
-    throughput = next((c for c in trainer.callbacks if isinstance(c, Throughput)), None)
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    throughput = next((c for c in callbacks if isinstance(c, Throughput)), None)
     return {
         # Lightning has moved the module back to the CPU by now.
         "device": device_name(trainer.strategy.root_device),

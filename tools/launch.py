@@ -32,6 +32,9 @@ DEFAULT_ENVIRONMENT = {
     "PYTHONWARNINGS": "ignore::FutureWarning:torch.jit._script",
 }
 
+# The tests' processes share the cores; more threads in each would only wait for each other.
+TEST_ENVIRONMENT = {"OMP_NUM_THREADS": "1"}
+
 
 class UsageError(Exception):
     """A variable is missing or contradicts another; the message is one line."""
@@ -415,7 +418,8 @@ def main() -> None:
     except KeyboardInterrupt:
         setup_env.fail("interrupted; the next make installs what is missing", status=130)
     os.chdir(ROOT)
-    for name, value in DEFAULT_ENVIRONMENT.items():
+    tests = TEST_ENVIRONMENT if sys.argv[1] in ("test", "coverage") else {}
+    for name, value in {**DEFAULT_ENVIRONMENT, **tests}.items():
         os.environ.setdefault(name, value)
     os.environ["DEEPACC_COMMAND"] = make_command(sys.argv[1], os.environ)
     os.execv(python, [str(python), *arguments])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ def auto_precision() -> str:
 
 def register_resolvers() -> None:
     """Registers the interpolations that the files under ``conf`` use. May be called again."""
-    resolvers = {
+    resolvers: dict[str, Callable[..., Any]] = {
         "repeat": lambda value, count: [value] * count,
         "divide": lambda a, b: a / b,
         "last": lambda values: values[-1],
@@ -121,7 +121,7 @@ def instantiate_all(nodes: DictConfig | None) -> list[Any]:
             if isinstance(cause, UserError):
                 raise cause from None
             lines = str(error).strip().splitlines()
-            raise ConfigError(f"{name} cannot be built: {' '.join(lines[:2])}") from error
+            raise ConfigError(f"{name!s} cannot be built: {' '.join(lines[:2])}") from error
     return built
 
 

@@ -50,7 +50,7 @@ def measure_centers(
         model = build_from_checkpoint(read_checkpoint(path), path)
         if not has_margin_branch(model):
             continue
-        model = model.to(device_of(cfg), memory_format=torch.channels_last).eval()
+        model = model.to(memory_format=torch.channels_last).to(device_of(cfg)).eval()
         with torch.no_grad():
             found[preset] = measure_center_quality(
                 model, datamodule.val_dataloader(), datamodule.coco("val"), DELTAS

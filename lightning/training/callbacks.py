@@ -163,4 +163,5 @@ def is_written(trainer: pl.Trainer, *, done: bool = False) -> bool:
         done: whether the step is counted already.
     """
     steps: int = trainer.global_step if done else trainer.global_step + 1
-    return steps % trainer.log_every_n_steps == 0
+    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+    return steps % every == 0

@@ -45,11 +45,11 @@ class CSVLogger(loggers.CSVLogger):
     @property
     def experiment(self) -> Any:
         """Returns the writer; does nothing but in the main process."""
-        if self._experiment is None and rank_zero_only.rank == 0:
+        if self._experiment is None and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
             self._experiment = _Writer(log_dir=self.log_dir)
         return super().experiment
 
     def forget_from(self, step: int) -> None:
         """Drops the curves from a step on; see the writer."""
-        if rank_zero_only.rank == 0:
+        if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
             self.experiment.forget_from(step)

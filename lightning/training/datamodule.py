@@ -168,7 +168,7 @@ class ChromosomeDataModule(pl.LightningDataModule):
                 f"{size} training images do not fill one batch of "
                 f"{self.batch_size} on {world_size} device(s): lower batch_size"
             )
-        order = DistributedSampler(
+        order: DistributedSampler[int] = DistributedSampler(
             range(size),  # type: ignore[arg-type]
             num_replicas=world_size,
             rank=rank,

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 class Draw(NamedTuple):
     """An image in an epoch, for the first (0), second, ... time."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # of tuples it is a method, which is not used
     epoch: int
     time: int = 0
 
@@ -136,7 +136,7 @@ class ResumableLoader(DataLoader):
     """Batches of this epoch that were given out."""
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        self.done = self.sampler.start // self.batch_size  # type: ignore[attr-defined, operator]
+        self.done = self.sampler.start // self.batch_size  # type: ignore[attr-defined]
         for batch in super().__iter__():
             self.done += 1
             yield batch

@@ -98,7 +98,7 @@ def read_run(path: str | Path) -> OfflineRun:
 
     run = OfflineRun(Path(path))
     for payload in records(run.path):
-        record = wandb_internal_pb2.Record()
+        record = wandb_internal_pb2.Record()  # type: ignore[attr-defined]
         record.ParseFromString(payload)
         kind = record.WhichOneof("record_type")
         if kind == "run":

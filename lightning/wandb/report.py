@@ -97,7 +97,7 @@ def table(columns: list[str], rows: list[list[Any]]) -> wandb.Table:
             return float(value) if np.isfinite(value) else None
         return value
 
-    return wandb.Table(columns=columns, data=[[cell(value) for value in row] for row in rows])
+    return wandb.Table(columns=list(columns), data=[[cell(value) for value in row] for row in rows])
 
 
 def confusion_chart(metrics: Metrics) -> Any:
