@@ -41,7 +41,7 @@ from deepacc_lightning.training.context_store import CellStore
 
 register_resolvers()
 
-AUGMENTATIONS = ("deepacc_d2.data.", "detectron2.data.transforms.")
+AUGMENTATIONS = ("detectron2.data.transforms.",)
 MADE = {
     "dropped": "the same with a fifth of the boxes taken away",
     "third": "of third homologs put in from another cell of the case",

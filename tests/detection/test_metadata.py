@@ -22,7 +22,7 @@ def test_what_a_runner_needs_is_passed_on(description: Any, checkpoint: Path) ->
     assert parse(dump(description), "a.onnx") == description
     assert description["preset"] == "siamese_gia"
     assert description["classes"][21:] == ["22", "X", "Y"]
-    assert description["test_augmentations"][-1]["_target_"].startswith("deepacc_d2.data.")
+    assert description["test_augmentations"][-1]["_target_"].startswith("deepacc_d2.images.")
     assert description["karyotype"] == {"temperature": 1.5}
     assert description["card"] == {"name": "tiny"}
     assert description["selection"] is None

@@ -12,6 +12,7 @@ import torch
 from hydra.utils import instantiate
 from torch import nn
 
+from deepacc_d2.checkpoint import build_from_checkpoint
 from deepacc_d2.detection.export.write import read_openvino, write_onnx, write_openvino
 from deepacc_d2.detection.metadata import describe
 from deepacc_d2.detection.network import TorchDetector
@@ -44,6 +45,12 @@ def tiny_content(*overrides: str, preset: str = "siamese_gia") -> dict[str, Any]
 def make_content() -> Callable[..., dict[str, Any]]:
     """Makes the content of a checkpoint of a tiny model."""
     return tiny_content
+
+
+@pytest.fixture(scope="session")
+def tiny_detector() -> TorchDetector:
+    """A tiny DeepACC."""
+    return TorchDetector(build_from_checkpoint(tiny_content(), "tiny.ckpt"))
 
 
 @pytest.fixture(scope="session")
