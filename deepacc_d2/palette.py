@@ -1,4 +1,4 @@
-"""Colours that all pictures share."""
+"""Colors that all pictures share."""
 
 from __future__ import annotations
 
@@ -11,4 +11,4 @@ GROUP_COLORS: dict[str, str] = {
     "F": "#56b4e9",
     "G": "#6a3d9a",
 }
-"""A color per Denver group, told apart by color-blind readers (after Okabe and Ito)."""
+"""A color per Denver group, which color-blind readers can tell apart (after Okabe and Ito)."""

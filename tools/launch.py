@@ -133,7 +133,7 @@ def train(variables: Variables, root: Path) -> list[str]:
     arguments = ["-m", "deepacc_lightning.train", *overrides]
     if variables.get("CKPT") and variables.get("RESUME"):
         raise UsageError(
-            "RESUME goes on in a run's own directory, CKPT starts another one from a checkpoint: "
+            "RESUME continues a run in its directory, CKPT starts another one from a checkpoint: "
             "pass one of them"
         )
     for name, key in (("CKPT", "ckpt_path"), ("RESUME", "resume")):

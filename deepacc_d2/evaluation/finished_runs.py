@@ -15,7 +15,7 @@ from deepacc_d2.evaluation.types import ImagePrediction
 from deepacc_d2.files import read_json
 
 FOLDER = "test"
-"""Where the report lies in the directory of a run."""
+"""Where the report is in the directory of a run."""
 
 _EVALUATE = "run `make evaluate` for it again"
 

@@ -90,7 +90,7 @@ def centers_markdown(qualities: Mapping[str, CenterQuality], *, heading: str = "
         f"least score asked for; first seed, {count} validation images, in percent. Covered: "
         "classes in the image that have a local center. The next four columns: what the centers "
         "lie on. Paired: centers with a second proposal elsewhere in the image; Partner Right: "
-        "those of these that lie on a chromosome of the class.\n\n"
+        "those of these that are on a chromosome of the class.\n\n"
         f"{table}\n"
     )
 

@@ -87,7 +87,7 @@ class Throughput(Callback):
         self._batch_came: float | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the totals, which a training that goes on adds to."""
+        """Returns the totals, which a resumed training adds to."""
         return {"seconds": self.seconds, "images": self.images}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Lightning's CSV logger, for runs that go on in their directory."""
+"""Lightning's CSV logger, for runs that are resumed in their directory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 
 class _Writer(ExperimentWriter):
-    """Goes on with a file; Lightning's deletes it."""
+    """Continues a file; Lightning's deletes it."""
 
     def _check_log_dir_exists(self) -> None:
         path = Path(self.metrics_file_path)
@@ -21,7 +21,7 @@ class _Writer(ExperimentWriter):
                 self.metrics_keys = list(csv.DictReader(file).fieldnames or [])
 
     def forget_from(self, step: int) -> None:
-        """Drops what was logged from a step on: a training that goes on logs it again."""
+        """Drops what was logged from a step on: a resumed training logs it again."""
         path = Path(self.metrics_file_path)
         if not path.is_file():
             return
