@@ -293,7 +293,7 @@ class Progress:
 
 
 def run(overrides: list[str]) -> AblationResult | None:
-    """Runs the ablation that the overrides describe, or goes on with it.
+    """Runs the ablation that the overrides describe, or continues it.
 
     Returns:
         The comparison; none in a process that was started by another one, or while other

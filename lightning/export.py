@@ -93,7 +93,7 @@ def output_path(cfg: DictConfig) -> Path:
 
 
 def files_of(path: Path) -> list[Path]:
-    """Returns the files of an exported model: OpenVINO's weights lie beside it."""
+    """Returns the files of an exported model: OpenVINO's weights are next to it."""
     return [path.with_suffix(".bin"), path] if path.suffix == ".xml" else [path]
 
 

@@ -149,7 +149,7 @@ def _some(coco: Mapping[str, Any], number: int | None) -> dict[str, Any]:
 
 
 def _key(cfg: DictConfig, predictor: Predictor) -> str:
-    """Returns what detections depend on beside the image."""
+    """Returns what detections depend on besides the image."""
     digest = model_hash(Path(cfg.ckpt or DEFAULT_CHECKPOINT))
     settings = predictor.settings()
     told = {name: settings[name] for name in ("view", "selection")}

@@ -1,4 +1,4 @@
-"""``make train``: composes the config, trains, tests the best checkpoint, says where all lies."""
+"""``make train``: composes the config, trains, tests the best checkpoint, lists what it wrote."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ register_resolvers()
 
 
 def quiet() -> None:
-    """Silences notes of libraries that a user can do nothing about; warnings of ours stay."""
+    """Silences notes of libraries that a user can do nothing about; our own warnings stay."""
     os.environ.setdefault("WANDB_SILENT", "true")
     for name in ("pytorch_lightning", "lightning", "lightning_fabric", "wandb", "torch.fx"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -65,7 +65,7 @@ def build_datamodule(cfg: DictConfig) -> ChromosomeDataModule:
     """Builds the data module of a training config, and the data set where it is a made one.
 
     Raises:
-        UserError: no directory is named, or what lies in it is no data set.
+        UserError: no directory is named, or what is in it is no data set.
     """
     named = to_plain(cfg.data)
     datamodule = ChromosomeDataModule(
@@ -279,7 +279,7 @@ def plain_metrics(trainer: pl.Trainer) -> dict[str, float]:
 def finish(
     trainer: pl.Trainer, module: DetectionModule, datamodule: ChromosomeDataModule, out: Path
 ) -> dict[str, float]:
-    """Tests the best checkpoint, writes the report and prints where everything lies."""
+    """Tests the best checkpoint, writes the report and prints where everything is."""
     best = Path(trainer.checkpoint_callback.best_model_path or "")  # type: ignore[union-attr]
     if best.is_file():
         module.load_weights(read_checkpoint(best)["model"])
@@ -299,7 +299,7 @@ def check_new(out: Path) -> None:
     """
     if is_main_process() and (out / "run.json").is_file():
         raise ConfigError(
-            f"{out} holds a run already: go on with it by RESUME={out}, or choose another OUT"
+            f"{out} holds a run already: continue it with RESUME={out}, or choose another OUT"
         )
 
 
@@ -323,7 +323,7 @@ def main(cfg: DictConfig) -> None:
             cfg = continued(cfg.resume, task_overrides() or [])
             if is_finished(cfg.resume):
                 if is_main_process():
-                    print(f"{cfg.resume} is finished: there is nothing to go on with", flush=True)
+                    print(f"{cfg.resume} is finished: there is nothing to continue", flush=True)
                 return
         else:
             check_new(Path(cfg.out))

@@ -9,14 +9,17 @@ import pytest
 from torch.utils._python_dispatch import TorchDispatchMode
 
 TESTS = Path(__file__).parent
-# Files and folders whose tests train, start other processes, export models or run notebooks:
-# more than half of the time, and a quarter of the tests.
+# Files and folders whose tests train, start other processes, export models, read huge pictures or
+# run notebooks.
 SLOW = (
     "detection/export",
     "detection/test_runners.py",
+    "images/test_spread_fields.py",
     "lightning/test_ablation.py",
+    "lightning/test_compare.py",
     "lightning/test_context.py",
     "lightning/test_configs.py",
+    "lightning/test_dashboard.py",
     "lightning/test_ddp.py",
     "lightning/test_explain.py",
     "lightning/test_export.py",
@@ -29,6 +32,7 @@ SLOW = (
     "lightning/training/test_resume.py",
     "lightning/wandb",
     "notebooks",
+    "test_benchmarks.py",
     "test_distributed.py",
 )
 

@@ -430,7 +430,7 @@ def test_data_targets() -> None:
         (["synthetic"], "make synthetic needs OUT="),
         (["train", "DATA=/a", "DATA_DIR=/b"], "DATA=/a is a directory already"),
         (["train", "ARGS='a"], "ARGS='a: no closing quotation"),
-        (["train", "RESUME=/a", "CKPT=/b"], "RESUME goes on in a run's own directory"),
+        (["train", "RESUME=/a", "CKPT=/b"], "RESUME continues a run in its directory"),
     ],
 )
 def test_wrong_variables_get_one_line_and_status_2(arguments: list[str], message: str) -> None:

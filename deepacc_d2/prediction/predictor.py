@@ -182,7 +182,7 @@ class Predictor:
         return Showing(view.zoom, self.view.chromosome_size, spread)
 
     def settings(self) -> dict[str, Any]:
-        """Returns what decides the results beside the network, as plain containers."""
+        """Returns what else decides the results besides the network, as plain containers."""
         view, chosen = self.view, self.selection
         return {
             "view": {name: getattr(view, name) for name in view.__dataclass_fields__},

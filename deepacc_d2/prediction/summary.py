@@ -20,7 +20,7 @@ SHOWN = 8
 
 
 def finish_job(folder: OutputFolder, errors: list[tuple[str, str]], *, about: str) -> int:
-    """Writes what tells of all cells together.
+    """Writes the summary of all cells together.
 
     Args:
         folder: the job's.

@@ -101,7 +101,7 @@ def _write_coco(folder: OutputFolder) -> None:
     head = {"info": {"description": DISCLAIMER}, "licenses": [], "categories": coco_categories()}
     with _whole(folder.root / "coco.json") as file:
         file.write(json.dumps(head)[:-1])
-        # Two passes: the annotations of a large job do not fit into memory beside its images.
+        # Two passes: the annotations of a large job do not fit into memory with its images.
         file.write(', "images": [')
         _write_items(file, (_coco_image(n, c) for n, c in enumerate(folder.cells(), start=1)))
         file.write('], "annotations": [')

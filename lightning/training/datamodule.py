@@ -109,7 +109,7 @@ class ChromosomeDataModule(pl.LightningDataModule):
         if generate is not None and self.data.several:
             raise ConfigError(
                 "drawn metaphases are one data set: make them by `make synthetic OUT=...`, and "
-                "name their directory beside the others"
+                "name their directory with the others"
             )
         self.augmentations = {"train": train_augmentations, "test": test_augmentations}
         self.batch_size = batch_size

@@ -3,7 +3,7 @@
 What an image looks like when it is drawn depends on seed, epoch and image alone (and, where an
 epoch sees it several times, on which time it is): not on which process or loader worker draws it,
 nor on what was drawn before. So the same images make the same step however they are shared out, and
-a training that goes on in the middle of an epoch sees what it would have seen.
+a training that resumes in the middle of an epoch sees what it would have seen.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Draw(NamedTuple):
 
 
 class EpochDraws:
-    """What an epoch draws of images that lie in parts with weights.
+    """What an epoch draws of images that are in parts with weights.
 
     A part of n images and weight w gives round(w * n) draws: each image floor(w) times, and what is
     left to different images that seed and epoch choose.

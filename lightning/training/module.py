@@ -230,7 +230,7 @@ class DetectionModule(pl.LightningModule):
             "accumulate_grad_batches": self.trainer.accumulate_grad_batches,
             "rng": rng_states(),
         }
-        # What is logged up to here must not be lost where a killed run goes on from here.
+        # What is logged up to here must not be lost if a killed run resumes from here.
         for logger in self.trainer.loggers:
             logger.save()
 

@@ -32,7 +32,7 @@ def evaluation_media(
     num_images: int,
     image_size: int,
 ) -> dict[str, Any]:
-    """Builds what is logged of an evaluation beside its nine scalars.
+    """Builds what is logged of an evaluation besides its nine scalars.
 
     Args:
         coco: the ground truth.

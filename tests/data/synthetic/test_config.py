@@ -18,8 +18,8 @@ from deepacc_d2.errors import ConfigError
         ("size_variation", 1.5, "size_variation must be in 0..1"),
         ("abnormality_rate", -0.1, "abnormality_rate must be in 0..1"),
         ("overlap_rate", float("nan"), "overlap_rate must be in 0..1"),
-        ("nucleus_rate", -1.0, "nucleus_rate must lie"),
-        ("box_margin", -3.0, "box_margin must lie"),
+        ("nucleus_rate", -1.0, "nucleus_rate must be"),
+        ("box_margin", -3.0, "box_margin must be"),
         ("seed", -1, "seed must not be negative"),
     ],
 )
