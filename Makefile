@@ -15,7 +15,7 @@ export VENV PYTHON
 LAUNCH = +@exec sh tools/run.sh tools/launch.py
 IN_VENV = '$(VENV)/bin/python' -m
 
-.PHONY: help setup train predict evaluate ablation sweep compare dashboard explain robustness karyotype context export data data-check synthetic lint format test coverage docs docs-serve bench lock clean
+.PHONY: help setup train predict evaluate ablation sweep compare dashboard explain robustness karyotype context export data data-check synthetic lint format test bench lock clean
 
 ##@ Model
 train: ## train a detector and evaluate it: make train EXP=baseline
@@ -26,7 +26,7 @@ ablation: ## train the presets of Table 1 and compare them: make ablation PROTOC
 	$(LAUNCH) $@
 sweep: ## train over a grid or a search space: make sweep EXP=siamese_gia ARGS="m=.25,.5"
 	$(LAUNCH) $@
-evaluate: ## evaluate a checkpoint on a test split: make evaluate CKPT=... DATA=...
+evaluate: ## evaluate a checkpoint on a test split: make evaluate DATA=...
 	$(LAUNCH) $@
 compare: ## runs side by side, as a table and a page: make compare RUNS="runs/a runs/b"
 	$(LAUNCH) $@
@@ -34,7 +34,7 @@ dashboard: ## make or update the W&B dashboard of a project: make dashboard PROJ
 	$(LAUNCH) $@
 predict: ## images to karyograms and karyotypes: make predict IMAGES=slides OUT=results
 	$(LAUNCH) $@
-explain: ## draw why an image got its classes: make explain CKPT=... IMAGE=...
+explain: ## draw why an image got its classes: make explain IMAGE=...
 	$(LAUNCH) $@
 robustness: ## metrics on rescaled, padded, inverted copies of a test split: make robustness DATA=...
 	$(LAUNCH) $@
@@ -52,25 +52,16 @@ synthetic: ## draw a synthetic data set: make synthetic OUT=...
 	$(LAUNCH) $@
 
 ##@ Development
-test: ## run the tests: make test ARGS="-m 'not slow'" for the fast half
-	$(LAUNCH) $@
-coverage: ## run the tests and print which lines they reach
+test: ## run the tests: make test ARGS="tests/losses -k aam"
 	$(LAUNCH) $@
 lint: setup ## check style, formatting, imports and types (ruff, import-linter, mypy)
 	$(IN_VENV) ruff check .
 	$(IN_VENV) ruff format --check .
 	@'$(VENV)/bin/lint-imports' --no-logo
-	@mkdir -p .mypy_cache && ln -sfn ../lightning .mypy_cache/deepacc_lightning
 	$(IN_VENV) mypy
-format: setup ## reformat the code and fix what ruff can fix
+format: setup ## reformat the code and mend what ruff can mend
 	$(IN_VENV) ruff check --fix-only --quiet .
 	$(IN_VENV) ruff format .
-docs: ## build the documentation into site/ and check its links
-	@exec sh tools/run.sh tools/setup_env.py --extras "docs $(EXTRAS)"
-	$(IN_VENV) mkdocs build
-docs-serve: ## show the documentation as you edit it, on port 8000
-	@exec sh tools/run.sh tools/setup_env.py --extras "docs $(EXTRAS)"
-	$(IN_VENV) mkdocs serve
 bench: ## run the timed comparisons (minutes) and save their table
 	$(LAUNCH) $@
 setup: ## make or update .venv, hash-checked; nothing to do if the locks are the same
@@ -90,40 +81,40 @@ help: ## show this list
 	@echo '  EXP         experiment: a file in conf/experiment, such as baseline, sep, retinanet'
 	@echo '  DATA        data set: a file in conf/data, or the directory of a converted data set; train,'
 	@echo '              ablation and sweep take several directories: DATA="data/a data/b"'
-	@echo '  DATA_DIR    directory of the data set, for a DATA given by name'
+	@echo '  DATA_DIR    where the data set lies, for a DATA given by name'
 	@echo '  SCALE       quick (minutes on two cores), lab (any magnification) or paper (full size, GPU)'
 	@echo '  SEED        random seed'
-	@echo '  CKPT        checkpoint to evaluate or explain, or to start another training from'
-	@echo '  RESUME      run directory of a training to continue exactly where it stopped'
+	@echo '  CKPT        checkpoint; the shipped DeepACC by default, but to train from, export or add context to'
+	@echo '  RESUME      run directory of a training to go on with, exactly where it stopped'
 	@echo '  IMAGE       image file to explain'
 	@echo '  OUT         output directory; of explain also a .png or .pdf file'
 	@echo '  ARGS        further Hydra overrides: ARGS="trainer.max_steps=100 optim.optimizer.lr=0.01"'
-	@echo 'Variables of make predict (CKPT: the shipped DeepACC by default)'
+	@echo 'Variables of make predict'
 	@echo '  IMAGES      an image, a folder, or a pattern in quotes: IMAGES="slides/**/*.tif"'
-	@echo '  CASES       which images belong to one case: folder, or a CSV file with file,case'
-	@echo '  OVERWRITE   1 removes the results in OUT; otherwise the job continues them'
+	@echo '  CASES       which images are of one case: folder, or a CSV file with file,case'
+	@echo '  OVERWRITE   1 removes the results that are in OUT; they are gone on with otherwise'
 	@echo 'Variables of make export (make setup EXTRAS=export, once; DATA: to check it on)'
 	@echo '  FORMAT      onnx or openvino'
 	@echo '  PRECISION   fp32; of openvino also bf16 or int8'
 	@echo 'Variables of make ablation'
 	@echo '  PROTOCOL    heads (one frozen trunk, heads on its cached output) or end_to_end'
-	@echo '  SEEDS       number of seeds, or a list: 3 or 0,1,2'
+	@echo '  SEEDS       how many seeds, or which: 3 or 0,1,2'
 	@echo '  EXPS        presets: EXPS="sep siamese_gia deepacc"; the six of Table 1 by default'
 	@echo '  JOBS        processes that share the work'
 	@echo '  RESULTS     a Markdown file to put the table into, such as docs/RESULTS.md'
 	@echo 'Variables of make sweep (EXP and SEED may be several: EXP=sep,siamese_gia)'
 	@echo '  SWEEPER     grid (all combinations) or optuna'
-	@echo '  N, SPACE    number of optuna trials in all, and the search space: a file in conf/sweep'
+	@echo '  N, SPACE    how many trials of optuna in all, and what they search: a file in conf/sweep'
 	@echo '  LAUNCHER    basic (one by one, here), joblib, submitit (Slurm) or ray'
 	@echo '  JOBS        jobs at a time'
 	@echo 'Variables of make compare'
-	@echo '  RUNS        directories that hold runs, or patterns; the OUT of an ablation or a sweep works'
-	@echo '  BY          keys to group runs by: BY=preset,alpha; by default all that differ, except the seed'
-	@echo '  REF         reference group: a preset, or key=value; by default sep, else the first'
+	@echo '  RUNS        directories of runs, or above runs, or patterns; OUT of an ablation or a sweep'
+	@echo '  BY          keys to group runs by: BY=preset,alpha; all that differ but the seed by default'
+	@echo '  REF         the group to compare with: a preset, or key=value; sep, else the first'
 	@echo 'Variables of make dashboard'
 	@echo '  PROJECT     W&B project; deepacc-d2 by default'
-	@echo '  ENTITY      its user or team; by default whoever is logged in'
+	@echo '  ENTITY      its user or team; who is logged in by default'
 	@echo 'Variables of the environment'
 	@echo '  PYTHON      the Python >= 3.11 that .venv is made from'
 	@echo '  VENV        the folder of the environment, .venv by default'
-	@echo '  EXTRAS      optional packages to install and keep: make setup EXTRAS="joblib optuna"'
+	@echo '  EXTRAS      optional packages to add, and keep: make setup EXTRAS="joblib optuna"'

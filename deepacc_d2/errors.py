@@ -23,11 +23,19 @@ class ConfigError(UserError):
     """Options that contradict each other or have an impossible value."""
 
 
+def never_fail_to_print() -> None:
+    """Makes standard output write what its encoding lacks as escapes instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def run_cli(main: Callable[[], int | None]) -> NoReturn:
     """Runs a command-line ``main`` and turns its outcome into an exit status.
 
     :class:`UserError` exits 2 with one line on standard error; Ctrl-C exits 130, as shells expect.
     """
+    never_fail_to_print()
     try:
         status = main() or 0
     except UserError as error:

@@ -1,17 +1,12 @@
-"""``make ablation``: every preset of Table 1 with several seeds, and the table of it."""
+"""``make ablation``: a sweep over presets and seeds, on a shared trunk or not, and its table."""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
-import traceback
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig
@@ -22,29 +17,29 @@ from deepacc_d2.errors import ConfigError, UserError
 from deepacc_d2.evaluation.ablation.report import AblationResult
 from deepacc_d2.modeling.cached import fingerprint, trunk_weights
 from deepacc_lightning import train
-from deepacc_lightning.core.cli import (
-    check_accelerator,
-    check_data_root,
-    fail,
-    interrupted,
-    message,
-    one_line,
-)
 from deepacc_lightning.core.config import compose_config, config_dir, quoted
 from deepacc_lightning.core.run_info import make_run_dir
-from deepacc_lightning.jobs.ablation_jobs import (
-    Job,
-    prepare_heads,
-    read_facts,
-    read_metrics,
-    run_end_to_end,
-    run_heads,
+from deepacc_lightning.jobs import sweep_plan
+from deepacc_lightning.jobs.heads import prepare_heads
+from deepacc_lightning.jobs.job import Job, read_facts
+from deepacc_lightning.jobs.launchers import check_extra
+from deepacc_lightning.jobs.runner import run_program, running
+from deepacc_lightning.jobs.sweep_check import (
+    LAUNCHERS,
+    Defaults,
+    Training,
+    check_jobs,
+    check_origins,
 )
+from deepacc_lightning.jobs.sweep_plan import Request, read_request
+from deepacc_lightning.jobs.train_job import run as train_end_to_end
 from deepacc_lightning.reports.ablation_report import report
-from deepacc_lightning.training.callbacks import format_duration
 
 PROTOCOLS = ("heads", "end_to_end")
-OWN = ("experiment", "preset", "seed", "ckpt_path", "init_trunk", "test")
+OWN = {key: use for key, use in sweep_plan.OWN.items() if key != "out"} | dict.fromkeys(
+    ("experiment", "preset", "seed", "ckpt_path", "init_trunk", "test"),
+    "use EXPS, SEEDS or CKPT of make ablation (ablation.presets, ablation.seeds, ablation.trunk)",
+)
 """Keys that differ from job to job, or that every job needs as they are."""
 HEADS_KEYS = ("max_epochs", "check_val_every_n_epoch", "gradient_clip_val")
 HEADS_OVERRIDES = (
@@ -57,29 +52,6 @@ HEADS_OVERRIDES = (
 
 class JobsFailedError(UserError):
     """Some jobs of an ablation failed; the others were done."""
-
-
-def check_arguments(overrides: list[str]) -> None:
-    """Refuses overrides that the ablation sets itself.
-
-    Raises:
-        ConfigError: names the key and what to use instead.
-    """
-    heads = not any(o.endswith("ablation.protocol=end_to_end") for o in overrides)
-    for override in overrides:
-        key = override.partition("=")[0].lstrip("+~")
-        if key in OWN:
-            raise ConfigError(
-                f"{key} is set by the ablation for each of its jobs: use EXPS, SEEDS or CKPT of "
-                "make ablation (ablation.presets, ablation.seeds, ablation.trunk)"
-            )
-        group, _, name = key.partition(".")
-        if heads and group == "trainer" and name in HEADS_KEYS:
-            where = "heads.optim" if name == "gradient_clip_val" else "heads"
-            raise ConfigError(
-                f"{key} is of the trunk and the heads alike: use {where}.{name} for the heads and "
-                f"{'optim' if name == 'gradient_clip_val' else 'scale'}.{name} for the trunk"
-            )
 
 
 def seeds_of(value: Any) -> list[int]:
@@ -95,17 +67,43 @@ def seeds_of(value: Any) -> list[int]:
     raise ConfigError(f"ablation.seeds={value}: expected a count, or a list such as [0,1,2]")
 
 
-def check_settings(cfg: DictConfig) -> None:
-    """Checks the ablation's own settings.
+def check_request(request: Request, heads: bool) -> None:
+    """Refuses overrides with several values, and those that say how the heads are trained.
 
     Raises:
-        ConfigError: an unknown protocol or preset, no processes, several devices.
+        ConfigError: names the key and what to use instead.
     """
-    settings = cfg.ablation
+    if request.swept:
+        text = request.swept[0].input_line
+        raise ConfigError(f"{text}: an ablation varies presets and seeds only, use make sweep")
+    for override in request.fixed if heads else ():
+        key = override.partition("=")[0].lstrip("+~")
+        name = key.removeprefix("trainer.")
+        if name != key and name in HEADS_KEYS:
+            clip = name == "gradient_clip_val"
+            raise ConfigError(
+                f"{key} is of the trunk and the heads alike: use "
+                f"{'heads.optim' if clip else 'heads'}.{name} for the heads and "
+                f"{'optim' if clip else 'scale'}.{name} for the trunk"
+            )
+
+
+def check_settings(cfg: DictConfig) -> None:
+    """Checks the ablation's own settings, and chooses a launcher where none is named.
+
+    Raises:
+        ConfigError: an unknown protocol, preset or launcher, or no processes.
+    """
+    settings, launcher = cfg.ablation, cfg.sweep.launcher
     if settings.protocol not in PROTOCOLS:
         raise ConfigError(f"ablation.protocol={settings.protocol}: choose {' or '.join(PROTOCOLS)}")
     if not isinstance(settings.jobs, int) or settings.jobs < 1:
         raise ConfigError(f"ablation.jobs={settings.jobs}: expected a number of processes")
+    if launcher not in LAUNCHERS:
+        raise ConfigError(f"sweep.launcher={launcher}: choose {', '.join(LAUNCHERS)}")
+    if launcher == "basic" and settings.jobs > 1:
+        cfg.sweep.launcher = launcher = "processes"
+    check_extra(launcher, f"LAUNCHER={launcher}")
     if settings.protocol == "heads" and cfg.data.get("weights"):
         raise ConfigError(
             "data.weights: PROTOCOL=heads sees each cached image once an epoch; leave them out, or "
@@ -118,224 +116,99 @@ def check_settings(cfg: DictConfig) -> None:
             f"ablation.presets: unknown preset {', '.join(unknown) or '(none given)'}: there is "
             f"{', '.join(exist)}"
         )
-    if str(cfg.trainer.devices) not in ("1", "[0]") or cfg.trainer.get("num_nodes", 1) != 1:
-        raise ConfigError(
-            f"trainer.devices={cfg.trainer.devices}: a job of an ablation trains on one device; "
-            "use JOBS to spread the jobs"
-        )
 
 
-def plan(cfg: DictConfig, overrides: list[str]) -> list[Job]:
-    """Lists the jobs: all presets with the first seed, then with the next.
+def plan(cfg: DictConfig, fixed: Sequence[str]) -> list[Training]:
+    """Lists the jobs, all presets with the first seed, then with the next, and checks each.
 
     Raises:
         ConfigError: no seeds; an override that does not fit a preset; a preset without ROI heads
-            under ``heads``.
+            under ``heads``; a folder with a job of other settings.
     """
-    settings = cfg.ablation
-    heads = settings.protocol == "heads"
+    heads = cfg.ablation.protocol == "heads"
     out = Path(cfg.out).resolve()
-    common = list(overrides)
+    common = [*fixed, f"sweep.dir={quoted(out)}"]
     if heads:
-        common += HEADS_OVERRIDES
-    elif settings.trunk:
-        common += [f"init_trunk={quoted(Path(settings.trunk).resolve())}"]
-    jobs = []
-    for seed in seeds_of(settings.seeds):
-        for preset in dict.fromkeys(settings.presets):
+        trunk = cfg.ablation.trunk or out / "trunk" / "checkpoints" / "best.ckpt"
+        common += [*HEADS_OVERRIDES, f"ablation.trunk={quoted(Path(trunk).resolve())}"]
+        common.append(f"ablation.cache={quoted(out / 'cache')}")
+    elif cfg.ablation.trunk:
+        common.append(f"init_trunk={quoted(Path(cfg.ablation.trunk).resolve())}")
+    defaults, found = Defaults("ablation"), []
+    for seed in seeds_of(cfg.ablation.seeds):
+        for preset in dict.fromkeys(cfg.ablation.presets):
             folder = out / preset / f"seed{seed}"
-            own = [f"experiment={preset}", f"seed={seed}", f"out={quoted(folder)}"]
-            jobs.append(Job(preset, seed, folder, (*common, *own)))
-    for job in jobs[: len(set(settings.presets))]:
-        try:
-            composed = job.compose()
-        except ConfigError as error:
-            raise ConfigError(f"{job.preset}: {error}") from error
-        if heads and "roi_heads" not in composed.model:
-            raise ConfigError(
-                f"{job.preset} has no ROI heads: PROTOCOL=heads is for presets of Faster R-CNN, "
-                "leave the others out of EXPS"
-            )
-    return jobs
+            overrides = (*common, f"experiment={preset}", f"seed={seed}", f"out={quoted(folder)}")
+            values = (("experiment", preset), ("seed", str(seed)))
+            job = Job(preset, seed, folder, overrides, values, "ablation")
+            try:
+                found += check_jobs(defaults, [job])
+            except ConfigError as error:
+                raise ConfigError(f"{preset}: {error}") from error
+            if heads and "roi_heads" not in found[-1].cfg.model:
+                raise ConfigError(
+                    f"{preset} has no ROI heads: PROTOCOL=heads is for presets of Faster R-CNN, "
+                    "leave the others out of EXPS"
+                )
+    return found
 
 
-def make_trunk(cfg: DictConfig, overrides: list[str]) -> Path:
+def make_trunk(cfg: DictConfig, fixed: Sequence[str]) -> Path:
     """Returns the checkpoint of the trunk that all heads share; trains it if none is given."""
     if cfg.ablation.trunk:
         return Path(cfg.ablation.trunk).resolve()
     folder = Path(cfg.out).resolve() / "trunk"
     # What is said of the heads may not fit those that the trunk is trained with.
-    common = [o for o in overrides if not o.lstrip("+~").startswith("model.roi_heads.")]
-    common.append("ablation.protocol=end_to_end")
+    common = [o for o in fixed if not o.lstrip("+~").startswith("model.roi_heads.")]
+    common += ["ablation.protocol=end_to_end", f"sweep.dir={quoted(folder.parent)}"]
     own = [f"experiment={cfg.ablation.trunk_preset}", f"out={quoted(folder)}", "test=false"]
-    job = Job(cfg.ablation.trunk_preset, cfg.seed, folder, (*common, *own))
+    job = Job(cfg.ablation.trunk_preset, cfg.seed, folder, (*common, *own), (), "ablation")
     with FileLock(folder.parent / ".trunk.lock"):
-        job.check_same()
+        composed = job.compose()
+        job.check_same(composed)
         if "steps" not in read_facts(job):
             print(f"trunk: training {job.preset} end to end -> {folder}", flush=True)
-            run_end_to_end(job.compose())
+            train_end_to_end(composed)
     return folder / "checkpoints" / "best.ckpt"
 
 
-class Worker:
-    """Takes jobs until none is left that no other process has.
-
-    Args:
-        cfg: the ablation's config.
-        jobs: all jobs.
-        trunk: checkpoint of the trunk; null for ``end_to_end``.
-    """
-
-    def __init__(self, cfg: DictConfig, jobs: list[Job], trunk: Path | None) -> None:
-        self.jobs = jobs
-        self.trunk = trunk
-        self.caches = Path(cfg.out).resolve() / "cache"
-        self.failed: set[Path] = set()
-        self.began = cfg.ablation.worker or time.time()
-        self.progress = Progress(jobs)
-
-    def run(self) -> None:
-        """Runs the jobs; a failing one does not stop the others.
-
-        Raises:
-            KeyboardInterrupt: after what was trained has been saved.
-        """
-        while True:
-            waiting = [j for j in self.jobs if not j.done and j.out not in self.failed]
-            if not any(self._try(job) for job in waiting):
-                return
-
-    def _try(self, job: Job) -> bool:
-        with job.claim() as mine:
-            if mine and job.failure.is_file() and job.failure.stat().st_mtime > self.began:
-                self.failed.add(job.out)  # by another process of the same command
-            elif mine:
-                print(f"\n{job.preset} seed {job.seed}", flush=True)
-                job.failure.unlink(missing_ok=True)
-                try:
-                    if self.trunk is None:
-                        run_end_to_end(job.compose())
-                    else:
-                        run_heads(job.compose(), self.trunk, self.caches)
-                except (UserError, OSError, RuntimeError) as error:
-                    # Out of memory or of disk: the next job may be smaller, or find more.
-                    if not isinstance(error, UserError):
-                        traceback.print_exc()
-                    self.failed.add(job.out)
-                    text = message(error) if isinstance(error, UserError) else one_line(error)
-                    job.failure.write_text(text + "\n", encoding="utf-8")
-                    print(f"failed: {text}", flush=True)
-                self.progress.tell()
-            return mine
-
-
-def run_workers(cfg: DictConfig, jobs: list[Job], overrides: list[str], trunk: Path | None) -> None:
-    """Spreads the jobs over ``ablation.jobs`` processes and tells of each one that is done."""
-    logs = Path(cfg.out).resolve() / "logs"
-    logs.mkdir(exist_ok=True)
-    command = [sys.executable, "-m", "deepacc_lightning.ablation", *overrides]
-    command += [f"ablation.worker={time.time()}", "callbacks.progress=null"]
-    if trunk is not None:
-        command.append(f"ablation.trunk={quoted(trunk)}")
-    threads = max(1, torch.get_num_threads() // cfg.ablation.jobs)
-    environment = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), **os.environ}
-    workers = []
-    progress = Progress(jobs)
-    try:
-        for number in range(cfg.ablation.jobs):
-            with (logs / f"worker{number}.log").open("a", encoding="utf-8") as log:
-                workers.append(subprocess.Popen(command, stdout=log, stderr=log, env=environment))
-        print(f"{len(workers)} processes, their output is in {logs}", flush=True)
-        while any(worker.poll() is None for worker in workers):
-            progress.tell()
-            time.sleep(0.5)
-    except KeyboardInterrupt:
-        for worker in workers:
-            worker.send_signal(signal.SIGINT)
-        for worker in workers:
-            worker.wait()
-        raise
-    progress.tell()
-    for number, worker in enumerate(workers):
-        if worker.returncode:
-            log = logs / f"worker{number}.log"
-            print(f"worker {number} ended with status {worker.returncode}: see {log}", flush=True)
-
-
-class Progress:
-    """Prints a line for each job that got done, with the time left.
-
-    Args:
-        jobs: all jobs; those that are done already are not told.
-    """
-
-    def __init__(self, jobs: list[Job]) -> None:
-        self.jobs = jobs
-        self.told = {job.out for job in jobs if job.done}
-        self.before = len(self.told)
-        self.began = time.monotonic()
-
-    def tell(self) -> None:
-        """Prints what got done since the last call."""
-        for job in self.jobs:
-            if job.out in self.told or not job.done:
-                continue
-            self.told.add(job.out)
-            elapsed = time.monotonic() - self.began
-            left = elapsed / (len(self.told) - self.before) * (len(self.jobs) - len(self.told))
-            values = read_metrics(job)
-            numbers = "  ".join(f"{k} {values[k]:6.2f}" for k in ("map50", "acc", "aer"))
-            print(
-                f"[{len(self.told)}/{len(self.jobs)}] {job.preset:<12} seed {job.seed}  {numbers}"
-                f"  {format_duration(left)} left",
-                flush=True,
-            )
-
-
-def run(overrides: list[str]) -> AblationResult | None:
-    """Runs the ablation that the overrides describe, or continues it.
+def run(overrides: Sequence[str]) -> AblationResult | None:
+    """Runs the ablation that the overrides describe, or goes on with it.
 
     Returns:
-        The comparison; none in a process that was started by another one, or while other
-        processes still have jobs.
+        The comparison; none while other processes still have jobs.
 
     Raises:
         UserError: bad input, or a job failed.
+        KeyboardInterrupt: after what was trained has been saved.
     """
-    check_arguments(overrides)
     train.quiet()
-    cfg = compose_own(overrides)
-    check_data_root(cfg, several=True)
-    check_accelerator(cfg.trainer.accelerator)
+    request = read_request(overrides, OWN, "ablation")
+    cfg = compose_own(request.fixed)
+    heads = cfg.ablation.protocol == "heads"
+    check_request(request, heads)
     check_settings(cfg)
-    jobs = plan(cfg, overrides)
-    data = train.build_datamodule(cfg).info().fingerprint
+    found = plan(cfg, request.fixed)
     if cfg.ablation.trunk:
         read_checkpoint(cfg.ablation.trunk)
     out = make_run_dir(Path(cfg.out).resolve())
-    for job in jobs:
-        job.check_same()
-    heads = cfg.ablation.protocol == "heads"
-    trunk = make_trunk(cfg, overrides) if heads else None
-    print_of_trunk = fingerprint(trunk_weights(read_checkpoint(trunk)["model"])) if trunk else None
-    for job in jobs:
-        job.check_origin(data, print_of_trunk)
-    worker = Worker(cfg, jobs, trunk)
-    if cfg.ablation.worker:
-        worker.run()
-        return None
-    done = sum(job.done for job in jobs)
-    print(f"{cfg.ablation.protocol}: {len(jobs)} jobs, {done} done -> {out}", flush=True)
-    if cfg.ablation.jobs > 1 and done < len(jobs):
-        if trunk is not None:
-            prepare_heads(jobs[0].compose(), trunk, worker.caches)
-        run_workers(cfg, jobs, overrides, trunk)
-    else:
-        worker.run()
+    trunk = make_trunk(cfg, request.fixed) if heads else None
+    check_origins(
+        found, fingerprint(trunk_weights(read_checkpoint(trunk)["model"])) if trunk else None
+    )
+    jobs = [training.job for training in found]
+    left = [training for training in found if not training.job.done]
+    print(f"{cfg.ablation.protocol}: {len(jobs)} jobs, {len(jobs) - len(left)} done -> {out}")
+    if heads and left:
+        # Here, for its progress to be seen. What is wrong with it fails the jobs, one by one.
+        with suppress(UserError, OSError, RuntimeError):
+            prepare_heads(left[0].cfg.copy())
+    with running(out, cfg, len(jobs), request.hydra, waits=False) as runner:
+        runner.run(jobs)
     return conclude(cfg, jobs, trunk)
 
 
-def compose_own(overrides: list[str]) -> DictConfig:
+def compose_own(overrides: Sequence[str]) -> DictConfig:
     """Composes the config of the ablation itself, whatever presets the overrides are for."""
     try:
         return compose_config("ablation", overrides)
@@ -366,29 +239,17 @@ def conclude(cfg: DictConfig, jobs: list[Job], trunk: Path | None) -> AblationRe
             result = report(cfg, jobs, trunk)
     if undone:
         first = undone[0]
-        why = first.failure.read_text("utf-8").strip() if first.failure.is_file() else "see above"
         raise JobsFailedError(
             f"{len(undone)} of {len(jobs)} jobs are not done, first {first.preset} seed "
-            f"{first.seed}: {why}; the same command tries them again"
+            f"{first.seed}: {first.reason() or 'see above'}; see log.txt in their folders; the "
+            "same command tries them again"
         )
     return result
 
 
 def main() -> None:
-    """Entry point; exits 2 on bad input and 130 on Ctrl-C, with one line each."""
-    began = time.monotonic()
-    overrides = sys.argv[1:]
-    try:
-        run(overrides)
-    except UserError as error:
-        fail(error)
-    except (HydraException, OmegaConfBaseException) as error:
-        fail(ConfigError(one_line(error)))
-    except OSError as error:
-        fail(UserError(f"{error.filename or 'disk'}: {error.strerror or error}"))
-    except KeyboardInterrupt:
-        interrupted()
-    print(f"done in {format_duration(time.monotonic() - began)}", flush=True)
+    """Entry point; exits 2 on bad input, 130 on Ctrl-C and 143 on SIGTERM, with one line each."""
+    run_program(run)
 
 
 if __name__ == "__main__":

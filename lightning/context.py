@@ -22,10 +22,10 @@ from deepacc_d2.context import Disturbance
 from deepacc_d2.context.cells import check_predictor
 from deepacc_d2.context.steadiness import steadiness
 from deepacc_d2.data.union import DataSets
+from deepacc_d2.detection.detector import model_hash
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.files import whole_file
 from deepacc_d2.modeling import CellContext, ChromosomeRCNN
-from deepacc_d2.prediction.predictor import model_hash
 from deepacc_lightning.core.cli import (
     check_accelerator,
     check_data_root,

@@ -1,19 +1,30 @@
-"""``make evaluate``: a checkpoint on one split of a data set, with the full report."""
+"""``make evaluate``: a checkpoint on one split of a data set, with the full report.
+
+Its detector is that of ``make predict``, from the view to the choice of boxes; the report has the
+rates by the paper's rule and by that of ``make predict``, from the same proposals.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
+import numpy as np
 import pytorch_lightning as pl
-import torch
+from detectron2.data import transforms as T
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
+from torch import nn
 
-from deepacc_d2.checkpoint import build_from_checkpoint, check_trusted, read_checkpoint
+from deepacc_d2.checkpoint import check_trusted
+from deepacc_d2.data.mapper import MetaphaseMapper
+from deepacc_d2.detection.detector import DEFAULT_CHECKPOINT, Detector, detector_of, open_model
+from deepacc_d2.detection.runners import is_exported
 from deepacc_d2.errors import ConfigError
+from deepacc_d2.images.view import ViewSettings, make_view, plain_view
 from deepacc_lightning.core.cli import (
     check_accelerator,
     check_data_root,
@@ -36,6 +47,10 @@ from deepacc_lightning.wandb.loggers import WandbLogger, finished_runs, run_colu
 register_resolvers()
 
 AUGMENTATIONS = ("deepacc_d2.images.transforms.", "detectron2.data.transforms.")
+VIEWS = {
+    "predict": "images shown as make predict shows them",
+    "test": "images shown as the test of a training shows them",
+}
 
 
 def check_expected(config: dict[str, Any], cfg: DictConfig) -> None:
@@ -53,6 +68,77 @@ def check_expected(config: dict[str, Any], cfg: DictConfig) -> None:
             )
 
 
+class ShownImages:
+    """Reads images of a data set and makes their views; a mapper of dataset dicts.
+
+    Args:
+        view: of ``make predict``; None to show an image as training's tests do.
+        augmentations: what these tests do with it.
+    """
+
+    def __init__(self, view: ViewSettings | None, augmentations: Sequence[T.Augmentation]) -> None:
+        self.view = view
+        self.read = MetaphaseMapper([], is_train=False)
+        self.augmentations = T.AugmentationList(list(augmentations))
+
+    def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
+        """Returns ``image_id``, ``gray`` uint8 (H, W) and ``view`` of a dataset dict."""
+        gray = self.read(item)["image"][0].numpy()
+        if self.view is not None:
+            view = make_view(gray, self.view)
+        else:
+            inputs = T.AugInput(gray)
+            self.augmentations(inputs)
+            view = plain_view(gray, np.ascontiguousarray(inputs.image))
+        return {"image_id": item["image_id"], "gray": gray, "view": view}
+
+
+class DetectorModule(DetectionModule):
+    """Tests a detector as ``make predict`` runs it, image by image.
+
+    Args:
+        detector: on any device.
+    """
+
+    def __init__(self, detector: Detector) -> None:
+        super().__init__(nn.Identity())
+        self.detector = detector
+
+    def on_test_start(self) -> None:
+        """Moves the detector to this process's device."""
+        self.detector.to(self.device)
+
+    def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
+        """Leaves the batch alone: the detector moves what it needs."""
+        return batch
+
+    def _detect(self, batch: list[dict[str, Any]]) -> None:
+        assert self.evaluator is not None
+        self.evaluator.predictions += [
+            self.detector.predict(item["gray"], item["image_id"], item["view"]) for item in batch
+        ]
+
+
+def load(cfg: DictConfig) -> tuple[Detector, dict[str, Any]]:
+    """Returns the detector of a checkpoint as ``view`` says, and the checkpoint's config.
+
+    Raises:
+        UserError: see :func:`load_detector`; an unknown view, an exported file, or another preset
+            or scale than is asked for.
+    """
+    if cfg.view not in VIEWS:
+        raise ConfigError(f"view={cfg.view}: choose {' or '.join(VIEWS)}")
+    if cfg.ckpt is not None and is_exported(cfg.ckpt):
+        raise ConfigError(
+            f"CKPT={cfg.ckpt} is exported: evaluate its checkpoint; make robustness takes both"
+        )
+    network, told = open_model(cfg.ckpt, device="cpu", precision=cfg.precision)
+    config = told["deepacc_config"]
+    check_expected(config, cfg)
+    # As training's tests show an image it is looked at once.
+    return detector_of(network, told, normalize=cfg.view == "predict"), config
+
+
 def run(cfg: DictConfig) -> dict[str, float]:
     """Evaluates as the config says and writes the report.
 
@@ -65,10 +151,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
     quiet()
     check_data_root(cfg)
     check_accelerator(cfg.accelerator, "accelerator")
-    content = read_checkpoint(cfg.ckpt)
-    config = content["deepacc_config"]
-    check_expected(config, cfg)
-    model = build_from_checkpoint(content, cfg.ckpt).to(memory_format=torch.channels_last)
+    detector, config = load(cfg)
     nodes = config["scale"]["test_augmentations"]
     check_trusted(nodes, extra=AUGMENTATIONS)
     datamodule = ChromosomeDataModule(
@@ -79,42 +162,54 @@ def run(cfg: DictConfig) -> dict[str, float]:
         test_split=cfg.split,
         generate=instantiate(cfg.data.generate),
     )
+    datamodule.test_mapper = ShownImages(
+        detector.view if cfg.view == "predict" else None, datamodule.augmentations["test"]
+    )
     datamodule.prepare_data()
     info = datamodule.info()
     datamodule.coco("test")
-    out = make_run_dir(Path(cfg.out).resolve())
+    out = make_run_dir(Path(cfg.out or default_out(cfg)).resolve())
     trainer = pl.Trainer(
         accelerator=cfg.accelerator,
         devices=cfg.devices,
-        precision=cfg.precision or config["trainer"]["precision"],
         logger=False,
         callbacks=[ProgressBar(refresh_rate=5)],
         use_distributed_sampler=False,
         enable_model_summary=False,
     )
-    module = DetectionModule(model)
-    title = f"{config['preset']} checkpoint {cfg.ckpt} on {cfg.split} of {info.name}"
+    module = DetectorModule(detector)
+    title = f"{detector.name} ({config['preset']}) on {cfg.split} of {info.name}, {VIEWS[cfg.view]}"
     # The checkpoint says what the command line may leave open.
     cfg.preset, cfg.scale_name = config["preset"], config["scale"]["name"]
     facts = describe_run(
-        checkpoint=str(cfg.ckpt),
+        checkpoint=str(cfg.ckpt or DEFAULT_CHECKPOINT),
         preset=cfg.preset,
         scale=cfg.scale_name,
         split=cfg.split,
+        view=cfg.view,
+        precision=cfg.precision,
         data=datamodule.data.facts(),
+        detector=detector.settings(),
     )
     loggers = instantiate_all(cfg.get("logger"))
     with finished_runs(loggers):
         told = {**facts, "device": device_name(trainer.strategy.root_device)}
         columns = run_columns(config, told)
         for logger in loggers:
-            logger.log_hyperparams({**columns, "split": cfg.split, "checkpoint": str(cfg.ckpt)})
+            facts_logged = {"split": cfg.split, "checkpoint": facts["checkpoint"]}
+            logger.log_hyperparams({**columns, **facts_logged})
         metrics = run_test(trainer, module, datamodule, out, title=title)
         if trainer.is_global_zero:
             write_json(out / "evaluation.json", facts)
             for logger in loggers:
                 log_evaluation(logger, module, datamodule)
     return {k: float(v) for k, v in metrics.summary().items()}
+
+
+def default_out(cfg: DictConfig) -> Path:
+    """Returns where a report goes: into the checkpoint's run; the shipped one has none."""
+    name = f"evaluation-{cfg.data.name}-{cfg.split}"
+    return Path("runs") / name if cfg.ckpt is None else Path(cfg.ckpt).parent.parent / name
 
 
 def log_evaluation(

@@ -1,4 +1,4 @@
-"""``make explain``: a picture of how a checkpoint's branches classify one image."""
+"""``make explain``: a picture of what ``make predict`` does with one image, stage by stage."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ from typing import Any
 
 import hydra
 import numpy as np
-import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from deepacc_d2.checkpoint import build_from_checkpoint, check_trusted, read_checkpoint
+from deepacc_d2.checkpoint import read_checkpoint
 from deepacc_d2.data.dataset import read_info, read_split, to_dicts
-from deepacc_d2.data.mapper import MetaphaseMapper, read_gray
 from deepacc_d2.data.splits import SPLITS
+from deepacc_d2.detection.detector import DEFAULT_CHECKPOINT, Detections, Proposals, to_image
+from deepacc_d2.detection.network import TorchDetector, clip
+from deepacc_d2.detection.runners import is_exported
 from deepacc_d2.errors import ConfigError, DataError
-from deepacc_d2.evaluation.explain.analysis import explain_image
+from deepacc_d2.evaluation.explain.analysis import explain
 from deepacc_d2.evaluation.explain.explanation import Explanation, format_explanation
-from deepacc_d2.evaluation.explain.head_outputs import check_has_heads
+from deepacc_d2.evaluation.explain.head_outputs import check_has_heads, read_images
 from deepacc_d2.evaluation.explain.plot import plot_explanation
+from deepacc_d2.images.read import read_image
+from deepacc_d2.images.spread import Gray
+from deepacc_d2.prediction.predictor import Predictor, load_predictor, order
 from deepacc_lightning.core.cli import (
     check_accelerator,
     check_data_root,
@@ -29,7 +32,7 @@ from deepacc_lightning.core.cli import (
 )
 from deepacc_lightning.core.config import config_dir, register_resolvers
 from deepacc_lightning.core.run_info import make_run_dir, write_json
-from deepacc_lightning.evaluate import AUGMENTATIONS, check_expected
+from deepacc_lightning.evaluate import check_expected
 from deepacc_lightning.train import quiet
 
 register_resolvers()
@@ -78,34 +81,33 @@ def find_record(image: Path, root: Path) -> dict[str, Any] | None:
     return None
 
 
-def describe_image(image: Path, root: str | None) -> dict[str, Any]:
-    """Returns what the mapper needs of an image, with its ground truth where it has any.
+def find_truth(image: Path, root: str | None) -> dict[str, Any] | None:
+    """Returns the dataset dict of an image, None where it is of no data set.
 
     Args:
         image: the file.
         root: a data set that it is said to be of; None to look around the file.
 
     Raises:
-        DataError: the file is no image, or not of that data set.
+        DataError: the image is not of that data set, or that is broken.
     """
-    pixels = read_gray(image)
     data_root = find_data_root(image) if root is None else Path(root)
     record = None if data_root is None else find_record(image, data_root)
     if record is None and root is not None:
         raise DataError(f"image {image} is not in data set {root}: leave DATA out, or pass its own")
-    height, width = pixels.shape
-    bare = {"file_name": str(image), "image_id": 0, "height": height, "width": width}
-    return record or {**bare, "boxes": np.zeros((0, 4), dtype=np.float32), "classes": None}
+    return record
 
 
-def output_path(out: str | None, checkpoint: Path, image: Path) -> Path:
+def output_path(out: str | None, checkpoint: str | None, image: Path) -> Path:
     """Returns the picture's path; its folder is made.
+
+    By default it is in the run of the checkpoint, or in ``runs`` for the shipped one.
 
     Raises:
         ConfigError: the folder cannot be written to.
     """
     if out is None:
-        folder = checkpoint.absolute().parent
+        folder = Path("runs" if checkpoint is None else Path(checkpoint).parent).absolute()
         run_dir = folder.parent if folder.name == "checkpoints" else folder
         path = run_dir / "explain" / f"{image.stem}.png"
     elif Path(out).suffix.lower() in FORMATS and not Path(out).is_dir():
@@ -116,21 +118,71 @@ def output_path(out: str | None, checkpoint: Path, image: Path) -> Path:
     return path
 
 
-def load(checkpoint: str | Path) -> tuple[torch.nn.Module, MetaphaseMapper, dict[str, Any]]:
-    """Returns a checkpoint's model, the input pipeline that it was tested with, and its config.
+def load(checkpoint: str | Path | None, *, device: str = "auto") -> Predictor:
+    """Returns what ``make predict`` runs for a checkpoint.
 
     Raises:
         DataError: the checkpoint is missing or damaged.
-        ConfigError: its model has no ROI heads.
+        ConfigError: it is exported, or its model has no ROI heads.
     """
-    content = read_checkpoint(checkpoint)
-    config = content["deepacc_config"]
-    model = build_from_checkpoint(content, checkpoint).eval()
-    check_has_heads(model)
-    nodes = config["scale"]["test_augmentations"]
-    check_trusted(nodes, extra=AUGMENTATIONS)
-    mapper = MetaphaseMapper([instantiate(node) for node in nodes], is_train=False)
-    return model.to(memory_format=torch.channels_last), mapper, config
+    if checkpoint is not None and is_exported(checkpoint):
+        raise ConfigError(f"CKPT={checkpoint} is exported and gives no features: pass a checkpoint")
+    predictor = load_predictor(checkpoint, device=device)
+    check_has_heads(network_of(predictor).core.model)
+    return predictor
+
+
+def network_of(predictor: Predictor) -> TorchDetector:
+    """Returns a predictor's network, which PyTorch runs."""
+    network = predictor.detector.network
+    assert isinstance(network, TorchDetector)
+    return network
+
+
+def explain_image(
+    predictor: Predictor,
+    gray: Gray,
+    gt_boxes: np.ndarray | None = None,
+    gt_classes: np.ndarray | None = None,
+    *,
+    score_threshold: float = 0.5,
+) -> tuple[Explanation, Detections]:
+    """Explains what a predictor makes of an image; the rows are in the order of its cell.
+
+    The network runs once more on the view on which ``make predict`` found its boxes, and what it
+    says there is chosen from and interpreted by the same code.
+
+    Args:
+        predictor: of :func:`load`.
+        gray: uint8 (H, W).
+        gt_boxes: (G, 4) ground truth, if it is known.
+        gt_classes: (G,) class indices.
+        score_threshold: see :func:`explain`.
+    """
+    detector, network = predictor.detector, network_of(predictor)
+    view = detector.propose(gray).view
+
+    def place(boxes: np.ndarray) -> np.ndarray:
+        return to_image(gray, view, clip(boxes, view.image.shape))
+
+    with network.computing():
+        images = network.core.normalize(network.tensor(view.image))
+        (heads,) = read_images(network.core.model, images, [place])
+    assert heads.input_boxes is not None
+    boxes, probabilities = clip(heads.input_boxes, view.image.shape), heads.result
+    found = detector.choose(gray, Proposals(boxes, probabilities.astype(np.float32), view))
+    read = predictor.interpret(found)
+    rows = order(found, read)
+    explanation = explain(
+        heads,
+        found.rows[rows],
+        gt_boxes,
+        gt_classes,
+        assigned=read.assigned[rows],
+        confidences=read.confidences[rows],
+        score_threshold=score_threshold,
+    )
+    return explanation, found
 
 
 def run(cfg: DictConfig) -> Explanation:
@@ -144,34 +196,34 @@ def run(cfg: DictConfig) -> Explanation:
     check_accelerator(cfg.accelerator, "accelerator")
     if not 0 <= cfg.score_threshold <= 1:
         raise ConfigError(f"score_threshold={cfg.score_threshold} must be in [0, 1]")
-    image, checkpoint = Path(cfg.image), Path(cfg.ckpt)
-    model, mapper, config = load(checkpoint)
+    image, checkpoint = Path(cfg.image), Path(cfg.ckpt or DEFAULT_CHECKPOINT)
+    config = read_checkpoint(checkpoint)["deepacc_config"]
     check_expected(config, cfg)
-    item = describe_image(image, cfg.data.root)
-    if cfg.accelerator != "cpu" and torch.cuda.is_available():
-        model.cuda()
-    known = item["classes"] is not None
-    explanation = explain_image(
-        model,
-        mapper(item),
-        gt_boxes=item["boxes"] if known else None,
-        gt_classes=item["classes"],
+    predictor = load(checkpoint, device="cpu" if cfg.accelerator == "cpu" else "auto")
+    gray = read_image(image).gray
+    truth = find_truth(image, cfg.data.root)
+    explanation, found = explain_image(
+        predictor,
+        gray,
+        *((None, None) if truth is None else (truth["boxes"], truth["classes"])),
         score_threshold=cfg.score_threshold,
     )
-    path = output_path(cfg.out, checkpoint, image)
-    title = f"{image.name}: {config['preset']} ({config['scale']['name']}), {checkpoint.name}"
+    path = output_path(cfg.out, cfg.ckpt, image)
+    title = f"{image.name}: {predictor.name}, {config['preset']} ({config['scale']['name']})"
     facts = {
         "image": str(image.absolute()),
         "checkpoint": str(checkpoint.absolute()),
         "preset": config["preset"],
         "scale": config["scale"]["name"],
+        "settings": predictor.settings(),
         "score_threshold": cfg.score_threshold,
-        "width": item["width"],
-        "height": item["height"],
+        "width": gray.shape[1],
+        "height": gray.shape[0],
+        "view": found.view.facts(),
         **explanation.to_dict(),
     }
-    write(path, facts, plot_explanation(explanation, read_gray(image), title=title))
-    print(format_explanation(explanation))
+    write(path, facts, plot_explanation(explanation, gray, title=title))
+    print(f"{found.view.note}\n{format_explanation(explanation)}")
     print(f"\npicture          {path}\nnumbers          {path.with_suffix('.json')}", flush=True)
     return explanation
 

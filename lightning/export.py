@@ -6,23 +6,22 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import hydra
 from omegaconf import DictConfig
 from tqdm import tqdm
 
-from deepacc_d2.checkpoint import build_from_checkpoint, read_checkpoint
-from deepacc_d2.detection.export.calibration_images import Shown, Split, drawn
-from deepacc_d2.detection.export.parity import Detector, Parity, compare, map50
+from deepacc_d2.detection.detector import Detector, detector_of, open_model
+from deepacc_d2.detection.export.calibration_images import Split, drawn
+from deepacc_d2.detection.export.parity import Parity, compare, map50
 from deepacc_d2.detection.export.quantize import quantize
 from deepacc_d2.detection.export.write import read_openvino, write_onnx, write_openvino
 from deepacc_d2.detection.metadata import PRECISIONS, describe
 from deepacc_d2.detection.network import TorchDetector
-from deepacc_d2.detection.runners import load_runner, require
-from deepacc_d2.detection.select import SelectionSettings
+from deepacc_d2.detection.runners import is_exported, load_runner, require
 from deepacc_d2.errors import ConfigError, DataError
 from deepacc_d2.images.spread import Gray
+from deepacc_d2.images.view import ViewSettings, make_view
 from deepacc_lightning.core.cli import check_data_root, run_entry_point, run_guarded
 from deepacc_lightning.core.config import config_dir, register_resolvers
 from deepacc_lightning.core.run_info import make_run_dir
@@ -106,25 +105,25 @@ def run(cfg: DictConfig) -> Exported:
     quiet()
     check_choice(cfg)
     check_data_root(cfg)
-    content = read_checkpoint(cfg.ckpt)
-    reference = TorchDetector(build_from_checkpoint(content, cfg.ckpt))
+    if is_exported(cfg.ckpt):
+        raise ConfigError(f"CKPT={cfg.ckpt} is exported already: give a checkpoint")
+    network, told = open_model(cfg.ckpt, device="cpu", precision="32-true")
+    assert isinstance(network, TorchDetector)
+    reference = detector_of(network, told)
+    core = network.core
     metadata = describe(
-        content,
-        cfg.ckpt,
-        size_divisibility=reference.core.size_divisibility,
-        precision=cfg.precision,
+        told, cfg.ckpt, size_divisibility=core.size_divisibility, precision=cfg.precision
     )
-    nodes = metadata["test_augmentations"]
-    val = None if cfg.data.root is None else Split(cfg.data.root, "val", nodes)
+    val = None if cfg.data.root is None else Split(cfg.data.root, "val")
     calibration: list[Gray] = []
     if cfg.precision == "int8":
-        calibration = calibration_images(cfg, nodes)
+        calibration = calibration_images(cfg, reference.view)
     path = output_path(cfg)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
         made = Path(folder) / path.name
         onnx = made.with_suffix(".onnx")
         say(f"tracing {cfg.ckpt}")
-        write_onnx(reference.core, onnx, metadata)
+        write_onnx(core, onnx, metadata)
         if cfg.format == "openvino":
             model = read_openvino(onnx)
             if calibration:
@@ -132,12 +131,13 @@ def run(cfg: DictConfig) -> Exported:
                 model = quantize(model, calibration, metadata["size_divisibility"])
             write_openvino(model, made, metadata)
         runner = load_runner(made)
-        images = [*val.take(cfg.images)] if val else drawn(cfg.images, nodes)
-        parity = check_parity(reference, runner, images, exact=cfg.precision == "fp32")
+        exported = replace(reference, network=runner)
+        images = [*val.take(cfg.images)] if val else drawn(cfg.images)
+        parity = check_parity(reference, exported, images, exact=cfg.precision == "fp32")
         maps = None
         if cfg.precision != "fp32":
-            maps = check_map(reference, runner, val, cfg)
-        del runner  # it may hold the file open
+            maps = check_map(reference, exported, val, cfg)
+        del runner, exported  # it may hold the file open
         for file in files_of(made):
             file.replace(path.with_name(file.name))
     size = sum(file.stat().st_size for file in files_of(path)) / 2**20
@@ -150,32 +150,33 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def calibration_images(cfg: DictConfig, nodes: Sequence[dict[str, Any]]) -> list[Gray]:
-    """Returns what int8 is calibrated on: images of the train split, or drawn ones."""
+def calibration_images(cfg: DictConfig, view: ViewSettings) -> list[Gray]:
+    """Returns views of what int8 is calibrated on: images of the train split, or drawn ones."""
     if cfg.data.root is None:
         say("int8 is calibrated on drawn metaphases: pass DATA= to take real ones")
-        shown: list[Shown] = drawn(cfg.calibration, nodes)
+        images = drawn(cfg.calibration)
     else:
-        shown = [*Split(cfg.data.root, "train", nodes).take(cfg.calibration)]
-    return [s.image for s in shown]
+        images = [*Split(cfg.data.root, "train").take(cfg.calibration)]
+    return [make_view(gray, view).image for gray in images]
 
 
 def check_parity(
-    reference: Detector, runner: Detector, images: Sequence[Shown], *, exact: bool
+    reference: Detector, exported: Detector, images: Sequence[Gray], *, exact: bool
 ) -> Parity:
-    """Compares with PyTorch and prints the figures.
+    """Compares with PyTorch on the same views and prints the figures.
 
     Args:
         reference: PyTorch in float32.
-        runner: the export.
-        images: to compare on.
+        exported: the same detector with the exported network.
+        images: to compare on, uint8 (H, W).
         exact: whether they must differ by rounding alone.
 
     Raises:
         DataError: they differ by more.
     """
-    raw = [(reference(s.image), runner(s.image)) for s in tqdm(images, "parity", leave=False)]
-    settings = SelectionSettings()
+    looks = [reference.propose(gray) for gray in tqdm(images, "parity", leave=False)]
+    raw = [(look[:2], exported.network(look.view.image)) for look in looks]
+    settings = reference.selection
     parity = sum((compare(a, b, settings) for a, b in raw), Parity())
     if not parity.chromosomes:
         # A model that knows no such images still has proposals to compare.
@@ -191,7 +192,7 @@ def check_parity(
 
 
 def check_map(
-    reference: Detector, runner: Detector, val: Split | None, cfg: DictConfig
+    reference: Detector, exported: Detector, val: Split | None, cfg: DictConfig
 ) -> tuple[float, float] | None:
     """Measures what a lower precision costs on a data set's val split, and prints it.
 
@@ -204,7 +205,7 @@ def check_map(
     part = val.take(cfg.map_images)
     before, after = (
         map50(detector, tqdm(part, f"mAP of {name}", leave=False), part.coco)
-        for detector, name in ((reference, "PyTorch"), (runner, cfg.precision))
+        for detector, name in ((reference, "PyTorch"), (exported, cfg.precision))
     )
     say(f"map50_max        {before:.2f} fp32, {after:.2f} {cfg.precision}, {len(part)} images")
     if not after >= before - cfg.max_loss:

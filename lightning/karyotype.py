@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from deepacc_d2.data.dataset import read_split
 from deepacc_d2.data.made.composed import find_cells
+from deepacc_d2.detection.detector import DEFAULT_CHECKPOINT, Detector, model_hash
 from deepacc_d2.errors import ConfigError, DataError
 from deepacc_d2.files import whole_file
 from deepacc_d2.images.read import read_image
@@ -23,12 +24,7 @@ from deepacc_d2.karyotype.fit import KnownCell, fit_settings
 from deepacc_d2.karyotype.made import score_cells, score_made
 from deepacc_d2.karyotype.scoring import Evaluation, evaluate_cells, settings_record
 from deepacc_d2.karyotype.table import evaluation_report
-from deepacc_d2.prediction.predictor import (
-    DEFAULT_CHECKPOINT,
-    Predictor,
-    load_predictor,
-    model_hash,
-)
+from deepacc_d2.prediction.predictor import load_predictor
 from deepacc_lightning.core.cli import check_data_root, run_entry_point, run_guarded
 from deepacc_lightning.core.config import config_dir, register_resolvers
 from deepacc_lightning.core.run_info import describe_run, write_json, write_text
@@ -66,15 +62,16 @@ def run(cfg: DictConfig) -> Evaluation:
         precision=cfg.precision,
         normalize=bool(cfg.normalize),
     )
+    detector = predictor.detector
     out.mkdir(parents=True, exist_ok=True)
-    key = _key(cfg, predictor)
+    key = _key(cfg, detector)
     raw = read_raw(out / "raw.npz", key)
     try:
         for split, coco in splits.items():
-            detect(predictor, coco, root, raw, split)
+            detect(detector, coco, root, raw, split)
         made = {
             split: made_cells(
-                predictor,
+                detector,
                 coco,
                 root,
                 raw,
@@ -85,7 +82,7 @@ def run(cfg: DictConfig) -> Evaluation:
             )
             for split, coco in splits.items()
         }
-        composed = composed_cells(predictor, crops, raw)
+        composed = composed_cells(detector, crops, raw)
     finally:
         write_raw(out / "raw.npz", key, raw)
 
@@ -99,22 +96,24 @@ def run(cfg: DictConfig) -> Evaluation:
         for split, own in ((cfg.split, coco), (cfg.fit_split, splits[cfg.fit_split]))
     )
     record = settings_record(settings, strengths)
-    record["selection"] = predictor.settings()["selection"]
+    record["selection"] = detector.settings()["selection"]
     write_json(out / "calibration.json", record)
     title = f"{predictor.name}: {len(coco['images'])} images of {cfg.split}, {root.name}"
     changed, not_made = made[cfg.split]
-    made_scores = score_made(changed, settings, not_made=not_made) if changed else None
-    real_scores = score_cells(known[cfg.split], settings)
-    composed_scores = score_cells(composed, settings) if composed else None
+    scores = {
+        "made": score_made(changed, settings, not_made=not_made) if changed else None,
+        "real": score_cells(known[cfg.split], settings),
+        "composed": score_cells(composed, settings) if composed else None,
+    }
     report = evaluation_report(
         result,
         settings,
         strengths,
         title=title,
         fitted=fitted,
-        made=made_scores,
-        real=real_scores,
-        composed=composed_scores,
+        made=scores["made"],
+        real=scores["real"],
+        composed=scores["composed"],
     )
     print(report)
     write_text(out / "report.md", report + "\n")
@@ -125,12 +124,7 @@ def run(cfg: DictConfig) -> Evaluation:
         split=cfg.split,
         images={split: len(found["images"]) for split, found in splits.items()},
     )
-    scores = (
-        ("made", made_scores),
-        ("real", real_scores),
-        ("composed", composed_scores),
-    )
-    told = {name: own.to_dict() for name, own in scores if own is not None}
+    told = {name: own.to_dict() for name, own in scores.items() if own is not None}
     content = {**facts, **record, **result.to_dict(), "as_fitted": fitted.to_dict(), **told}
     write_json(out / "karyotype.json", content)
     plot_reliability(result.before, result.after).savefig(out / "reliability.png", dpi=110)
@@ -148,12 +142,10 @@ def _some(coco: Mapping[str, Any], number: int | None) -> dict[str, Any]:
     return {**coco, "images": images, "annotations": annotations}
 
 
-def _key(cfg: DictConfig, predictor: Predictor) -> str:
-    """Returns what detections depend on besides the image."""
+def _key(cfg: DictConfig, detector: Detector) -> str:
+    """Returns what detections depend on beside the image."""
     digest = model_hash(Path(cfg.ckpt or DEFAULT_CHECKPOINT))
-    settings = predictor.settings()
-    told = {name: settings[name] for name in ("view", "selection")}
-    return json.dumps([digest, cfg.precision, told], sort_keys=True, default=str)
+    return json.dumps([digest, cfg.precision, detector.settings()], sort_keys=True, default=str)
 
 
 def image_key(image: Mapping[str, Any]) -> str:
@@ -161,7 +153,7 @@ def image_key(image: Mapping[str, Any]) -> str:
     return f"{image['file_name']} {image.get('sha256') or ''}".strip()
 
 
-def detect(predictor: Predictor, coco: Mapping[str, Any], root: Path, raw: Raw, split: str) -> None:
+def detect(detector: Detector, coco: Mapping[str, Any], root: Path, raw: Raw, split: str) -> None:
     """Adds the detections of the images that ``raw`` lacks.
 
     Raises:
@@ -170,8 +162,8 @@ def detect(predictor: Predictor, coco: Mapping[str, Any], root: Path, raw: Raw, 
     missing = [image for image in coco["images"] if image_key(image) not in raw]
     for image in tqdm(missing, desc=f"detecting, {split}", disable=not missing):
         gray = read_image(root / "images" / image["file_name"]).gray
-        boxes, probabilities, _ = predictor.raw(gray)
-        raw[image_key(image)] = boxes, probabilities
+        found = detector.detect(gray)
+        raw[image_key(image)] = found.boxes, found.probabilities
 
 
 def read_raw(path: Path, key: str) -> Raw:

@@ -11,18 +11,15 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from deepacc_d2.detection.detector import DEFAULT_CHECKPOINT, model_hash
 from deepacc_d2.disclaimer import DISCLAIMER
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.prediction.folder import OutputFolder, open_folder
 from deepacc_d2.prediction.inputs import Images, Input, list_images
 from deepacc_d2.prediction.outputs import check_suffixes
-from deepacc_d2.prediction.predictor import (
-    DEFAULT_CHECKPOINT,
-    Predictor,
-    load_predictor,
-    model_hash,
-)
+from deepacc_d2.prediction.predictor import Predictor, load_predictor
 from deepacc_d2.prediction.summary import finish_job, summarize
+from deepacc_d2.text import is_utf8, printable
 from deepacc_lightning.core.cli import check_accelerator, run_entry_point, run_guarded
 from deepacc_lightning.core.config import config_dir, register_resolvers
 from deepacc_lightning.core.processes import is_main_process
@@ -33,6 +30,7 @@ from deepacc_lightning.training.callbacks import ProgressBar
 register_resolvers()
 
 ENGINES = ("lightning", "ray")
+BAD_NAME = "its name is not in UTF-8: rename it"
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
@@ -73,10 +71,12 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     todo = [item for item in inputs if item.name not in done]
     if len(todo) < len(inputs):
         print(f"{len(inputs) - len(todo)} of {len(inputs)} images are done already", flush=True)
-    errors: list[tuple[str, str]] = []
-    if todo:
+    # Other processes and machines could not even be told of these.
+    errors = [(printable(i.path), BAD_NAME) for i in todo if not is_utf8(i.path)]
+    readable = [item for item in todo if is_utf8(item.path)]
+    if readable:
         predict = predict_by_ray if cfg.engine == "ray" else predict_by_lightning
-        errors = predict(cfg, predictor, todo, folder, karyogram)
+        errors += predict(cfg, predictor, readable, folder, karyogram)
     if not is_main_process():
         return {}
     cells = report(folder, errors, images=len(inputs), about=predictor.name)
@@ -119,7 +119,7 @@ def predict_by_lightning(
         Path and message of each file that could not be used.
     """
     loader = torch.utils.data.DataLoader(
-        ImageFiles(todo, predictor.view),
+        ImageFiles(todo, predictor.detector.view),
         batch_size=1,
         num_workers=cfg.num_workers,
         collate_fn=one_image,

@@ -8,21 +8,17 @@ from typing import Any
 
 import hydra
 import numpy as np
-import torch
 from omegaconf import DictConfig
 from tabulate import tabulate
-from torchvision.ops import batched_nms
 from tqdm import tqdm
 
-from deepacc_d2.chromosomes import NUM_CLASSES
 from deepacc_d2.data.dataset import read_split
 from deepacc_d2.data.mapper import read_gray
+from deepacc_d2.detection.detector import Detector, load_detector
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.evaluation.metrics import compute_metrics
-from deepacc_d2.evaluation.types import ImagePrediction
 from deepacc_d2.evaluation.variations import VARIATIONS
 from deepacc_d2.images.read import as_gray
-from deepacc_d2.prediction.predictor import Predictor, load_predictor
 from deepacc_lightning.core.cli import check_data_root, run_entry_point, run_guarded
 from deepacc_lightning.core.config import config_dir, register_resolvers
 from deepacc_lightning.core.run_info import describe_run, make_run_dir, write_json, write_text
@@ -30,34 +26,11 @@ from deepacc_lightning.train import quiet
 
 register_resolvers()
 
-LEAST_SCORE = 0.05
 KEYS = ("map50", "map50_max", "acc", "aer")
 
 
-def predict_image(predictor: Predictor, image: Any, image_id: int) -> ImagePrediction:
-    """Returns all of a detector's answers on an image, for metrics: before any interpretation."""
-    gray = as_gray(image)
-    boxes, probabilities, view = predictor.proposals(gray)
-    boxes = view.to_original(boxes).astype(np.float32)
-    rows, classes = np.nonzero(probabilities[:, :NUM_CLASSES] > LEAST_SCORE)
-    scores = probabilities[rows, classes]
-    kept = batched_nms(
-        torch.from_numpy(boxes[rows]), torch.from_numpy(scores), torch.from_numpy(classes), 0.5
-    ).numpy()
-    best = probabilities[:, :NUM_CLASSES]
-    return ImagePrediction(
-        image_id,
-        boxes[rows][kept],
-        scores[kept],
-        classes[kept],
-        boxes,
-        best.max(axis=1, initial=0.0),
-        best.argmax(axis=1) if len(best) else np.zeros(0, dtype=np.int64),
-    )
-
-
 def measure(
-    predictor: Predictor, coco: Mapping[str, Any], root: Path, name: str, seed: int
+    detector: Detector, coco: Mapping[str, Any], root: Path, name: str, seed: int
 ) -> dict[str, float]:
     """Returns the metrics of one variation, in percent."""
     boxes_of: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in coco["images"]}
@@ -77,7 +50,7 @@ def measure(
         for annotation, (x0, y0, x1, y1) in zip(own, moved.tolist(), strict=True):
             box = [x0, y0, x1 - x0, y1 - y0]
             annotations.append({**annotation, "bbox": box, "area": box[2] * box[3]})
-        predictions.append(predict_image(predictor, varied, image["id"]))
+        predictions.append(detector.predict(as_gray(varied), image["id"]))
     metrics = compute_metrics(
         {**coco, "images": images, "annotations": annotations}, predictions
     ).summary()
@@ -107,17 +80,17 @@ def run(cfg: DictConfig) -> dict[str, dict[str, dict[str, float]]]:
         kept = {image["id"] for image in coco["images"]}
         coco["annotations"] = [a for a in coco["annotations"] if a["image_id"] in kept]
     options = {"device": cfg.device, "precision": cfg.precision}
-    predictors = {
-        "normalized": load_predictor(cfg.ckpt, normalize=True, **options),
-        "as given": load_predictor(cfg.ckpt, normalize=False, **options),
+    detectors = {
+        "normalized": load_detector(cfg.ckpt, normalize=True, **options),
+        "as given": load_detector(cfg.ckpt, normalize=False, **options),
     }
     out = make_run_dir(cfg.out)
     found = {
-        kind: {name: measure(predictor, coco, root, name, cfg.seed) for name in names}
-        for kind, predictor in predictors.items()
+        kind: {name: measure(detector, coco, root, name, cfg.seed) for name in names}
+        for kind, detector in detectors.items()
     }
     text = table(found, names)
-    print(f"{predictors['normalized'].name} on {len(coco['images'])} images of {cfg.split}, {root}")
+    print(f"{detectors['normalized'].name} on {len(coco['images'])} images of {cfg.split}, {root}")
     print(text)
     write_text(out / "robustness.md", text + "\n")
     write_json(

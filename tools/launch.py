@@ -126,6 +126,15 @@ def model_overrides(
     return overrides
 
 
+def paths(variables: Variables, *names: str) -> list[str]:
+    """Hydra overrides of the variables that hold a path, where they are set."""
+    return [
+        f"{name.lower()}={hydra_value(absolute(variables[name]))}"
+        for name in names
+        if variables.get(name)
+    ]
+
+
 def train(variables: Variables, root: Path) -> list[str]:
     """Arguments of `make train`."""
     keys = {"EXP": "experiment", "SCALE": "scale", "SEED": "seed"}
@@ -147,31 +156,22 @@ def evaluate(variables: Variables, root: Path) -> list[str]:
 
     The checkpoint knows its experiment and scale: EXP and SCALE only say what it has to be.
     """
-    require(variables, "evaluate", "CKPT=runs/baseline/checkpoints/best.ckpt", "CKPT")
-    checkpoint = f"ckpt={hydra_value(absolute(variables['CKPT']))}"
     keys = {"EXP": "preset", "SCALE": "scale_name", "SEED": "seed"}
-    overrides = model_overrides(variables, root, keys)
-    return ["-m", "deepacc_lightning.evaluate", checkpoint, *overrides]
+    overrides = [*paths(variables, "CKPT"), *model_overrides(variables, root, keys)]
+    return ["-m", "deepacc_lightning.evaluate", *overrides]
 
 
 def explain(variables: Variables, root: Path) -> list[str]:
     """Arguments of `make explain`."""
-    example = "CKPT=runs/siamese_gia/checkpoints/best.ckpt IMAGE=data/mine/images/a.png"
-    require(variables, "explain", example, "CKPT", "IMAGE")
-    paths = [
-        f"{name.lower()}={hydra_value(absolute(variables[name]))}" for name in ("CKPT", "IMAGE")
-    ]
+    require(variables, "explain", "IMAGE=slides/a.tif", "IMAGE")
     overrides = model_overrides(variables, root, {"EXP": "preset", "SCALE": "scale_name"})
-    return ["-m", "deepacc_lightning.explain", *paths, *overrides]
+    return ["-m", "deepacc_lightning.explain", *paths(variables, "CKPT", "IMAGE"), *overrides]
 
 
 def predict(variables: Variables, root: Path) -> list[str]:
     """Arguments of `make predict`."""
     require(variables, "predict", "IMAGES=slides OUT=results", "IMAGES")
-    arguments = ["-m", "deepacc_lightning.predict"]
-    for name in ("CKPT", "IMAGES", "OUT"):
-        if variables.get(name):
-            arguments.append(f"{name.lower()}={hydra_value(absolute(variables[name]))}")
+    arguments = ["-m", "deepacc_lightning.predict", *paths(variables, "CKPT", "IMAGES", "OUT")]
     cases = variables.get("CASES")
     if cases:
         arguments.append(f"cases={cases if cases == 'folder' else hydra_value(absolute(cases))}")
@@ -181,17 +181,13 @@ def predict(variables: Variables, root: Path) -> list[str]:
 def robustness(variables: Variables, root: Path) -> list[str]:
     """Arguments of `make robustness`."""
     overrides = model_overrides(variables, root, {"SEED": "seed"})
-    if variables.get("CKPT"):
-        overrides.insert(0, f"ckpt={hydra_value(absolute(variables['CKPT']))}")
-    return ["-m", "deepacc_lightning.robustness", *overrides]
+    return ["-m", "deepacc_lightning.robustness", *paths(variables, "CKPT"), *overrides]
 
 
 def karyotype(variables: Variables, root: Path) -> list[str]:
     """Arguments of `make karyotype`."""
     require(variables, "karyotype", "CKPT=best.ckpt DATA=data/mine OUT=runs/karyotype", "DATA")
-    overrides = model_overrides(variables, root, {})
-    if variables.get("CKPT"):
-        overrides.insert(0, f"ckpt={hydra_value(absolute(variables['CKPT']))}")
+    overrides = [*paths(variables, "CKPT"), *model_overrides(variables, root, {})]
     return ["-m", "deepacc_lightning.karyotype", *overrides]
 
 

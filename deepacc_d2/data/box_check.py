@@ -11,6 +11,9 @@ from deepacc_d2.data.formats.record import Box, Defect, Issue
 
 # Further out than rounding or a tool's off-by-one can explain.
 _ROUNDING_PX = 2.0
+# A box in the first pixel: fractions of the image, with some room for what sticks out of it.
+_RELATIVE = 1.05
+_UNDER_A_PIXEL = "is under a pixel wide or high"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ def clean_boxes(
         if right <= 0 or bottom <= 0 or left >= width or top >= height:
             issues.append(Issue(Defect.BOX_OUTSIDE, name, f"{label} is outside {width}x{height}"))
             continue
+        relative = max(box.xyxy) <= _RELATIVE
         overhang = max(-left, -top, right - width, bottom - height)
         inside = (
             max(left, 0.0),
@@ -58,6 +62,12 @@ def clean_boxes(
             min(right, float(width)),
             min(bottom, float(height)),
         )
+        if relative or inside[2] - inside[0] < 1 or inside[3] - inside[1] < 1:
+            what = (
+                "looks like relative coordinates (0 to 1), not px" if relative else _UNDER_A_PIXEL
+            )
+            issues.append(Issue(Defect.BOX_TINY, name, f"{label} {what}"))
+            continue
         if (index, inside) in seen:
             issues.append(Issue(Defect.DUPLICATE_BOX, name, f"{label} is there twice"))
             continue
@@ -70,9 +80,11 @@ def clean_boxes(
 
 
 def _clip(segmentation: Any, width: int, height: int) -> Any:
-    """Clips polygons to the image; an RLE cannot reach beyond it."""
+    """Clips polygons to the image; a mask of another size than the image's tells nothing."""
+    if isinstance(segmentation, dict):
+        return segmentation if list(segmentation.get("size", [])) == [height, width] else None
     if not isinstance(segmentation, list):
-        return segmentation
+        return None
     return [
         [
             min(max(float(value), 0.0), float(height if place % 2 else width))

@@ -14,6 +14,7 @@ from pycocotools import mask as rle
 
 from deepacc_d2.chromosomes import coco_categories
 from deepacc_d2.data.box_check import CleanBox
+from deepacc_d2.data.formats.shapes import rectangle
 from deepacc_d2.data.splits import SPLITS
 from deepacc_d2.errors import DataError
 from deepacc_d2.files import read_json
@@ -34,19 +35,21 @@ def coco_split(images: list[dict[str, Any]], boxes: list[list[CleanBox]]) -> dic
     for image, own in zip(images, boxes, strict=True):
         for box in own:
             left, top, right, bottom = box.xyxy
+            # Annotation tools and pycocotools' drawing expect an outline, be it the box itself.
+            outline = box.segmentation or [rectangle(box.xyxy)]
             annotation: dict[str, Any] = {
                 "id": len(annotations) + 1,
                 "image_id": image["id"],
                 "category_id": box.index + 1,
                 "bbox": [left, top, right - left, bottom - top],
-                "area": _area(box),
+                "segmentation": outline,
+                "area": _area(outline),
                 "iscrowd": 0,
             }
-            if box.segmentation:
-                annotation["segmentation"] = box.segmentation
             annotations.append(annotation)
     return {
         "info": {"description": "DeepACC-D2 internal data set"},
+        "licenses": [],
         "images": images,
         "annotations": annotations,
         "categories": coco_categories(),
@@ -115,14 +118,11 @@ def fingerprint(root: str | Path) -> str:
     return digest.hexdigest()
 
 
-def _area(box: CleanBox) -> float:
-    """Returns the area in px: of the polygons or the RLE if there is one, else of the box."""
-    if isinstance(box.segmentation, list) and box.segmentation:
-        return float(sum(_shoelace(polygon) for polygon in box.segmentation))
-    if isinstance(box.segmentation, dict) and isinstance(box.segmentation.get("counts"), str):
-        return float(rle.area(box.segmentation))
-    left, top, right, bottom = box.xyxy
-    return (right - left) * (bottom - top)
+def _area(outline: Any) -> float:
+    """Returns the area of polygons or of an RLE in px."""
+    if isinstance(outline, dict):
+        return float(rle.area(outline))
+    return float(sum(_shoelace(polygon) for polygon in outline))
 
 
 def _shoelace(polygon: list[float]) -> float:

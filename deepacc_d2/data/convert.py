@@ -32,6 +32,7 @@ from deepacc_d2.data.splits import (
 )
 from deepacc_d2.errors import ConfigError, DataError, run_cli
 from deepacc_d2.files import check_target, whole_directory, write_json
+from deepacc_d2.text import is_utf8
 
 
 @dataclass(slots=True)
@@ -117,6 +118,9 @@ def _check_samples(source: Source, issues: list[Issue]) -> list[Sample]:
     samples: list[Sample] = []
     for record in progress(source.records, desc="images"):
         issues += record.issues
+        if not is_utf8(record.name):
+            issues.append(Issue(Defect.BAD_NAME, record.name))
+            continue
         try:
             facts = inspect_image(record.path)
         except DataError as error:
@@ -151,16 +155,17 @@ def _keep_official(samples: list[Sample], issues: list[Issue], src: Path) -> lis
 
 
 def _drop_duplicates(samples: list[Sample], issues: list[Issue]) -> list[Sample]:
-    """Keeps one of byte-identical images: of a test and a train image, the test image."""
+    """Keeps one of images with the same pixels: of a test and a train image, the test image."""
     order = {"test": 0, "val": 1, "train": 2, None: 3}
     first: dict[str, Sample] = {}
     for sample in sorted(samples, key=lambda s: (order[s.record.split], s.record.name)):
-        kept = first.setdefault(sample.facts.sha256, sample)
+        kept = first.setdefault(sample.facts.pixels, sample)
         if kept is sample:
             continue
         splits = (sample.record.split, kept.record.split)
         parted = None not in splits and splits[0] != splits[1]
-        detail = f"identical to {kept.record.name}"
+        same_bytes = sample.facts.sha256 == kept.facts.sha256
+        detail = f"{'identical to' if same_bytes else 'same pixels as'} {kept.record.name}"
         if parted:
             detail += f", which is in {splits[1]} and this in {splits[0]}"
         defect = Defect.IN_TWO_SPLITS if parted else Defect.DUPLICATE_IMAGE

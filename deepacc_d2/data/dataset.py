@@ -73,8 +73,8 @@ def read_split(root: str | Path, split: str, *, may_lack: bool = False) -> dict[
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: a category lacks or garbles {error}: convert it again") from error
     expected = dict(enumerate(CLASSES, start=1))
-    if names != expected:
-        odd = sorted(set(names.items()) ^ set(expected.items()))[0]
+    if names != expected or len(coco["categories"]) != len(expected):
+        odd = min(set(names.items()) ^ set(expected.items()), default="given twice")
         raise DataError(f"{path}: category {odd} is not one of ids 1..24 in the order 1..22, X, Y")
     if not coco["images"] and not may_lack:
         beside = f"train on it together with a set that has a {split} split, "
@@ -112,7 +112,15 @@ def to_dicts(
 
 
 def _to_dicts(coco: dict[str, Any], images: Path) -> list[dict[str, Any]]:
-    rows: dict[int, list[tuple[list[float], int]]] = {int(i["id"]): [] for i in coco["images"]}
+    rows: dict[int, list[tuple[list[float], int]]] = {}
+    for image in coco["images"]:
+        number = int(image["id"])
+        if number in rows:
+            raise DataError(
+                f"image id {number} is given twice, the second time to {image['file_name']}: whose "
+                "boxes are whose cannot be told; convert the data set again"
+            )
+        rows[number] = []
     for annotation in coco["annotations"]:
         image_id, category = int(annotation["image_id"]), int(annotation["category_id"])
         if image_id not in rows or not 1 <= category <= NUM_CLASSES:

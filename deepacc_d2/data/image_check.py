@@ -24,6 +24,7 @@ class ImageFacts:
         width: px.
         height: px.
         sha256: of the file's bytes, hexadecimal.
+        pixels: SHA-256 of the gray values, hexadecimal: the same in whatever format they are kept.
         total: sum of the gray values (0..255) over all pixels.
         total_squared: sum of their squares.
     """
@@ -31,6 +32,7 @@ class ImageFacts:
     width: int
     height: int
     sha256: str
+    pixels: str
     total: int
     total_squared: int
 
@@ -66,6 +68,7 @@ def inspect_image(path: Path) -> ImageFacts:
         width=int(gray.shape[1]),
         height=int(gray.shape[0]),
         sha256=hashlib.sha256(data).hexdigest(),
+        pixels=hashlib.sha256(repr(gray.shape).encode() + gray.tobytes()).hexdigest(),
         total=int(histogram @ levels),
         total_squared=int(histogram @ levels**2),
     )

@@ -14,6 +14,7 @@ from deepacc_d2.data.coco import load_coco_split
 from deepacc_d2.data.formats import Defect, Effect, Issue
 from deepacc_d2.data.splits import SPLITS
 from deepacc_d2.files import write_json
+from deepacc_d2.text import printable
 
 # Names shown per kind of defect; report.json holds all.
 _EXAMPLES = 5
@@ -74,7 +75,10 @@ def build_report(root: str | Path, info: dict[str, Any], issues: list[Issue]) ->
             "images": len({issue.name for issue in by_defect[defect]}),
             "effect": defect.effect.value,
             "meaning": defect.text,
-            "found": [{"name": i.name, "detail": i.detail} for i in by_defect[defect]],
+            "found": [
+                {"name": printable(i.name), "detail": printable(i.detail)}
+                for i in by_defect[defect]
+            ],
         }
         for defect in Defect
         if defect in by_defect
@@ -154,7 +158,7 @@ def write_report(root: Path, report: dict[str, Any]) -> None:
     """Writes report.json, with every defect by name, and report.md."""
     write_json(root / "report.json", report, indent=1)
     text = report_text(report, "github") + "\nEvery defect by name: report.json\n"
-    (root / "report.md").write_text(text, encoding="utf-8")
+    (root / "report.md").write_text(printable(text), encoding="utf-8")
 
 
 def _spread(values: list[int]) -> dict[str, float]:

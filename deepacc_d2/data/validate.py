@@ -15,7 +15,8 @@ from tabulate import tabulate
 
 from deepacc_d2.chromosomes import NUM_CLASSES, coco_categories
 from deepacc_d2.data.coco import fingerprint, load_coco_split, load_dataset_info
-from deepacc_d2.data.formats.record import image_files, progress
+from deepacc_d2.data.formats.files import image_files
+from deepacc_d2.data.formats.record import progress
 from deepacc_d2.data.image_check import inspect_image
 from deepacc_d2.data.report import class_table, split_table, summarize
 from deepacc_d2.data.splits import SPLITS, shared_cases
@@ -41,11 +42,11 @@ class Check(Enum):
     SIZE_MISMATCH = ("size_mismatch", True, "image size differs from its annotation")
     ORPHAN = ("orphan", True, "annotation of an image that is not there")
     CLASS = ("class", True, "category_id is none of 1..24")
-    BOX = ("box", True, "box without area or outside the image")
+    BOX = ("box", True, "box without area, under a pixel or outside the image")
     COUNTS = ("counts", True, "counts in dataset.json differ from the annotations")
     FINGERPRINT = ("fingerprint", True, "content was changed since the set was made")
     SHARED_CASE = ("shared_case", False, "case in two splits of the official lists")
-    DUPLICATE_IMAGE = ("duplicate_image", False, "byte-identical images in a split")
+    DUPLICATE_IMAGE = ("duplicate_image", False, "same image twice in a split")
     STRAY_FILE = ("stray_file", False, "file in images/ that no split lists")
     ODD_COUNT = ("odd_count", False, f"not {USUAL_BOXES[0]} to {USUAL_BOXES[1]} boxes in an image")
     NO_CASE = ("no_case", False, "image without case_id: splits may share patients")
@@ -134,9 +135,14 @@ def _check_categories(state: _State, coco: dict[str, Any], split: str) -> None:
     except (TypeError, KeyError):
         found = {}
     expected = {category["id"]: category["name"] for category in coco_categories()}
-    if found != expected:
-        odd = sorted(set(map(str, found.items())) ^ set(map(str, expected.items())))[0]
-        state.add(Check.CATEGORIES, f"{split}.json", f"{len(found)} categories, differs at {odd}")
+    if found != expected or len(coco["categories"]) != len(expected):
+        differing = set(map(str, found.items())) ^ set(map(str, expected.items()))
+        odd = min(differing, default="an id given twice")
+        state.add(
+            Check.CATEGORIES,
+            f"{split}.json",
+            f"{len(coco['categories'])} categories, differs at {odd}",
+        )
 
 
 def _check_images(
@@ -183,7 +189,7 @@ def _check_file(state: _State, path: Path, name: str, *, split: str, size: tuple
     if (facts.width, facts.height) != size:
         detail = f"image {facts.width}x{facts.height}, annotation {size[0]}x{size[1]}"
         state.add(Check.SIZE_MISMATCH, name, detail)
-    other, where = state.hashes.setdefault(facts.sha256, (name, split))
+    other, where = state.hashes.setdefault(facts.pixels, (name, split))
     if other != name:
         check = Check.DUPLICATE_IMAGE if where == split else Check.IN_TWO_SPLITS
         state.add(check, name, f"in {split}, identical to {other} in {where}")
@@ -218,7 +224,7 @@ def _check_annotations(
             and x + width <= image_width + _TOLERANCE_PX
             and y + height <= image_height + _TOLERANCE_PX
         )
-        if not finite or width <= 0 or height <= 0 or not inside:
+        if not finite or min(width, height) < 1 - _TOLERANCE_PX or not inside:
             detail = f"annotation {number} [{x:g}, {y:g}, {width:g}, {height:g}]"
             state.add(Check.BOX, name, f"{detail} in {image_width}x{image_height}")
     for image_id, (name, _, _) in sizes.items():

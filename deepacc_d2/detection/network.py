@@ -5,6 +5,8 @@ Shapes: H x W pixels of the network's input, P proposals, K = 24 classes, column
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,10 +15,10 @@ from detectron2.structures import ImageList
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from deepacc_d2.detection.select import LEAST_SCORE
 from deepacc_d2.errors import DataError
 from deepacc_d2.images.spread import Gray
-from deepacc_d2.modeling.meta_arch import ChromosomeRCNN
-from deepacc_d2.modeling.roi_heads import ChromosomeROIHeads
+from deepacc_d2.modeling.meta_arch import ChromosomeRCNN, ChromosomeRetinaNet
 
 Raw = tuple[NDArray[np.float32], NDArray[np.float32]]
 
@@ -32,22 +34,23 @@ class DetectorCore(nn.Module):
         """Wraps a detector.
 
         Raises:
-            DataError: it is none with region proposals and our heads.
+            DataError: it is none of this project's.
         """
         super().__init__()
-        if not isinstance(model, ChromosomeRCNN) or not isinstance(
-            model.roi_heads, ChromosomeROIHeads
-        ):
-            raise DataError(
-                f"a {type(model).__name__} has no proposals to classify: predict and export take "
-                "a checkpoint of baseline, sep or a DeepACC preset"
-            )
+        if not isinstance(model, ChromosomeRCNN | ChromosomeRetinaNet):
+            raise DataError(f"a {type(model).__name__} is no detector of this project")
         self.model = model.eval()
 
     @property
     def size_divisibility(self) -> int:
         """What height and width of the image must be multiples of."""
         return max(1, int(self.model.backbone.size_divisibility))
+
+    def normalize(self, image: Tensor) -> ImageList:
+        """Returns gray levels (1, 1, H, W) as the model's layers take them."""
+        pixels = (image - self.model.pixel_mean) / self.model.pixel_std
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        return ImageList(pixels, [(image.shape[-2], image.shape[-1])])
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Detects.
@@ -60,15 +63,15 @@ class DetectorCore(nn.Module):
             Boxes (P, 4), XYXY in pixels of the image, each regressed for its proposal's most
             probable class, and probabilities (P, K + 1), both float32.
         """
-        model = self.model
-        pixels = (image - model.pixel_mean) / model.pixel_std
-        features = model.backbone(pixels.contiguous(memory_format=torch.channels_last))
-        images = ImageList(pixels, [(image.shape[-2], image.shape[-1])])
-        proposals, _ = model.proposal_generator(images, features, None)
-        heads = model.roi_heads
-        logits, deltas = heads.predictions(heads.predict(features, proposals))
-        boxes = heads.box_predictor.best_boxes(logits, deltas, proposals[0].proposal_boxes.tensor)
-        return boxes.float(), logits.float().softmax(dim=1)
+        (found,) = self.model.proposals(self.normalize(image))
+        return found.pred_boxes.tensor, found.probabilities
+
+
+def least_score(model: nn.Module) -> float:
+    """Returns the class score up to which a model's boxes are left out of average precision."""
+    heads = getattr(model, "roi_heads", None)
+    owner = model if heads is None else heads.box_predictor
+    return float(getattr(owner, "test_score_thresh", LEAST_SCORE))
 
 
 def pad(image: Gray, multiple: int) -> Gray:
@@ -96,10 +99,28 @@ class TorchDetector:
             device: a torch device.
             dtype: float32, or bfloat16 or float16 for autocast.
         """
-        self.device = torch.device(device)
-        self.core = DetectorCore(model).to(self.device)
-        self.core.to(memory_format=torch.channels_last)
+        self.core = DetectorCore(model).to(memory_format=torch.channels_last)
         self.dtype = dtype
+        self.to(device)
+
+    def to(self, device: str | torch.device) -> None:
+        """Moves the model."""
+        self.device = torch.device(device)
+        self.core.to(self.device)
+
+    def tensor(self, image: Gray) -> Tensor:
+        """Returns a gray image uint8 (H, W) padded, (1, 1, H', W') float32, on the device."""
+        padded = np.ascontiguousarray(pad(image, self.core.size_divisibility))
+        return torch.from_numpy(padded)[None, None].to(self.device).float()
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Sets the precision, and that nothing is to be learned."""
+        autocast: Any = torch.autocast(
+            self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32
+        )
+        with torch.inference_mode(), autocast:
+            yield
 
     def __call__(self, image: Gray) -> Raw:
         """Detects in a gray image uint8 (H, W) of any size.
@@ -107,13 +128,8 @@ class TorchDetector:
         Returns:
             Boxes (P, 4), XYXY in its pixels, clipped to it, and probabilities (P, 25).
         """
-        padded = pad(image, self.core.size_divisibility)
-        tensor = torch.from_numpy(np.ascontiguousarray(padded))[None, None]
-        autocast: Any = torch.autocast(
-            self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32
-        )
-        with torch.inference_mode(), autocast:
-            boxes, probabilities = self.core(tensor.to(self.device).float())
+        with self.computing():
+            boxes, probabilities = self.core(self.tensor(image))
         return clip(boxes.cpu().numpy(), image.shape), probabilities.cpu().numpy()
 
 

@@ -113,10 +113,10 @@ def flatten_predictions(
         DataError: an image id that is unknown or comes twice, a box or score that is not finite,
             or a class outside 0..23.
     """
-    index = {image_id: i for i, image_id in enumerate(image_ids)}
     seen: set[int] = set()
+    known = set(image_ids)
     for prediction in predictions:
-        if prediction.image_id not in index:
+        if prediction.image_id not in known:
             raise DataError(
                 f"predictions of image {prediction.image_id}: no such image in the ground truth; "
                 "evaluate on the split that was predicted"
@@ -124,32 +124,47 @@ def flatten_predictions(
         if prediction.image_id in seen:
             raise DataError(f"predictions of image {prediction.image_id} are given twice")
         seen.add(prediction.image_id)
+    return _flatten_form("", image_ids, predictions), _flatten_form("top1_", image_ids, predictions)
+
+
+def flatten_kept(
+    image_ids: Sequence[int], predictions: Sequence[ImagePrediction]
+) -> FlatBoxes | None:
+    """Returns what ``make predict`` keeps of all images, None where a prediction does not say.
+
+    See :func:`flatten_predictions`.
+    """
+    if not predictions or any(p.kept_boxes is None for p in predictions):
+        return None
+    return _flatten_form("kept_", image_ids, predictions)
+
+
+def _flatten_form(
+    prefix: str, image_ids: Sequence[int], predictions: Sequence[ImagePrediction]
+) -> FlatBoxes:
+    """Returns one form of the predictions, by the prefix of its attributes."""
+    index = {image_id: i for i, image_id in enumerate(image_ids)}
     images = np.array([index[p.image_id] for p in predictions], dtype=np.int64)
-
-    def collect(prefix: str) -> FlatBoxes:
-        parts = [
-            [getattr(p, prefix + name) for p in predictions]
-            for name in ("boxes", "scores", "classes")
-        ]
-        counts = [len(scores) for scores in parts[1]]
-        flat = {
-            "image": np.repeat(images, counts),
-            "boxes": np.concatenate([np.zeros((0, 4)), *parts[0]]).astype(np.float64),
-            "scores": np.concatenate([np.zeros(0), *parts[1]]).astype(np.float64),
-            "classes": np.concatenate([np.zeros(0, dtype=np.int64), *parts[2]]),
-        }
-        finite = np.isfinite(flat["boxes"]).all(axis=1) & np.isfinite(flat["scores"])
-        known = (flat["classes"] >= 0) & (flat["classes"] < NUM_CLASSES)
-        for good, problem in (
-            (finite, "a box or score that is not finite"),
-            (known, f"a class outside 0..{NUM_CLASSES - 1}"),
-        ):
-            if not good.all():
-                image_id = image_ids[flat["image"][np.flatnonzero(~good)[0]]]
-                raise DataError(f"predictions of image {image_id}: {problem} in {prefix}boxes")
-        return _flatten(**flat, num_images=len(image_ids))
-
-    return collect(""), collect("top1_")
+    parts = [
+        [getattr(p, prefix + name) for p in predictions] for name in ("boxes", "scores", "classes")
+    ]
+    counts = [len(scores) for scores in parts[1]]
+    flat = {
+        "image": np.repeat(images, counts),
+        "boxes": np.concatenate([np.zeros((0, 4)), *parts[0]]).astype(np.float64),
+        "scores": np.concatenate([np.zeros(0), *parts[1]]).astype(np.float64),
+        "classes": np.concatenate([np.zeros(0, dtype=np.int64), *parts[2]]),
+    }
+    finite = np.isfinite(flat["boxes"]).all(axis=1) & np.isfinite(flat["scores"])
+    known = (flat["classes"] >= 0) & (flat["classes"] < NUM_CLASSES)
+    for good, problem in (
+        (finite, "a box or score that is not finite"),
+        (known, f"a class outside 0..{NUM_CLASSES - 1}"),
+    ):
+        if not good.all():
+            image_id = image_ids[flat["image"][np.flatnonzero(~good)[0]]]
+            raise DataError(f"predictions of image {image_id}: {problem} in {prefix}boxes")
+    return _flatten(**flat, num_images=len(image_ids))
 
 
 def keep_best(found: FlatBoxes, limit: int) -> FlatBoxes:

@@ -16,6 +16,7 @@ from deepacc_d2.evaluation.average_precision import average_precision
 from deepacc_d2.evaluation.boxes import (
     FlatBoxes,
     GroundTruth,
+    flatten_kept,
     flatten_predictions,
     keep_best,
     suppress,
@@ -70,7 +71,7 @@ def compute_metrics(
     confusion = confusion_matrix(confident, gt, iou_threshold, NUM_CLASSES)
     everything = list(range(NUM_CLASSES))
     rates = _rates(by_class, everything)
-    correct = by_image["fp"] + by_image["fn"] == 0
+    kept = flatten_kept(truth.image_ids, predictions)
     return Metrics(
         map50=_mean_ap(aps["ap50"], everything),
         map50_max=_mean_ap(aps["ap50_max"], everything),
@@ -80,7 +81,7 @@ def compute_metrics(
         precision=rates["precision"],
         recall=rates["recall"],
         f1=rates["f1"],
-        wcr=100.0 * float(correct.mean()) if len(correct) else np.nan,
+        wcr=_whole_images(by_image),
         per_class={name: _class_row(k, aps, by_class) for k, name in enumerate(CLASSES)},
         per_group={
             group: _group_row([CLASSES.index(n) for n in names], aps, by_class, confusion)
@@ -107,7 +108,22 @@ def compute_metrics(
                 truth.image_ids, by_image["tp"], by_image["fp"], by_image["fn"], strict=True
             )
         ),
+        predict=None if kept is None else _rates_of(kept, truth, iou_threshold),
     )
+
+
+def _rates_of(found: FlatBoxes, truth: GroundTruth, iou_threshold: float) -> dict[str, float]:
+    """Returns the rates of detections, matched one to one to the ground truth of their class."""
+    hit = match(found, truth.boxes, iou_threshold, same_class=True) >= 0
+    by_image = _counts(truth.boxes.image, found.image, hit, len(truth.image_ids))
+    rates = _rates(by_image, list(range(len(truth.image_ids))))
+    return {**rates, "wcr": _whole_images(by_image)}
+
+
+def _whole_images(by_image: dict[str, np.ndarray]) -> float:
+    """Returns the share of images without any error, in percent."""
+    correct = by_image["fp"] + by_image["fn"] == 0
+    return 100.0 * float(correct.mean()) if len(correct) else np.nan
 
 
 def confident_top1(top1: FlatBoxes, *, score_threshold: float, agnostic_nms: float) -> FlatBoxes:

@@ -28,15 +28,24 @@ _GROUP_COLUMNS = {
 
 
 def format_table(metrics: Metrics) -> str:
-    """Returns three text tables: the nine scalars, the Denver groups, the classes.
+    """Returns text tables: the nine scalars, the Denver groups, the classes.
 
+    Where it is known what ``make predict`` keeps, a table of the rates of both rules comes second.
     Rates are in percent, ``-`` where undefined. ``within`` and ``between`` count chromosomes of a
     group that were found but named as another class of the same or of another group.
     """
     summary = metrics.summary()
     classes = [CLASSES[k] for k in denver_order()]
+    rules = []
+    if metrics.predict is not None:
+        chosen = metrics.settings
+        paper = f"the paper's (score {chosen['score_threshold']}, NMS {chosen['agnostic_nms']})"
+        rows = {paper: summary, "make predict's (each box by itself)": metrics.predict}
+        cells = [[name, *(_cell(row[k]) for k in metrics.predict)] for name, row in rows.items()]
+        rules.append(tabulate(cells, headers=["rule", *metrics.predict], **_STYLE))
     tables = [
         tabulate([[_cell(v) for v in summary.values()]], headers=list(summary), **_STYLE),
+        *rules,
         tabulate(
             [
                 [group, *(_cell(row[key]) for key in _GROUP_COLUMNS)]

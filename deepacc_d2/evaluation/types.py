@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from deepacc_d2.errors import DataError
-
-if TYPE_CHECKING:
-    from detectron2.structures import Instances
 
 SUMMARY_KEYS: tuple[str, ...] = (
     "map50",
@@ -31,7 +28,7 @@ SUMMARY_KEYS: tuple[str, ...] = (
 
 @dataclass(frozen=True, eq=False)
 class ImagePrediction:
-    """The predictions of one image, in two forms that the metrics need side by side.
+    """The predictions of one image, in forms that the metrics need side by side.
 
     Attributes:
         image_id: id of the image in the COCO ground truth.
@@ -42,6 +39,10 @@ class ImagePrediction:
             class, before any NMS.
         top1_scores: (P,) float32, the score of that class.
         top1_classes: (P,) int64, that class.
+        kept_boxes: (N, 4) float32, the boxes that ``make predict`` keeps; None, as the next two,
+            where that is not known.
+        kept_scores: (N,) float32, the score of the most probable class.
+        kept_classes: (N,) int64, that class.
 
     Raises:
         DataError: arrays of one form differ in length or have a wrong shape.
@@ -54,10 +55,13 @@ class ImagePrediction:
     top1_boxes: np.ndarray
     top1_scores: np.ndarray
     top1_classes: np.ndarray
+    kept_boxes: np.ndarray | None = None
+    kept_scores: np.ndarray | None = None
+    kept_classes: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "image_id", int(self.image_id))
-        for prefix in ("", "top1_"):
+        for prefix in ("", "top1_", "kept_") if self.kept_boxes is not None else ("", "top1_"):
             boxes = np.asarray(getattr(self, f"{prefix}boxes"), dtype=np.float32)
             scores = np.asarray(getattr(self, f"{prefix}scores"), dtype=np.float32)
             classes = np.asarray(getattr(self, f"{prefix}classes"), dtype=np.int64)
@@ -71,28 +75,6 @@ class ImagePrediction:
                 )
             for name, value in (("boxes", boxes), ("scores", scores), ("classes", classes)):
                 object.__setattr__(self, prefix + name, value)
-
-    @classmethod
-    def from_instances(
-        cls, image_id: int, instances: Instances, top1: Instances
-    ) -> ImagePrediction:
-        """Builds from two Detectron2 ``Instances``, each with pred_boxes, scores, pred_classes.
-
-        Args:
-            image_id: id of the image in the COCO ground truth.
-            instances: final detections, boxes in pixels of the original image (that is, after
-                ``detector_postprocess``).
-            top1: one entry per proposal, before NMS, in the same pixels.
-        """
-
-        def arrays(found: Instances) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-            return (
-                found.pred_boxes.tensor.detach().float().cpu().numpy(),
-                found.scores.detach().float().cpu().numpy(),
-                found.pred_classes.detach().cpu().numpy(),
-            )
-
-        return cls(image_id, *arrays(instances), *arrays(top1))
 
 
 @dataclass(frozen=True)
@@ -137,6 +119,8 @@ class Metrics:
         curves: by name of a class with ground truth, (G, 2) float64: recall k/G, k = 1..G, and
             the interpolated precision there at IoU 0.5, both 0..1.
         images: counts of each image, ordered by image id.
+        predict: acc, aer, precision, recall, f1 and wcr of the boxes that ``make predict`` keeps,
+            matched in the same way; None where these are not known.
     """
 
     map50: float
@@ -156,6 +140,7 @@ class Metrics:
     confusion: np.ndarray
     curves: dict[str, np.ndarray]
     images: tuple[ImageCounts, ...]
+    predict: dict[str, float] | None = None
 
     def summary(self) -> dict[str, float]:
         """Returns the nine scalars, in percent, for loggers; NaN where undefined."""
@@ -170,6 +155,7 @@ class Metrics:
             "num_images": self.num_images,
             "num_gt": self.num_gt,
             "settings": self.settings,
+            **({} if self.predict is None else {"predict": self.predict}),
         }
         return _plain(content)
 

@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageOps
 
 from deepacc_d2.errors import ConfigError, DataError
+from deepacc_d2.text import is_utf8, printable
 
 Gray = NDArray[np.uint8]
 
@@ -72,10 +73,13 @@ def read_image(path: str | Path) -> ReadImage:
     rule.
 
     Raises:
-        DataError: the file is missing, unreadable, empty, truncated, damaged, no image of these
-            formats, or larger than :data:`MAX_PIXELS` or :data:`MAX_SIDE`.
+        DataError: the file is misnamed, missing, unreadable, empty, truncated, damaged, no image of
+            these formats, or larger than :data:`MAX_PIXELS` or :data:`MAX_SIDE`.
     """
     path = Path(path)
+    if not is_utf8(path):
+        # no table, record or report could name it
+        raise DataError(f"image {printable(path)}: its name is not in UTF-8: rename it")
     try:
         # A pipe or a device would make the reader wait for ever.
         status = path.stat()

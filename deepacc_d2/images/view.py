@@ -125,6 +125,16 @@ class View:
     normalized: bool
     note: str
 
+    def facts(self) -> dict[str, Any]:
+        """Returns what was done to the image, as plain values."""
+        return {
+            "zoom": round(self.zoom, 4),
+            "crop": [int(v) for v in self.crop],
+            "inverted": bool(self.inverted),
+            "normalized": bool(self.normalized),
+            "note": self.note,
+        }
+
     def to_original(self, boxes: ArrayLike) -> NDArray[np.float64]:
         """Returns boxes (N, 4) of the view in pixels of the image, float64."""
         array = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
@@ -179,6 +189,19 @@ def make_view(gray: Gray, settings: ViewSettings) -> View:
         said.append("light on dark inverted")
     image = _show(gray, crop, zoom, settings)
     return View(image, zoom, crop, inverted, spread is not None, "; ".join(said))
+
+
+def plain_view(gray: Gray, shown: Gray) -> View:
+    """Returns the view that a whole image is, resized by something else than :func:`make_view`.
+
+    Args:
+        gray: uint8 (H, W), the image.
+        shown: uint8 (h, w), all of it.
+    """
+    height, width = gray.shape
+    zoom = float(np.sqrt(shown.size / gray.size))
+    note = f"as training tests; the whole image zoomed {zoom:.2f} times"
+    return View(shown, zoom, (0, 0, width, height), is_inverted(gray), False, note)
 
 
 def second_view(

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.onnx.operators import shape_as_tensor
 
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.losses.aam import NORM_EPS
@@ -223,5 +224,5 @@ class CellContext(nn.Module):
 def median_shape(shapes: Tensor) -> Tensor:
     """Returns the lower median (3,) of each column of (N, 3); of no rows, zeros."""
     ordered = F.pad(shapes.sort(dim=0).values, (0, 0, 0, 1))
-    count = torch._shape_as_tensor(shapes)[0]  # a number that tracing does not freeze
+    count = shape_as_tensor(shapes)[0]  # a number that tracing does not freeze
     return ordered[(count - 1).clamp(min=0) // 2]

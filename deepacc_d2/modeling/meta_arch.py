@@ -1,7 +1,9 @@
-"""Detectors: Detectron2's meta-architectures for gray images, with top-1 detections beside.
+"""Detectors: Detectron2's meta-architectures for gray images, which also give their proposals.
 
-In testing each image's output is ``{"instances": Instances, "top1": Instances}``, both in pixels
-of the original image; ``top1`` holds one row per proposal (or anchor), before any NMS.
+In testing each image's output is ``{"instances": Instances, "proposals": Instances}``, both in
+pixels of the original image. ``instances`` is what Detectron2's tools read. ``proposals`` holds one
+row per proposal (or anchor), before any threshold or NMS: ``pred_boxes`` and ``probabilities``
+(P, K + 1), the last of no chromosome; :mod:`deepacc_d2.detection.select` makes detections of them.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from detectron2.utils import comm
 from torch import Tensor
 
 from deepacc_d2.distributed import count_per_process
-from deepacc_d2.modeling.predictor import top1_instances
+from deepacc_d2.modeling.predictor import pack_proposals
 
 BatchedInputs = list[dict[str, Any]]
 BatchedOutputs = list[dict[str, Instances]]
@@ -66,6 +68,23 @@ class ChromosomeRCNN(GeneralizedRCNN):
         """Normalizes, pads and batches the images, laid out channels-last."""
         return _channels_last(super().preprocess_image(batched_inputs))
 
+    def read(self, images: ImageList) -> tuple[list[Instances], Any]:
+        """Returns the proposals of each image and what the heads say of them.
+
+        Args:
+            images: of :meth:`preprocess_image`, or normalized otherwise.
+        """
+        features = self.backbone(images.tensor)
+        proposals, _ = self.proposal_generator(images, features, None)
+        return proposals, self.roi_heads.predict(features, proposals)
+
+    def proposals(self, images: ImageList) -> list[Instances]:
+        """Returns what is said of each proposal, in pixels of the images given."""
+        proposals, output = self.read(images)
+        heads = self.roi_heads
+        found: list[Instances] = heads.box_predictor.proposals(heads.predictions(output), proposals)
+        return found
+
     def inference(
         self,
         batched_inputs: BatchedInputs,
@@ -86,7 +105,7 @@ class ChromosomeRCNN(GeneralizedRCNN):
 
 @META_ARCH_REGISTRY.register()
 class ChromosomeRetinaNet(RetinaNet):
-    """RetinaNet (Lin et al. 2017) over uint8 images, with top-1 detections per anchor.
+    """RetinaNet (Lin et al. 2017) over uint8 images, which also gives its best anchors.
 
     Detectron2 divides the losses by a running mean of the positive anchors of a step, which it
     keeps as a plain number. Here it is a buffer ``loss_normalizer``, so that a training that goes
@@ -120,31 +139,45 @@ class ChromosomeRetinaNet(RetinaNet):
         if self.training:
             return super().forward(batched_inputs)
         images = self.preprocess_image(batched_inputs)
-        features = self.backbone(images.tensor)
-        predictions = self.head([features[f] for f in self.head_in_features])
-        logits, deltas = self._transpose_dense_predictions(predictions, [self.num_classes, 4])
-        anchors = self.anchor_generator([features[f] for f in self.head_in_features])
-        instances, top1 = [], []
-        for index, size in enumerate(images.image_sizes):
-            scores = [x[index].float().sigmoid() for x in logits]
-            offsets = [x[index].float() for x in deltas]
-            instances.append(self.inference_single_image(anchors, scores, offsets, size))
-            top1.append(self._top1(anchors, scores, offsets, size))
-        return postprocess(
-            {"instances": instances, "top1": top1}, batched_inputs, images.image_sizes
-        )
+        anchors, scores, deltas = self._predict(images)
+        instances = [
+            self.inference_single_image(
+                anchors, [x[i] for x in scores], [x[i] for x in deltas], size
+            )
+            for i, size in enumerate(images.image_sizes)
+        ]
+        proposals = self._proposals(anchors, scores, deltas, images.image_sizes)
+        results = {"instances": instances, "proposals": proposals}
+        return postprocess(results, batched_inputs, images.image_sizes)
 
-    def _top1(
+    def proposals(self, images: ImageList) -> list[Instances]:
+        """Returns the anchors of highest score, in pixels of the images given.
+
+        Classes are scored one by one; of no chromosome is what the best one leaves of 1.
+        """
+        return self._proposals(*self._predict(images), images.image_sizes)
+
+    def _predict(self, images: ImageList) -> tuple[list[Boxes], list[Tensor], list[Tensor]]:
+        """Returns anchors, scores (B, A, K) and deltas (B, A, 4) of each level, in float32."""
+        features = self.backbone(images.tensor)
+        maps = [features[f] for f in self.head_in_features]
+        logits, deltas = self._transpose_dense_predictions(self.head(maps), [self.num_classes, 4])
+        scores = [x.float().sigmoid() for x in logits]
+        return self.anchor_generator(maps), scores, [x.float() for x in deltas]
+
+    def _proposals(
         self,
         anchors: list[Boxes],
         scores: list[Tensor],
         deltas: list[Tensor],
-        image_size: tuple[int, int],
-    ) -> Instances:
-        best, classes = torch.cat(scores).max(dim=1)
-        count = min(len(best), self.test_topk_candidates)
-        top, rows = best.topk(count)
-        boxes = self.box2box_transform.apply_deltas(
-            torch.cat(deltas)[rows], Boxes.cat(anchors).tensor[rows]
-        )
-        return top1_instances(boxes, top, classes[rows], image_size, self.test_score_thresh)
+        sizes: list[tuple[int, int]],
+    ) -> list[Instances]:
+        flat, offsets = torch.cat(scores, dim=1), torch.cat(deltas, dim=1)
+        every, found = Boxes.cat(anchors).tensor, []
+        for own, moves, size in zip(flat, offsets, sizes, strict=True):
+            best = own.amax(dim=1)
+            top, rows = best.topk(min(len(best), self.test_topk_candidates))
+            boxes = self.box2box_transform.apply_deltas(moves[rows], every[rows])
+            probabilities = torch.cat([own[rows], 1 - top[:, None]], dim=1)
+            found.append(pack_proposals(boxes, probabilities, size))
+        return found

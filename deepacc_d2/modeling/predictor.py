@@ -17,9 +17,9 @@ Predictions = tuple[Tensor, Tensor]
 class BoxPredictor(FastRCNNOutputLayers):
     """Detectron2's output layers for a shared or a separated box head.
 
-    Beyond Detectron2's detections, :meth:`top1` gives each proposal's best foreground class, on
-    which mAP_max, accuracy and AER are defined; per-class NMS loses which classes were one
-    proposal's.
+    Beyond Detectron2's detections, :meth:`proposals` gives all that is said of each proposal, of
+    which :mod:`deepacc_d2.detection.select` makes detections; per-class NMS loses which classes
+    were one proposal's.
     """
 
     def forward(self, x: RegionFeatures) -> Predictions:
@@ -53,52 +53,34 @@ class BoxPredictor(FastRCNNOutputLayers):
         return boxes
 
     @torch.no_grad()
-    def top1(self, predictions: Predictions, proposals: list[Instances]) -> list[Instances]:
-        """Returns, per image, one row per proposal: its best foreground class, before any NMS.
-
-        Proposals whose best foreground score does not exceed the test threshold are left out.
+    def proposals(self, predictions: Predictions, proposals: list[Instances]) -> list[Instances]:
+        """Returns what is said of each proposal, per image, before any threshold or NMS.
 
         Returns:
-            Instances with ``pred_boxes`` (P, 4), ``scores`` (P,) and ``pred_classes`` (P,).
+            Instances with ``pred_boxes`` (P, 4), each regressed for the proposal's most probable
+            class and clipped to the image, and ``probabilities`` (P, K+1), background last.
         """
-        boxes = self.predict_boxes(predictions, proposals)
-        probabilities = self.predict_probs(predictions, proposals)
+        logits, deltas = predictions
+        given = torch.cat([p.proposal_boxes.tensor for p in proposals])
+        counts = [len(p) for p in proposals]
+        boxes = self.best_boxes(logits, deltas, given).split(counts)
+        probabilities = logits.float().softmax(dim=1).split(counts)
         return [
-            self._top1_of_image(b, p, x.image_size)
+            pack_proposals(b, p, x.image_size)
             for b, p, x in zip(boxes, probabilities, proposals, strict=True)
         ]
 
-    def _top1_of_image(
-        self, boxes: Tensor, probabilities: Tensor, image_size: tuple[int, int]
-    ) -> Instances:
-        scores, classes = probabilities[:, :-1].max(dim=1)
-        per_class = boxes.view(len(boxes), boxes.shape[1] // 4, 4)
-        column = classes if per_class.shape[1] > 1 else torch.zeros_like(classes)
-        chosen = per_class[torch.arange(len(boxes), device=boxes.device), column]
-        return top1_instances(chosen, scores, classes, image_size, self.test_score_thresh)
 
+def pack_proposals(boxes: Tensor, probabilities: Tensor, image_size: tuple[int, int]) -> Instances:
+    """Packs boxes (P, 4) XYXY and probabilities (P, K+1) of an image (height, width).
 
-def top1_instances(
-    boxes: Tensor,
-    scores: Tensor,
-    classes: Tensor,
-    image_size: tuple[int, int],
-    score_threshold: float,
-) -> Instances:
-    """Packs one detection per proposal (or anchor), dropping low and non-finite ones.
-
-    Args:
-        boxes: (N, 4) XYXY, pixels of the network's input; clipped to the image.
-        scores: (N,) in 0..1.
-        classes: (N,) class indices.
-        image_size: (height, width) of the network's input.
-        score_threshold: rows with a score not above it are left out.
+    Boxes are clipped to the image; one that is not finite becomes empty.
     """
-    keep = (scores > score_threshold) & torch.isfinite(boxes).all(dim=1)
-    clipped = Boxes(boxes[keep])
-    clipped.clip(image_size)
+    height, width = image_size
+    finite = torch.isfinite(boxes).all(dim=1, keepdim=True)
+    limits = torch.tensor([width, height, width, height], device=boxes.device)
     result = Instances(image_size)
-    result.pred_boxes = clipped
-    result.scores = scores[keep]
-    result.pred_classes = classes[keep]
+    placed = torch.where(finite, boxes, 0).float()
+    result.pred_boxes = Boxes(placed.clamp(min=0).minimum(limits))
+    result.probabilities = probabilities
     return result

@@ -19,7 +19,7 @@ from deepacc_d2.modeling.sampling import PROPOSALS, generators, subsample_labels
 
 @ROI_HEADS_REGISTRY.register()
 class ChromosomeROIHeads(StandardROIHeads):
-    """Detectron2's box heads that also return each proposal's top-1 detection when testing.
+    """Detectron2's box heads that also return what is said of each proposal when testing.
 
     Use it as ``MODEL.ROI_HEADS.NAME``; with ``MODEL.ROI_BOX_HEAD.NAME: SeparatedBoxHead`` it is
     row (b) of DeepACC's Table 1. Masks and keypoints are not predicted.
@@ -45,14 +45,14 @@ class ChromosomeROIHeads(StandardROIHeads):
 
         Returns:
             In training, the sampled proposals and the losses. In testing, the detections of each
-            image and ``{"top1": list[Instances]}``; Detectron2's own ``GeneralizedRCNN`` ignores
-            the latter.
+            image and ``{"proposals": list[Instances]}`` (see :meth:`BoxPredictor.proposals`);
+            Detectron2's own ``GeneralizedRCNN`` ignores the latter.
         """
         if self.training:
             return super().forward(images, features, proposals, targets)
         predictions = self.predictions(self.predict(features, proposals))
         instances, _ = self.box_predictor.inference(predictions, proposals)
-        return instances, {"top1": self.box_predictor.top1(predictions, proposals)}
+        return instances, {"proposals": self.box_predictor.proposals(predictions, proposals)}
 
     def label_and_sample_proposals(
         self, proposals: list[Instances], targets: list[Instances]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from deepacc_d2.disclaimer import DISCLAIMER
 from deepacc_d2.files import whole_file
 from deepacc_d2.prediction.folder import OutputFolder
 from deepacc_d2.prediction.record import class_of, significant
+from deepacc_d2.text import printable
 
 CELL_COLUMNS = (
     *("cell", "case", "image", "status", "reasons", "count", "unidentified"),
@@ -90,20 +92,27 @@ def write_errors(folder: OutputFolder, errors: list[tuple[str, str]]) -> None:
     with _whole(path) as file:
         table = csv.writer(file)
         table.writerow(("image", "error"))
-        table.writerows([_plain(image), _plain(error)] for image, error in sorted(errors))
+        for image, error in sorted((printable(image), printable(error)) for image, error in errors):
+            table.writerow([_plain(image), _plain(error)])
 
 
 def _write_coco(folder: OutputFolder) -> None:
     """Writes a COCO data set whose annotations are the chromosomes, with scores.
 
     An unidentified one has the category that is most probable, and ``"unidentified": true``.
+    ``file_name`` is relative to the folder that holds all the images, as annotation tools expect;
+    ``path`` is where the image was.
     """
+    paths = [cell.path for cell in folder.cells() if cell.path]
+    images = _common_folder(paths)
     head = {"info": {"description": DISCLAIMER}, "licenses": [], "categories": coco_categories()}
     with _whole(folder.root / "coco.json") as file:
         file.write(json.dumps(head)[:-1])
         # Two passes: the annotations of a large job do not fit into memory with its images.
         file.write(', "images": [')
-        _write_items(file, (_coco_image(n, c) for n, c in enumerate(folder.cells(), start=1)))
+        _write_items(
+            file, (_coco_image(n, c, images) for n, c in enumerate(folder.cells(), start=1))
+        )
         file.write('], "annotations": [')
         _write_items(file, _coco_annotations(folder))
         file.write("]}\n")
@@ -114,10 +123,20 @@ def _write_items(file: IO[str], items: Iterator[dict[str, object]]) -> None:
         file.write((",\n" if number else "\n") + json.dumps(item, ensure_ascii=False))
 
 
-def _coco_image(number: int, cell: Cell) -> dict[str, object]:
+def _common_folder(paths: list[str]) -> str:
+    """Returns the folder that holds all the files, empty if there is none, as on two drives."""
+    try:
+        return os.path.commonpath([os.path.dirname(path) for path in paths])  # noqa: PTH120
+    except ValueError:
+        return ""
+
+
+def _coco_image(number: int, cell: Cell, images: str) -> dict[str, object]:
+    name = os.path.relpath(cell.path, images) if cell.path and images else cell.path
     return {
         "id": number,
-        "file_name": cell.path or cell.name,
+        "file_name": Path(name).as_posix() if name else cell.name,
+        "path": cell.path,
         "width": cell.width,
         "height": cell.height,
         "case_id": cell.case_id,
@@ -137,6 +156,7 @@ def _coco_annotations(folder: OutputFolder) -> Iterator[dict[str, object]]:
                 "image_id": image_id,
                 "category_id": CLASSES.index(chromosome.name) + 1,
                 "bbox": [x0, y0, width, height],
+                "segmentation": [[x0, y0, x1, y0, x1, y1, x0, y1]],
                 "area": round(width * height, 2),
                 "iscrowd": 0,
                 "score": round(chromosome.confidence, 5),
@@ -144,8 +164,13 @@ def _coco_annotations(folder: OutputFolder) -> Iterator[dict[str, object]]:
             }
 
 
+def _open(path: Path) -> IO[str]:
+    # What is no character, as of a file name that is no UTF-8, becomes an escape.
+    return path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
+
+
 @contextmanager
 def _whole(path: Path) -> Iterator[IO[str]]:
     """Opens a temporary file that takes the path when the block ends well."""
-    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with whole_file(path) as temporary, _open(temporary) as file:
         yield file

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from deepacc_d2.errors import ConfigError, UserError
+from deepacc_d2.errors import ConfigError, UserError, never_fail_to_print
 from deepacc_lightning.core.config import compose_config
 from deepacc_lightning.core.processes import (
     DisagreementError,
@@ -88,6 +89,7 @@ def run_entry_point(config_name: str, main: Callable[[], None]) -> None:
 
     Exits 2 with one line on bad input. A multirun composes its jobs itself and is not checked.
     """
+    never_fail_to_print()
     arguments = sys.argv[1:]
     if not any(argument.startswith("-") for argument in arguments):
         try:
@@ -110,7 +112,7 @@ def message(error: BaseException) -> str:
     return last.partition(": ")[2] or last
 
 
-def fail(error: UserError) -> None:
+def fail(error: UserError) -> NoReturn:
     """Prints an error as one line and exits 2; of several processes each says who it is."""
     who = f" (process {rank()})" if rank() else ""
     if who and isinstance(error, DisagreementError):

@@ -57,7 +57,8 @@ def auto_precision() -> str:
         return (
             "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
         )
-    return "bf16-mixed" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "32-true"
+    able = any(has for name, has in torch.cpu.get_capabilities().items() if name.endswith("bf16"))
+    return "bf16-mixed" if able else "32-true"
 
 
 def register_resolvers() -> None:

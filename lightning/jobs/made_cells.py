@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,10 @@ from tqdm import tqdm
 from deepacc_d2.chromosomes import NUM_CLASSES
 from deepacc_d2.data.made.cells import VERSION, Order, SourceCell, Workshop, plan
 from deepacc_d2.data.made.composed import CroppedCell, compose
+from deepacc_d2.detection.detector import Detector
 from deepacc_d2.images.read import read_image
 from deepacc_d2.karyotype.known import KnownCell
 from deepacc_d2.karyotype.made import Made
-from deepacc_d2.prediction.predictor import Predictor
 
 Raw = dict[str, tuple[np.ndarray, np.ndarray]]
 Picture = tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.int64]]
@@ -31,7 +30,7 @@ Picture = tuple[NDArray[np.uint8], NDArray[np.float64], NDArray[np.int64]]
 
 
 def made_cells(
-    predictor: Predictor,
+    detector: Detector,
     coco: Mapping[str, Any],
     root: Path,
     raw: Raw,
@@ -64,13 +63,13 @@ def made_cells(
 
     made, number = [], gains + losses
     for order in tqdm(orders, desc=f"changing, {split}", disable=not orders):
-        cell = _known(predictor, raw, f"{order.name} of {digest}", partial(picture, order))
+        cell = _known(detector, raw, f"{order.name} of {digest}", lambda o=order: picture(o))
         if cell is not None:
             made.append(Made(cell, order.gain, order.class_index))
     return made, number - len(made)
 
 
-def composed_cells(predictor: Predictor, crops: Sequence[CroppedCell], raw: Raw) -> list[KnownCell]:
+def composed_cells(detector: Detector, crops: Sequence[CroppedCell], raw: Raw) -> list[KnownCell]:
     """Composes the karyotypes that were found as crops and detects in them.
 
     Raises:
@@ -86,7 +85,7 @@ def composed_cells(predictor: Predictor, crops: Sequence[CroppedCell], raw: Raw)
         sizes = [path.stat().st_size for path in found.files]
         named = json.dumps([VERSION, seed, [path.name for path in found.files], sizes])
         key = f"composed {found.name} {hashlib.sha256(named.encode()).hexdigest()[:16]}"
-        cell = _known(predictor, raw, key, picture)
+        cell = _known(detector, raw, key, picture)
         if cell is not None:
             cells.append(cell)
     return cells
@@ -107,7 +106,7 @@ def source_cells(coco: Mapping[str, Any]) -> list[SourceCell]:
 
 
 def _known(
-    predictor: Predictor, raw: Raw, name: str, picture: Callable[[], Picture | None]
+    detector: Detector, raw: Raw, name: str, picture: Callable[[], Picture | None]
 ) -> KnownCell | None:
     """Returns a cell by its kept detections, or by new ones; None if it could not be made."""
     truth = f"{name}, truth"
@@ -118,8 +117,8 @@ def _known(
             raw[name], raw[truth] = nothing, nothing
         else:
             image, boxes, classes = made
-            found, probabilities, _ = predictor.raw(image)
-            raw[name] = found, probabilities
+            found = detector.detect(image)
+            raw[name] = found.boxes, found.probabilities
             raw[truth] = boxes, np.eye(NUM_CLASSES + 1)[classes]
     boxes, one_hot = raw[truth]
     if not len(boxes):
@@ -128,7 +127,7 @@ def _known(
 
 
 def _digest(coco: Mapping[str, Any], seed: int) -> str:
-    """Returns what made cells depend on besides their order, as a short hash."""
+    """Returns what made cells depend on beside their order, as a short hash."""
     images = [
         [image["file_name"], image.get("sha256"), image.get("case_id")] for image in coco["images"]
     ]

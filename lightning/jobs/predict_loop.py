@@ -16,7 +16,6 @@ from pytorch_lightning.callbacks import Callback
 from torch.utils.data import Dataset
 
 from deepacc_d2.cell import Cell
-from deepacc_d2.detection.network import TorchDetector
 from deepacc_d2.errors import UserError
 from deepacc_d2.images.read import read_image
 from deepacc_d2.images.spread import Gray
@@ -81,13 +80,10 @@ class PredictModule(pl.LightningModule):
     def __init__(self, predictor: Predictor) -> None:
         super().__init__()
         self.predictor = predictor
-        if isinstance(predictor.detector, TorchDetector):
-            self.core = predictor.detector.core
 
     def on_predict_start(self) -> None:
-        """Tells the detector where Lightning has put it."""
-        if isinstance(self.predictor.detector, TorchDetector):
-            self.predictor.detector.device = self.device
+        """Moves the detector to this process's device."""
+        self.predictor.detector.to(self.device)
 
     def transfer_batch_to_device(
         self, batch: Loaded, device: torch.device, dataloader_idx: int

@@ -51,7 +51,7 @@ class CellActor:
             Input(Path(str(path)), str(name), str(case) or None)
             for path, name, case in zip(batch["path"], batch["name"], batch["case"], strict=True)
         ]
-        files = ImageFiles(items, self.module.predictor.view)
+        files = ImageFiles(items, self.module.predictor.detector.view)
         errors = [self._write(files, index) for index in range(len(items))]
         return {"path": batch["path"], "error": np.array(errors, dtype=object)}
 

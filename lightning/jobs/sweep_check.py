@@ -1,4 +1,4 @@
-"""Checks of a sweep's command line: everything that can be known before the first job starts."""
+"""Checks of a sweep's command line: everything that can be told before the first job starts."""
 
 from __future__ import annotations
 
@@ -12,27 +12,37 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from deepacc_d2.errors import ConfigError, DataError
 from deepacc_lightning.core.cli import check_accelerator, check_data_root, check_overrides
 from deepacc_lightning.core.config import config_dir, to_plain
-from deepacc_lightning.jobs.sweep_jobs import SweepJob
+from deepacc_lightning.jobs.job import Job
+from deepacc_lightning.train import build_datamodule
 from deepacc_lightning.training.run_settings import first_difference, settings_of
 
 SWEEPERS = ("grid", "optuna")
-LAUNCHERS = ("basic", "joblib", "submitit", "ray")
+LAUNCHERS = ("basic", "joblib", "submitit", "ray", "processes")
 VARIABLES = {"sweeper": "SWEEPER", "launcher": "LAUNCHER", "trials": "N", "jobs": "JOBS"}
 WEIGHT_OF = {"alpha": "margin_branch", "beta": "inference_branch", "gamma": "gia"}
 """Weights of losses, and the parts of the predictor that the losses are of."""
 SEVERAL_KINDS = ("trainer.devices", "sweep.")
 """Beginnings of keys that take a number or something else, or have a check of their own."""
 
+KINDS: dict[type, tuple[Any, str]] = {
+    bool: (bool, "true or false"),
+    int: (int, "a whole number"),
+    float: (int | float, "a number"),
+    ListConfig: (ListConfig, "a list"),
+    DictConfig: (DictConfig, "keys"),
+}
+"""Types that a value may have, by that of its default, and what they are called."""
+
 
 @dataclass(frozen=True)
 class Training:
-    """What a job's config says, without where it is and what it logs.
+    """What a job's config says, without where it lies and what it logs.
 
     Attributes:
         job: the job.
@@ -41,21 +51,26 @@ class Training:
         cfg: the composed config.
     """
 
-    job: SweepJob
+    job: Job
     settings: str
     data: str
     cfg: DictConfig
 
 
 class Defaults:
-    """Configs without a value changed: what keys there are, and of which kind."""
+    """Configs without a value changed: what keys there are, and of which kind.
 
-    def __init__(self) -> None:
+    Args:
+        config_name: ``sweep`` or ``ablation``.
+    """
+
+    def __init__(self, config_name: str = "sweep") -> None:
+        self.config_name = config_name
         self.config = cache(self._config)
 
     def _config(self, choices: tuple[str, ...]) -> DictConfig:
         try:
-            return check_overrides("sweep", list(choices))
+            return check_overrides(self.config_name, list(choices))
         except ConfigError as error:
             raise ConfigError(str(error).replace("unknown sweep ", "unknown SPACE ")) from error
 
@@ -75,7 +90,7 @@ class Defaults:
         for override in changed:
             if override.key_or_group not in known:
                 raise ConfigError(unknown_key(override.key_or_group, known))
-        cfg = check_overrides("sweep", list(overrides))
+        cfg = check_overrides(self.config_name, list(overrides))
         for override in changed:
             key = override.key_or_group
             check_kind(key, select(defaults, key), select(cfg, key))
@@ -123,21 +138,9 @@ def check_kind(key: str, default: Any, value: Any) -> None:
     """
     if default is None or value is None or key.startswith(SEVERAL_KINDS):
         return
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if isinstance(default, bool):
-        fits, kind = isinstance(value, bool), "true or false"
-    elif isinstance(default, int):
-        fits, kind = number and isinstance(value, int), "a whole number"
-    elif isinstance(default, float):
-        fits, kind = number, "a number"
-    elif OmegaConf.is_config(default):
-        fits, kind = (
-            type(value) is type(default),
-            "a list" if OmegaConf.is_list(default) else "keys",
-        )
-    else:
-        return
-    if not fits:
+    types, kind = KINDS.get(type(default), (object, ""))
+    switch = isinstance(value, bool) and kind and not isinstance(default, bool)
+    if switch or not isinstance(value, types):
         raise ConfigError(f"{key}={value}: expected {kind}, such as {default}")
 
 
@@ -158,27 +161,24 @@ def check_settings(cfg: DictConfig) -> None:
     if settings.jobs > 1 and settings.launcher == "basic":
         raise ConfigError(
             f"JOBS={settings.jobs}: LAUNCHER=basic runs one job at a time; several need "
-            "LAUNCHER=joblib, submitit or ray"
+            "LAUNCHER=joblib, submitit, ray or processes"
         )
 
 
 def check_one_device(cfg: DictConfig) -> None:
-    """Checks that a job trains on one device: with several, each rank would start the sweep anew.
+    """Checks that a job trains on one device: with several, each rank would start all jobs anew.
 
     Raises:
         ConfigError: it asks for more.
     """
     trainer = cfg.trainer
-    devices = trainer.get("devices", 1)
-    listed = list(devices) if OmegaConf.is_list(devices) else None
-    one = len(listed) == 1 if listed is not None else str(devices) in ("1", "[0]")
+    devices, strategy = trainer.get("devices", 1), trainer.get("strategy", "auto")
+    one = len(devices) == 1 if OmegaConf.is_list(devices) else str(devices) in ("1", "[0]")
     # A strategy can be a node with a class of its own.
-    strategy = OmegaConf.to_container(OmegaConf.create({"s": trainer.get("strategy", "auto")}))
-    if not one or trainer.get("num_nodes", 1) != 1 or "ddp" in json.dumps(strategy).lower():
+    if not one or trainer.get("num_nodes", 1) != 1 or "ddp" in str(strategy).lower():
         raise ConfigError(
-            f"trainer.devices={devices} with trainer.strategy={strategy['s']}: a job of a sweep "  # type: ignore[index,call-overload]
-            "trains on one device; leave trainer= and trainer.devices out, and spread the jobs by "
-            "LAUNCHER and JOBS"
+            f"trainer.devices={devices} with trainer.strategy={strategy}: a job trains on one "
+            "device; leave trainer= and trainer.devices out, and use JOBS to spread the jobs"
         )
 
 
@@ -207,8 +207,8 @@ def check_folder(folder: Path, manifest: dict[str, Any]) -> None:
         )
 
 
-def check_jobs(defaults: Defaults, jobs: Sequence[SweepJob]) -> tuple[Training, ...]:
-    """Composes and checks jobs, and what is in their folders already.
+def check_jobs(defaults: Defaults, jobs: Sequence[Job]) -> tuple[Training, ...]:
+    """Composes and checks jobs, and what lies in their folders already.
 
     Raises:
         ConfigError: names the first thing that is wrong.
@@ -223,7 +223,7 @@ def check_jobs(defaults: Defaults, jobs: Sequence[SweepJob]) -> tuple[Training, 
         if cfg.trainer.max_steps == -1 and 0 < epochs < every:
             raise ConfigError(
                 f"trainer.max_epochs={epochs} ends before the first validation "
-                f"(trainer.check_val_every_n_epoch={every}), and a sweep chooses by that"
+                f"(trainer.check_val_every_n_epoch={every}), and the best is chosen by that"
             )
         plain = to_plain(cfg)
         job.check_same(cfg)
@@ -238,7 +238,7 @@ def read_settings(plain: dict[str, Any]) -> dict[str, Any]:
     settings = settings_of(plain)
     predictor = ((settings["model"] or {}).get("roi_heads") or {}).get("box_predictor") or {}
     absent = [weight for weight, part in WEIGHT_OF.items() if predictor.get(part) is None]
-    if not absent:
+    if not predictor or not absent:
         return settings
     shown = {key: value for key, value in predictor.items() if key not in absent}
     heads = {**settings["model"]["roi_heads"], "box_predictor": shown}
@@ -282,3 +282,27 @@ def notes_on(found: Sequence[Training], keys: Sequence[str]) -> tuple[str, ...]:
     if not repeated:
         return ()
     return (f"{repeated} of {len(found)} jobs train the same as another one of them",)
+
+
+def check_origins(found: Sequence[Training], trunk: str | None = None) -> set[str]:
+    """Draws or reads the data sets of jobs, and checks that what was begun was of them.
+
+    Done once and by the command: jobs of several processes would all draw a missing one.
+
+    Args:
+        found: what the jobs train.
+        trunk: fingerprint of the frozen trunk; null where the whole network is trained.
+
+    Returns:
+        Fingerprints of the data sets.
+
+    Raises:
+        UserError: what lies there is no data set, or a job was begun on another one.
+    """
+    fingerprints: dict[str, str] = {}
+    for training in found:
+        data = training.data
+        if data not in fingerprints:
+            fingerprints[data] = build_datamodule(training.cfg).info().fingerprint
+        training.job.check_origin(fingerprints[data], trunk)
+    return set(fingerprints.values())

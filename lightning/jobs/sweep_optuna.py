@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from hydra.core.override_parser.types import IntervalSweep, Override
 from optuna.distributions import (
     BaseDistribution,
@@ -28,8 +28,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from deepacc_lightning.jobs.sweep_jobs import SweepJob
-from deepacc_lightning.jobs.sweep_launch import JobSweeper
+from deepacc_lightning.jobs.job import Job, is_held
+from deepacc_lightning.jobs.runner import Runner
 from deepacc_lightning.jobs.sweep_plan import Sweep, parse, shown, values_of
 
 DIGITS = 4
@@ -37,28 +37,6 @@ DIGITS = 4
 names of folders and in commands."""
 OWNER = "owner"
 """Attribute of a trial: the process that runs it, by the name of a lock that it holds."""
-
-
-class JournalLock:
-    """Lets one process write the journal at a time; a killed one leaves no lock behind.
-
-    What Optuna takes as a lock of its journal; its own ones stay behind for half a minute.
-
-    Args:
-        path: of the lock's file.
-    """
-
-    def __init__(self, path: str) -> None:
-        self.lock = FileLock(path)
-
-    def acquire(self) -> bool:
-        """Waits for the lock."""
-        self.lock.acquire()
-        return True
-
-    def release(self) -> None:
-        """Gives it back."""
-        self.lock.release()
 
 
 class Study:
@@ -74,9 +52,9 @@ class Study:
         self.sweep = sweep
         self.folder = sweep.folder
         self.distributions = {k: distribution(parse(f"{k}={v}")) for k, v in sweep.space.items()}
-        backend = JournalFileBackend(
-            str(self.folder / "optuna.log"), JournalLock(str(self.folder / ".optuna.lock"))
-        )
+        # A killed process leaves no such lock behind; Optuna's own ones stay for half a minute.
+        lock: Any = FileLock(self.folder / ".optuna.lock")
+        backend = JournalFileBackend(str(self.folder / "optuna.log"), lock)
         self.study = optuna.create_study(
             storage=JournalStorage(backend),
             study_name="sweep",
@@ -88,29 +66,17 @@ class Study:
         self.life = FileLock(self._life(self.owner))
         self.life.acquire()
 
-    def _life(self, owner: str) -> str:
-        return str(self.folder / f".owner-{owner}.lock")
+    def _life(self, owner: str) -> Path:
+        return self.folder / f".owner-{owner}.lock"
 
     def _alive(self, trial: FrozenTrial) -> bool:
-        owner = trial.user_attrs.get(OWNER)
-        if owner is None:
-            return False
-        if owner == self.owner:
-            return True
-        if not Path(self._life(owner)).is_file():
-            return False
-        lock = FileLock(self._life(owner))
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            return True
-        lock.release()
-        return False
+        owner = trial.user_attrs.get(OWNER, "")
+        return owner == self.owner or is_held(self._life(owner))
 
     def leave(self) -> None:
         """Gives up the trials of this process that are not done, for others to take."""
         self.life.release()
-        Path(self._life(self.owner)).unlink(missing_ok=True)
+        self._life(self.owner).unlink(missing_ok=True)
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         """Returns the trials in some states."""
@@ -131,7 +97,7 @@ class Study:
                     self.study.enqueue_trial(trial.params)
                     known.append(trial.params)
 
-    def take(self, wanted: int, count: int, given_up: int) -> dict[int, SweepJob]:
+    def take(self, wanted: int, count: int, given_up: int) -> dict[int, Job]:
         """Takes trials to run: those of dead processes, then new ones.
 
         Args:
@@ -163,11 +129,11 @@ class Study:
                 taken[asked.number] = self.job(asked.params)
         return taken
 
-    def job(self, params: Mapping[str, Any]) -> SweepJob:
+    def job(self, params: Mapping[str, Any]) -> Job:
         """Makes the job of a trial's values."""
         return self.sweep.job({k: text_of(params[k], d) for k, d in self.distributions.items()})
 
-    def tell(self, number: int, job: SweepJob) -> None:
+    def tell(self, number: int, job: Job) -> None:
         """Notes what became of a trial."""
         if job.done:
             self.study.tell(number, job.result()["objective"], skip_if_finished=True)
@@ -179,25 +145,26 @@ class Study:
         running = self.trials(TrialState.RUNNING)
         return any(t.user_attrs.get(OWNER) != self.owner and self._alive(t) for t in running)
 
-    def jobs(self) -> list[SweepJob]:
+    def jobs(self) -> list[Job]:
         """Returns the jobs of all trials with values, each once."""
         states = (TrialState.COMPLETE, TrialState.FAIL)
         found = [self.job(trial.params) for trial in self.trials(*states) if self.complete(trial)]
         return list(dict.fromkeys(found))
 
 
-def search(sweeper: JobSweeper) -> list[SweepJob]:
+def search(sweep: Sweep, runner: Runner) -> list[Job]:
     """Runs trials until as many are complete as were asked for, less those that failed now.
 
     Args:
-        sweeper: runs the jobs.
+        sweep: the sweep.
+        runner: runs the jobs.
 
     Returns:
         The jobs of all trials so far.
     """
-    settings = sweeper.plan.cfg.sweep
-    study = Study(sweeper.plan)
-    sweeper.progress.add(study.jobs())
+    settings = sweep.cfg.sweep
+    study = Study(sweep)
+    runner.progress.add(study.jobs())
     done = len(study.trials(TrialState.COMPLETE))
     print(f"{settings.trials} trials, {done} done -> {shown(study.folder)}", flush=True)
     study.retry_failed()
@@ -206,7 +173,7 @@ def search(sweeper: JobSweeper) -> list[SweepJob]:
         while True:
             taken = study.take(settings.trials, settings.jobs, given_up)
             if taken:
-                sweeper.sweep(list(dict.fromkeys(taken.values())))
+                runner.run(list(dict.fromkeys(taken.values())))
                 for number, job in taken.items():
                     study.tell(number, job)
                     given_up += not job.done

@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from deepacc_d2.errors import ConfigError
 from deepacc_lightning.core.cli import check_data_root, one_line
 from deepacc_lightning.core.config import quoted
+from deepacc_lightning.jobs.job import Job
 from deepacc_lightning.jobs.sweep_check import (
     Defaults,
     Training,
@@ -33,7 +34,6 @@ from deepacc_lightning.jobs.sweep_check import (
     refuse_unread,
     unread_keys,
 )
-from deepacc_lightning.jobs.sweep_jobs import SweepJob
 
 OWN = {
     "out": "it is each job's folder: use OUT for the sweep's",
@@ -85,7 +85,7 @@ class Sweep:
     request: Request
     keys: tuple[str, ...]
     space: Mapping[str, str]
-    jobs: tuple[SweepJob, ...] = ()
+    jobs: tuple[Job, ...] = ()
     found: tuple[Training, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -98,13 +98,13 @@ class Sweep:
         first = json.loads(self.found[0].settings) if self.space and self.found else None
         return content | {"settings": first}
 
-    def job(self, values: Mapping[str, str]) -> SweepJob:
+    def job(self, values: Mapping[str, str]) -> Job:
         """Makes the job of some values, texts of Hydra's grammar."""
         out = self.folder / job_name(values)
         own = [f"{key}={value}" for key, value in values.items()]
         own += [f"sweep.dir={quoted(self.folder)}", f"out={quoted(out)}"]
         preset, seed = values.get("experiment", self.cfg.preset), self.cfg.seed
-        return SweepJob(preset, seed, out, (*self.request.fixed, *own), tuple(values.items()))
+        return Job(preset, seed, out, (*self.request.fixed, *own), tuple(values.items()))
 
 
 def parse(text: str) -> Override:
@@ -119,19 +119,27 @@ def parse(text: str) -> Override:
         raise ConfigError(f"{text}: {one_line(error)}") from error
 
 
-def read_request(overrides: Sequence[str]) -> Request:
+def read_request(
+    overrides: Sequence[str], own: Mapping[str, str] = OWN, program: str = "sweep"
+) -> Request:
     """Takes a command line apart.
 
+    Args:
+        overrides: of Hydra's grammar; of two for one key the last one holds.
+        own: keys that the program sets, and what to say instead.
+        program: ``sweep`` or ``ablation``.
+
     Raises:
-        ConfigError: it is no override of Hydra's, or sets what a sweep sets.
+        ConfigError: it is no override of Hydra's, or sets what the program sets.
     """
-    # What comes last holds, as in all of Hydra.
     parsed = {parse(text).get_key_element(): (text, parse(text)) for text in overrides}
     swept, fixed, hydra = [], [], []
     for text, override in parsed.values():
         key = override.key_or_group
-        if key in OWN:
-            raise ConfigError(f"{key} is set by the sweep: {OWN[key]}")
+        if key in own:
+            raise ConfigError(f"{key} is set by the {program}: {own[key]}")
+        if key.startswith("hydra.callbacks"):
+            raise ConfigError(f"{key}: a job calls none of Hydra's callbacks, leave it out")
         if override.is_hydra_override():
             hydra.append(text)
         elif not override.is_sweep_override():

@@ -19,7 +19,7 @@ from deepacc_d2.evaluation.ablation.report import (
     write_ablation_report,
 )
 from deepacc_d2.evaluation.explain.center_quality import CenterQuality
-from deepacc_lightning.jobs.ablation_jobs import Job, read_facts
+from deepacc_lightning.jobs.job import Job, read_facts
 from deepacc_lightning.reports.ablation_centers import centers_markdown, measure_centers
 from deepacc_lightning.train import build_datamodule
 

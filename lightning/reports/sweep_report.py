@@ -17,8 +17,9 @@ from tabulate import tabulate
 from deepacc_d2.errors import UserError
 from deepacc_d2.evaluation.types import SUMMARY_KEYS
 from deepacc_lightning.core.run_info import write_json, write_text
-from deepacc_lightning.jobs.sweep_jobs import OBJECTIVE, SweepJob
+from deepacc_lightning.jobs.job import Job
 from deepacc_lightning.jobs.sweep_plan import Sweep, parse, short_names, shown
+from deepacc_lightning.jobs.train_job import OBJECTIVE
 from deepacc_lightning.training.callbacks import format_duration
 
 VARIABLES = {"experiment": "EXP", "scale": "SCALE", "seed": "SEED"}
@@ -27,7 +28,7 @@ SHOWN_VAL = ("map50", "aer", "acc")
 SHOWN_TEST = ("map50", "aer")
 
 
-def report(sweep: Sweep, jobs: Sequence[SweepJob]) -> list[Path]:
+def report(sweep: Sweep, jobs: Sequence[Job]) -> list[Path]:
     """Prints and writes what the jobs gave: ``results.csv``, ``results.json``, ``comparison/``.
 
     Args:
@@ -63,7 +64,7 @@ def report(sweep: Sweep, jobs: Sequence[SweepJob]) -> list[Path]:
     return files
 
 
-def comparison(sweep: Sweep, done: Sequence[SweepJob]) -> list[Path]:
+def comparison(sweep: Sweep, done: Sequence[Job]) -> list[Path]:
     """Writes the comparison page of the jobs that are done; says why where it cannot."""
     if not done:
         print("no job is done: there is nothing to compare")
@@ -80,12 +81,12 @@ def comparison(sweep: Sweep, done: Sequence[SweepJob]) -> list[Path]:
         return []
 
 
-def table_rows(jobs: Sequence[SweepJob]) -> list[dict[str, Any]]:
+def table_rows(jobs: Sequence[Job]) -> list[dict[str, Any]]:
     """Returns a row for each job, the best objective first, then those that failed or are undone.
 
     Returns:
         Rows of ``job`` (its folder), ``status``, ``values``, ``objective``, ``val``, ``test``,
-        ``seconds`` and ``reason``; see :func:`~deepacc_lightning.jobs.sweep_jobs.summarize`.
+        ``seconds`` and ``reason``; see :func:`~deepacc_lightning.jobs.train_job.summarize`.
     """
     rows = []
     for job in dict.fromkeys(jobs):
@@ -139,7 +140,7 @@ def _number(value: float | None, digits: int = 2) -> str:
     return "" if value is None else f"{value:.{digits}f}"
 
 
-def best_command(job: SweepJob, sweep: Sweep, root: Path | None = None) -> str:
+def best_command(job: Job, sweep: Sweep, root: Path | None = None) -> str:
     """Returns the ``make train`` that trains a job's configuration, to be pasted into a shell.
 
     Args:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from fvcore.common.param_scheduler import CosineParamScheduler
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
@@ -19,6 +19,7 @@ from deepacc_d2.context import ContextCell, Disturbance, disturbed, pad_cells
 from deepacc_d2.context.batches import IGNORED
 from deepacc_d2.errors import DataError
 from deepacc_d2.modeling import CellContext
+from deepacc_lightning.training.schedule import make_schedule
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -98,7 +99,7 @@ class ContextModule(pl.LightningModule):
         context: what is trained.
         lr: of AdamW, after the warm-up; it falls to zero by a cosine.
         weight_decay: of AdamW, on matrices alone.
-        warmup_steps: over which the rate rises from zero.
+        warmup_steps: over which the rate rises; a fifth of a very short training at most.
 
     Attributes:
         figures: of the last validation, in percent and nats: ``by_box`` and ``in_context`` (found
@@ -173,13 +174,11 @@ class ContextModule(pl.LightningModule):
             lr=self.lr,
             weight_decay=self.weight_decay,
         )
-        total = max(1, int(self.trainer.estimated_stepping_batches))
-        warmup = min(self.warmup_steps, total // 2)
-
-        def factor(step: int) -> float:
-            if step < warmup:
-                return (step + 1) / (warmup + 1)
-            return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        schedule = make_schedule(
+            optimizer,
+            CosineParamScheduler(1.0, 0.0),
+            total_steps=int(self.trainer.estimated_stepping_batches),
+            warmup_steps=self.warmup_steps,
+            warmup_start=1 / (self.warmup_steps + 1),
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -120,6 +120,8 @@ class ChromosomeDataModule(pl.LightningDataModule):
         self.generate = generate
         self.max_val_images = max_val_images
         self._coco: dict[str, dict[str, Any]] = {}
+        # Another one makes other inputs of test images.
+        self.test_mapper: Callable[[dict[str, Any]], dict[str, Any]] | None = None
 
     def prepare_data(self) -> None:
         """Makes the data set where it is one that can be made."""
@@ -146,7 +148,9 @@ class ChromosomeDataModule(pl.LightningDataModule):
 
     def _dataset(self, stage: str) -> ChromosomeDataset:
         kind = "train" if stage == "train" else "test"
-        mapper = MetaphaseMapper(self.augmentations[kind], is_train=kind == "train")
+        mapper = self.test_mapper if stage == "test" else None
+        if mapper is None:
+            mapper = MetaphaseMapper(self.augmentations[kind], is_train=kind == "train")
         return ChromosomeDataset(self.data.dicts(self.coco(stage)), mapper)
 
     def _ranks(self) -> tuple[int, int]:

@@ -44,6 +44,9 @@ class InitialWeights(DetectionCheckpointer):
 
     Model-zoo files ending in ``.pkl`` are plain pickles, which can run code when they are read:
     they pass a restricted unpickler first. Others go through ``torch.load(weights_only=True)``.
+
+    The three methods are what fvcore calls to read a file and to tell what did not fit; it has no
+    public way to change either.
     """
 
     incompatible: Any = None

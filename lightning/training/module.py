@@ -12,8 +12,9 @@ from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from deepacc_d2.detection.evaluator import ChromosomeEvaluator
+from deepacc_d2.detection.network import least_score
 from deepacc_d2.errors import ConfigError, UserError
-from deepacc_d2.evaluation.evaluator import ChromosomeEvaluator
 from deepacc_d2.evaluation.types import Metrics
 from deepacc_d2.modeling import image_seeds
 from deepacc_lightning.core.processes import check_same_everywhere
@@ -140,7 +141,7 @@ class DetectionModule(pl.LightningModule):
 
     def _start_evaluation(self, stage: str) -> None:
         coco = self.trainer.datamodule.coco(stage)  # type: ignore[attr-defined]
-        self.evaluator = ChromosomeEvaluator(coco)
+        self.evaluator = ChromosomeEvaluator(coco, least_score=least_score(self.model))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Detects on a batch of validation images."""

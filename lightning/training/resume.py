@@ -63,6 +63,10 @@ def continued(run_dir: str | Path, overrides: Iterable[str]) -> DictConfig:
         )
     else:
         cfg = OmegaConf.create(_moved(saved, str(saved["out"]), str(folder)))
+        # How the command that began it would stop it; in older runs a callback of its own.
+        cfg.callbacks.pop("stop", None)
+        if cfg.callbacks.get("stop_on_signal"):
+            cfg.callbacks.stop_on_signal.asked = None
     found, wanted = settings_of(saved), settings_of(to_plain(cfg))
     for key, value in wanted.items():
         difference = first_difference(found.get(key), value, key)
@@ -126,6 +130,11 @@ def last_checkpoint(folder: Path) -> str | None:
         for leftover in checkpoints.glob(".*.tmp"):
             leftover.unlink(missing_ok=True)
     return str(path) if path else None
+
+
+def go_on_from_last(cfg: DictConfig) -> None:
+    """Points a config at the newest intact checkpoint of its own run directory, if there is one."""
+    cfg.ckpt_path = last_checkpoint(Path(cfg.out)) or cfg.ckpt_path
 
 
 def recorded_overrides(cfg: DictConfig, given: list[str] | None) -> list[str] | None:

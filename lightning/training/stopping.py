@@ -28,6 +28,26 @@ def within_step(trainer: pl.Trainer, batch_idx: int) -> bool:
     return accumulated != 0 and not trainer.is_last_batch
 
 
+def log_step(trainer: pl.Trainer) -> None:
+    """Logs the numbers of the step that ends.
+
+    Lightning does so after the callbacks' hooks, too late for one that ends the training.
+    """
+    if trainer.global_step % trainer.log_every_n_steps:
+        return
+    numbers = {
+        name: float(value)
+        for name, value in trainer.logged_metrics.items()
+        if name.startswith("train/")
+    }
+    for logger in trainer.loggers:
+        # Lightning counts the steps of its loggers from zero.
+        logger.log_metrics(
+            {**numbers, "epoch": trainer.current_epoch}, step=trainer.global_step - 1
+        )
+        logger.save()
+
+
 class TimedCheckpoint(ModelCheckpoint):
     """Lightning's ``ModelCheckpoint`` within epochs, at places that can be resumed from.
 
@@ -49,7 +69,7 @@ class TimedCheckpoint(ModelCheckpoint):
 
 
 class StopOnSignal(Checkpoint):
-    """Saves a checkpoint and ends the training at the first Ctrl-C or SIGTERM.
+    """Saves a checkpoint and ends the training at the first Ctrl-C or SIGTERM, or once asked to.
 
     The step in progress is finished first: the middle of one is no state to resume from. At the end
     of an epoch its validation is finished too, since half a validation cannot be continued. A
@@ -60,10 +80,13 @@ class StopOnSignal(Checkpoint):
 
     Args:
         path: of the checkpoint.
+        asked: a file that asks for the end as Ctrl-C does, once it exists: so a command stops its
+            jobs on every machine.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, asked: str | Path | None = None) -> None:
         self.path = Path(path)
+        self.asked = Path(asked) if asked else None
         self.received: signal.Signals | None = None
         self._before: dict[signal.Signals, Any] = {}
 
@@ -88,7 +111,9 @@ class StopOnSignal(Checkpoint):
         self._before = {}
 
     def _asked(self, trainer: pl.Trainer) -> bool:
-        """Says whether any process got a signal; all of them get the same answer."""
+        """Says whether any process is to end; all of them get the same answer."""
+        if self.received is None and self.asked and self.asked.exists():
+            self.received = signal.SIGINT
         own = self.received is not None
         return bool(trainer.strategy.reduce_boolean_decision(own, all=False))
 
@@ -109,8 +134,7 @@ class StopOnSignal(Checkpoint):
         if within_step(trainer, batch_idx):
             return
         if self._asked(trainer) and not trainer.is_last_batch:
-            # Lightning writes a step's numbers after this hook, which we do not come back from.
-            trainer._logger_connector.update_train_step_metrics()
+            log_step(trainer)
             trainer.save_checkpoint(self.path)
             self._end()
 

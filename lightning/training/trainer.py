@@ -14,7 +14,6 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
 from pytorch_lightning.plugins.environments import SLURMEnvironment
 from pytorch_lightning.plugins.layer_sync import LayerSync, TorchSyncBatchNorm
-from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from torch import distributed, nn
 
 from deepacc_d2.distributed import GatheredBatchNorm2d, gather_batch_norm
@@ -114,8 +113,6 @@ def children_end_too(trainer: pl.Trainer) -> Iterator[None]:
         yield
     except Exception as error:
         launcher = trainer.strategy.launcher
-        if isinstance(launcher, _SubprocessScriptLauncher) and not isinstance(
-            error, DisagreementError
-        ):
+        if launcher is not None and not isinstance(error, DisagreementError):
             launcher.kill(signal.SIGKILL)
         raise

@@ -24,13 +24,14 @@ from measurement import Measurement
 from omegaconf import DictConfig
 
 from deepacc_d2.checkpoint import build, build_from_checkpoint, read_checkpoint
+from deepacc_d2.detection.detector import Network
 from deepacc_d2.detection.export.calibration_images import drawn
-from deepacc_d2.detection.export.parity import Detector
 from deepacc_d2.detection.export.quantize import quantize
 from deepacc_d2.detection.export.write import read_openvino, write_onnx, write_openvino
 from deepacc_d2.detection.metadata import describe
 from deepacc_d2.detection.network import TorchDetector
 from deepacc_d2.detection.runners import OnnxDetector, OpenVinoDetector
+from deepacc_d2.images.view import ViewSettings, make_view
 from deepacc_lightning.core.config import compose_config, to_plain
 
 SHIPPED = Path(__file__).resolve().parents[2] / "deepacc_d2" / "weights" / "deepacc.ckpt"
@@ -53,7 +54,7 @@ def checkpoint(folder: Path) -> Path:
     return path
 
 
-def runners(path: Path, folder: Path, threads: int) -> dict[str, Detector]:
+def runners(path: Path, folder: Path, threads: int) -> dict[str, Network]:
     """Exports a checkpoint in all ways and returns what runs it."""
     content = read_checkpoint(path)
     eager = TorchDetector(build_from_checkpoint(content, path))
@@ -65,7 +66,8 @@ def runners(path: Path, folder: Path, threads: int) -> dict[str, Detector]:
     onnx, full, eight = (folder / name for name in ("a.onnx", "a.xml", "int8.xml"))
     write_onnx(eager.core, onnx, metadata("fp32"))
     write_openvino(read_openvino(onnx), full, metadata("fp32"))
-    images = [s.image for s in drawn(CALIBRATION, metadata("int8")["test_augmentations"])]
+    view = ViewSettings.from_augmentations(metadata("int8")["test_augmentations"])
+    images = [make_view(gray, view).image for gray in drawn(CALIBRATION)]
     write_openvino(quantize(read_openvino(onnx), images, multiple), eight, metadata("int8"))
     return {
         EAGER: eager,
@@ -89,7 +91,8 @@ def run(turns: int = 20) -> list[Measurement]:
         path = checkpoint(folder)
         made = runners(path, folder, threads)
         config = read_checkpoint(path)["deepacc_config"]
-        images = [s.image for s in drawn(4, config["scale"]["test_augmentations"])]
+        view = ViewSettings.from_augmentations(config["scale"]["test_augmentations"])
+        images = [make_view(gray, view).image for gray in drawn(4)]
         wall: dict[str, list[float]] = {key: [] for key in made}
         used: dict[str, list[float]] = {key: [] for key in made}
         for detector in made.values():

@@ -50,7 +50,7 @@ def row(predictor: Predictor, path: Path, out: Path | None) -> list[object]:
     labels = box_labels(placed, p, boxes, classes)
     own = [int(c.probabilities[:NUM_CLASSES].argmax()) for c in cell.chromosomes]
     assigned = [c.assigned for c in cell.chromosomes]
-    ratio = median_size(boxes) * cell.view["zoom"] / predictor.view.chromosome_size
+    ratio = median_size(boxes) * cell.view["zoom"] / predictor.detector.view.chromosome_size
     right = [int((np.array(answer) == labels).sum()) for answer in (own, assigned)]
     return [*told, len(classes), int((labels < NUM_CLASSES).sum()), *right, f"{ratio:.2f}"]
 

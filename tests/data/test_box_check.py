@@ -38,6 +38,10 @@ def test_overhang_is_clamped_and_told(xyxy, clamped, defect):
         ((5, 5, 5, 9), Defect.BOX_NO_AREA, "has no area"),
         ((5, 9, 8, 5), Defect.BOX_NO_AREA, "has no area"),
         ((5, math.nan, 8, 9), Defect.BOX_NO_AREA, "has no area"),
+        ((5, 5, 5.9, 9), Defect.BOX_TINY, "under a pixel"),
+        ((5, 47.5, 9, 60), Defect.BOX_TINY, "under a pixel"),
+        ((0.1, 0.2, 0.4, 0.6), Defect.BOX_TINY, "relative coordinates"),
+        ((0, 0, 1, 1), Defect.BOX_TINY, "relative coordinates"),
         ((64, 5, 70, 9), Defect.BOX_OUTSIDE, "outside 64x48"),
         ((5, -9, 8, 0), Defect.BOX_OUTSIDE, "outside 64x48"),
     ],
@@ -71,3 +75,10 @@ def test_same_box_twice_is_kept_once_but_homologues_stay():
 def test_polygon_is_clipped_to_the_image():
     kept, _ = clean(Box("1", (-5, 40, 10, 60), [[-5, 40, 10, 60, 3, 44]]))
     assert kept[0].segmentation == [[0, 40, 10, 48, 3, 44]]
+
+
+def test_a_mask_of_another_size_is_dropped():
+    rle = {"size": [48, 64], "counts": "..."}
+    other = {"size": [64, 48], "counts": "..."}
+    kept, _ = clean(Box("1", (1, 2, 9, 9), rle), Box("2", (1, 2, 9, 9), other))
+    assert [box.segmentation for box in kept] == [rle, None]

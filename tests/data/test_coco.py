@@ -22,6 +22,7 @@ def test_annotations_of_boxes_and_polygons():
         "image_id": 4,
         "category_id": 1,
         "bbox": [2, 3, 10, 20],
+        "segmentation": [[2, 3, 12, 3, 12, 23, 2, 23]],
         "area": 200,
         "iscrowd": 0,
     }

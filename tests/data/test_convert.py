@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from pycocotools.coco import COCO
@@ -63,7 +64,6 @@ def test_layout_and_content(tseng_source, tmp_path):
 
 
 def test_gray_statistics_are_those_of_the_train_images(tseng_source, tmp_path):
-    cv2 = pytest.importorskip("cv2")
     out = tmp_path / "out"
     convert("tseng2023", tseng_source.root, out)
     info = load_dataset_info(out)
@@ -190,7 +190,8 @@ def test_other_formats_end_in_a_sound_set(source, tmp_path, fmt):
     annotations = load_coco_split(tmp_path / "out", "train")["annotations"]
     assert [a["category_id"] for a in annotations] == [3] * len(annotations)
     assert annotations[0]["bbox"] == pytest.approx([24, 12, 16, 24])
-    assert ("segmentation" in annotations[0]) == (fmt == "labelme")
+    corners = [24, 12, 40, 12, 40, 36, 24, 36]
+    assert annotations[0]["segmentation"] == [pytest.approx(corners)]
     cases = {i["case_id"] for i in load_coco_split(tmp_path / "out", "train")["images"]}
     assert cases < {f"p{n}" for n in range(6)}
 
@@ -315,3 +316,104 @@ def test_published_images_become_a_sound_set(tmp_path):
     report = convert("tseng2023", os.environ["DEEPACC_TSENG2023"], tmp_path / "out")
     assert report["splits"]["train"]["images"] > 0
     assert validate(tmp_path / "out") == []
+
+
+def coco_source(source, names, bbox=(4, 5, 10, 20), **more):
+    images = []
+    for number, name in enumerate(names):
+        source.image(f"images/{name}")
+        images.append({"id": number, "file_name": name, "width": 64, "height": 48})
+    annotations = [
+        {"id": n, "image_id": n, "category_id": 1, "bbox": list(bbox), **more}
+        for n in range(len(names))
+    ]
+    categories = [{"id": 1, "name": "1"}]
+    value = {"images": images, "annotations": annotations, "categories": categories}
+    source.json("annotations/all.json", value)
+
+
+def test_relative_coordinates_are_refused_and_said(source, tmp_path):
+    coco_source(source, [f"{n}.png" for n in range(6)], bbox=(0.1, 0.2, 0.3, 0.4))
+    with pytest.raises(DataError, match=r"box under a pixel.*\(6 times\).*relative coordinates"):
+        convert("coco", source.root, tmp_path / "out")
+
+
+def test_drawing_and_annotation_tools_find_what_they_need(source, tmp_path):
+    """pycocotools draws the set: showAnns refuses annotations without an outline."""
+    plt = pytest.importorskip("matplotlib.pyplot")
+    plt.switch_backend("agg")
+    coco_source(source, [f"p{n}/{n}.png" for n in range(5)], iscrowd=1)
+    report = convert("coco", source.root, tmp_path / "out")
+    assert report["defects"]["crowd"]["count"] == 5
+    coco = COCO(str(tmp_path / "out" / "annotations" / "train.json"))
+    axes = plt.figure().gca()
+    for image in coco.loadImgs(coco.getImgIds()):
+        assert not Path(image["file_name"]).is_absolute()
+        assert (tmp_path / "out" / "images" / image["file_name"]).is_file()
+        annotations = coco.loadAnns(coco.getAnnIds(imgIds=[image["id"]]))
+        coco.showAnns(annotations)
+        for annotation in annotations:
+            assert annotation["iscrowd"] == 0
+            # the outline is the box: its mask covers it
+            x, y, w, h = annotation["bbox"]
+            mask = coco.annToMask(annotation)
+            assert mask[int(y) : int(y + h), int(x) : int(x + w)].all()
+            assert mask.sum() == annotation["area"] == w * h
+    polygons = [c for c in axes.collections if c.get_paths()]
+    assert sum(len(c.get_paths()) for c in polygons) == 2 * len(coco.getAnnIds())
+    plt.close("all")
+
+
+def test_copies_of_one_image_share_a_split(source, tmp_path):
+    hashes = [f"{n:032x}"[::-1] for n in range(4)]
+    names = [f"cell{n}_jpg.rf.{text}.png" for n in range(6) for text in hashes]
+    coco_source(source, names)
+    report = convert("coco", source.root, tmp_path / "out")
+    names_of = names_by_split(tmp_path / "out")
+    assert sum(len({name.split("_jpg")[0] for name in own}) for own in names_of.values()) == 6
+    assert report["defects"]["copies"]["count"] == 24
+    assert "24 copies of 6 image(s)" in report["dataset"]["split"]["cases"]
+
+
+def test_same_pixels_in_another_file_format_are_one_image(source, tmp_path):
+    coco_source(source, [f"{n}.png" for n in range(4)] + ["copy.bmp"])
+    pixels = cv2.imread(str(source.root / "images/0.png"), cv2.IMREAD_GRAYSCALE)
+    cv2.imwrite(str(source.root / "images/copy.bmp"), pixels)
+    report = convert("coco", source.root, tmp_path / "out")
+    (issue,) = report["defects"]["duplicate_image"]["found"]
+    assert issue == {"name": "images/copy.bmp", "detail": "same pixels as images/0.png"}
+    shutil.copy(source.root / "images/copy.bmp", tmp_path / "out/images")
+    assert "stray_file" in [f.check.key for f in validate(tmp_path / "out")]
+
+
+def test_a_file_name_that_is_no_utf8_costs_that_file_alone(source, tmp_path, capsys):
+    for n in range(4):
+        source.image(f"{n}.png")
+        source.voc(f"{n}.xml")
+    odd = os.fsdecode(b"caf\xe9")
+    source.image(f"{odd}.png")
+    source.voc("odd.xml").rename(source.root / f"{odd}.xml")
+    source.image(os.fsdecode(b"na\xefve.png"))  # without an annotation
+    report = convert("voc", source.root, tmp_path / "out")
+    assert report["dataset"]["counts"] == {"train": 2, "val": 1, "test": 1}
+    assert found(report, "bad_name") == [r"caf\xe9.png"]
+    assert found(report, "no_annotation") == [r"na\xefve.png"]
+    assert json.loads((tmp_path / "out" / "report.json").read_text()) == report
+    arguments = ["--format", "voc", "--src", str(source.root), "--out", str(tmp_path / "b")]
+    with pytest.raises(SystemExit) as caught:
+        run_cli(lambda: main([*arguments, "--strict"]))
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_what_a_json_says_of_a_case_may_be_no_text_either(source, tmp_path):
+    coco_source(source, [f"{n}.png" for n in range(4)])
+    path = source.root / "annotations/all.json"
+    value = json.loads(path.read_text())
+    for n, image in enumerate(value["images"]):
+        image["case_id"] = f"\ud800{n}"
+    source.json("annotations/all.json", value)
+    convert("coco", source.root, tmp_path / "out")
+    assert [f for f in validate(tmp_path / "out") if f.check.fatal] == []
+    cases = {i["case_id"] for s in SPLITS for i in load_coco_split(tmp_path / "out", s)["images"]}
+    assert cases == {f"\ud800{n}" for n in range(4)}

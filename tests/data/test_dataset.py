@@ -221,3 +221,19 @@ def test_garbled_entries(root: Path, section: str, key: str, value: object) -> N
         coco[section][0][key] = value
     with pytest.raises(DataError, match=r"lacks or garbles .*data-check"):
         to_dicts(coco, root)
+
+
+def test_an_image_id_given_twice_is_refused(root: Path) -> None:
+    coco = _coco()
+    coco["images"][1]["id"] = 5
+    coco["annotations"].pop(1)
+    with pytest.raises(DataError, match=r"image id 5 is given twice, the second time to b\.jpg"):
+        to_dicts(coco, root)
+
+
+def test_a_category_id_given_twice_is_refused(root: Path) -> None:
+    coco = _coco()
+    coco["categories"].append(dict(coco["categories"][3]))
+    (root / "annotations" / "train.json").write_text(json.dumps(coco))
+    with pytest.raises(DataError, match="category given twice"):
+        read_split(root, "train")

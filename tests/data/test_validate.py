@@ -54,6 +54,7 @@ def test_sound_set_passes(dataset, capsys):
     ("change", "expected"),
     [
         (lambda v: v["annotations"][0].update(bbox=[1, 2, 0, 4]), "box"),
+        (lambda v: v["annotations"][0].update(bbox=[0.1, 0.2, 0.3, 0.4]), "box"),
         (lambda v: v["annotations"][0].update(bbox=[60, 2, 9, 4]), "box"),
         (lambda v: v["annotations"][0].update(bbox=[-3, 2, 9, 4]), "box"),
         (lambda v: v["annotations"][0].update(category_id=25), "class"),
@@ -66,6 +67,7 @@ def test_sound_set_passes(dataset, capsys):
         (lambda v: v["images"][0].update(case_id=None), "no_case"),
         (lambda v: v["images"][0].update(id=v["images"][1]["id"]), "duplicate_id"),
         (lambda v: v["categories"].pop(), "categories"),
+        (lambda v: v["categories"].append(v["categories"][0]), "categories"),
         (lambda v: v["categories"].reverse() or v["categories"][0].update(name="1"), "categories"),
         (lambda v: v["images"].pop(), "counts"),
         (lambda v: v["images"].clear(), "empty_split"),

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deepacc_d2.detection.select import SelectionSettings, select
+from deepacc_d2.detection.select import SelectionSettings, decode, select
 from deepacc_d2.errors import ConfigError
 
 
@@ -67,3 +67,64 @@ def test_nothing() -> None:
 def test_bad_settings(options: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=next(iter(options))):
         SelectionSettings(**options)  # type: ignore[arg-type]
+
+
+def naive_nms(
+    rows: list[int], boxes: np.ndarray, scores: dict[int, float], iou: float
+) -> list[int]:
+    """Keeps, by descending score, what no kept box overlaps by more."""
+    kept: list[int] = []
+    for row in sorted(rows, key=lambda n: -scores[n]):
+        for other in kept:
+            low = np.maximum(boxes[row, :2], boxes[other, :2])
+            high = np.minimum(boxes[row, 2:], boxes[other, 2:])
+            shared = np.prod(np.maximum(high - low, 0))
+            areas = sum(np.prod(boxes[n, 2:] - boxes[n, :2]) for n in (row, other))
+            if shared / (areas - shared) > iou:
+                break
+        else:
+            kept.append(row)
+    return kept
+
+
+def test_all_forms_come_from_the_same_proposals() -> None:
+    rng = np.random.default_rng(0)
+    corners = rng.uniform(0, 30, (40, 2))
+    boxes = np.concatenate([corners, corners + rng.uniform(8, 20, (40, 2))], axis=1)
+    boxes = boxes.astype(np.float32)
+    boxes[3, 2:] = boxes[3, :2]  # of no area
+    boxes[4, 0] = np.nan
+    logits = rng.normal(size=(40, 25)) * 3
+    probabilities = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).astype(np.float32)
+    settings = SelectionSettings(min_foreground=0.5, iou=0.3, crossing_iou=0)
+    found = decode(9, boxes, probabilities, settings, placed=boxes * 2 + 1)
+    assert found.image_id == 9
+
+    usable = [n for n in range(40) if n not in (3, 4)]
+    expected = []
+    for k in range(24):
+        scores = {n: float(probabilities[n, k]) for n in range(40)}
+        rows = [n for n in usable if scores[n] > 0.05]
+        expected += [(scores[n], k, n) for n in naive_nms(rows, boxes, scores, 0.5)]
+    expected = sorted(expected, reverse=True)[:100]
+    np.testing.assert_allclose(found.scores, [score for score, _, _ in expected], rtol=1e-6)
+    assert found.classes.tolist() == [k for _, k, _ in expected]
+    np.testing.assert_allclose(found.boxes, [boxes[n] * 2 + 1 for _, _, n in expected], rtol=1e-6)
+
+    best = probabilities[:, :24].max(axis=1)
+    top = [n for n in usable if best[n] > 0.05]
+    np.testing.assert_allclose(found.top1_scores, best[top])
+    assert found.top1_classes.tolist() == probabilities[top, :24].argmax(axis=1).tolist()
+
+    rows = [n for n in usable if 1 - probabilities[n, 24] >= 0.5]
+    kept = naive_nms(rows, boxes, dict(enumerate(best.tolist())), 0.3)
+    assert found.kept_classes is not None
+    assert found.kept_classes.tolist() == probabilities[kept, :24].argmax(axis=1).tolist()
+    np.testing.assert_allclose(found.kept_boxes, boxes[kept] * 2 + 1, rtol=1e-6)
+
+
+def test_nothing_gives_empty_forms() -> None:
+    empty = np.zeros((0, 4), dtype=np.float32), np.zeros((0, 25), dtype=np.float32)
+    found = decode(1, *empty, SelectionSettings())
+    assert found.kept_boxes is not None
+    assert len(found.boxes) == len(found.top1_boxes) == len(found.kept_boxes) == 0

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from filelock import FileLock
 
 from deepacc_d2.checkpoint import build_from_checkpoint, read_checkpoint
 from deepacc_d2.errors import ConfigError, DataError
 from deepacc_lightning import ablation, evaluate
 from deepacc_lightning.core.config import compose_config
-from deepacc_lightning.jobs.ablation_jobs import Job, first_difference
+from deepacc_lightning.jobs.job import Job, first_difference
 
 PRESETS = ["sep", "siamese_gia"]
 SMALL = [
@@ -75,7 +76,7 @@ def test_evaluating_a_jobs_checkpoint_on_images_gives_what_the_cache_gave(
 ) -> None:
     run = finished / "siamese_gia" / "seed0"
     overrides = [f"ckpt={run / 'checkpoints' / 'best.ckpt'}", "data=coco", "num_workers=0"]
-    overrides += [f"data.root={tiny_data}", f"out={tmp_path / 'evaluation'}", "batch_size=1"]
+    overrides += [f"data.root={tiny_data}", f"out={tmp_path / 'evaluation'}", "view=test"]
     evaluate.run(compose_config("evaluate", overrides))
     for name in ("predictions.json", "predictions_top1.json"):
         ours = json.loads((tmp_path / "evaluation" / name).read_text())
@@ -107,6 +108,21 @@ def test_a_second_run_does_nothing_again_and_a_lost_job_is_made_up(
     changed = {path for path, stamp in stamps().items() if before.get(path) != stamp}
     assert changed
     assert all(path.startswith(str(lost)) for path in changed)
+
+
+def test_a_folder_of_an_earlier_version_is_done(
+    finished: Path, heads_overrides: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = finished / "sep" / "seed0"
+    path = run / "config.yaml"
+    config = yaml.safe_load(path.read_text())
+    config["ablation"] = {"protocol": "heads", "worker": 1.5}
+    del config["callbacks"]["stop_on_signal"]["asked"]
+    path.write_text(yaml.safe_dump(config))
+    (run / "log.txt").unlink()
+    assert ablation.run([*heads_overrides, f"out={finished}"]) is not None
+    assert "heads: 4 jobs, 4 done" in capsys.readouterr().out
+    assert not (run / "log.txt").exists()
 
 
 def test_other_settings_are_refused_in_the_same_folder(
@@ -225,6 +241,9 @@ def test_a_failing_job_does_not_stop_the_others(
         ("ablation.seeds=[]", "expected a count"),
         ("ablation.jobs=0", "number of processes"),
         ("trainer.devices=2", "use JOBS"),
+        ("sweep.launcher=slurm", "choose basic, joblib"),
+        ("alpha=.1,.2", "varies presets and seeds only, use make sweep"),
+        ("resume=runs/a", "the same command goes on by itself"),
         ("data.weights=[2]", r"data\.weights: PROTOCOL=heads sees each cached image once"),
         ("trainer.max_epochs=3", r"use heads\.max_epochs"),
         ("model.roi_heads.box_predictor.gia.anchor=predicted", "sep: .*gia"),

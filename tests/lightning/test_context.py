@@ -13,10 +13,10 @@ from deepacc_d2.checkpoint import build_from_checkpoint, read_checkpoint
 from deepacc_d2.context import ContextCell, Disturbance, pad_cells, read_cells
 from deepacc_d2.data.dataset import read_split, to_dicts
 from deepacc_d2.data.mapper import MetaphaseMapper
+from deepacc_d2.detection.detector import load_detector
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.images.read import read_image
 from deepacc_d2.images.view import make_view
-from deepacc_d2.prediction.predictor import load_predictor
 from deepacc_lightning import context
 from deepacc_lightning.core.config import compose_config, to_plain
 from deepacc_lightning.training import context_store
@@ -97,8 +97,8 @@ def test_the_checkpoint_predicts_with_its_context(
     gray = read_image(path).gray
     found = []
     for each in (checkpoint, finished / "checkpoints/best.ckpt"):
-        predictor = load_predictor(each, device="cpu")
-        found.append(predictor.detector(make_view(gray, predictor.view).image))
+        detector = load_detector(each, device="cpu")
+        found.append(detector.network(make_view(gray, detector.view).image))
     # Of the duplicates that a detector gives, the context leaves nothing.
     assert found[0][1].shape == found[1][1].shape
     kept = found[1][1][:, -1] < 0.999

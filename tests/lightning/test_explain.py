@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,7 +15,8 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 
 from deepacc_d2.errors import ConfigError, DataError
-from deepacc_lightning import explain, train
+from deepacc_d2.images.read import read_image
+from deepacc_lightning import explain, predict, train
 from deepacc_lightning.core.cli import run_entry_point
 from deepacc_lightning.core.config import compose_config
 
@@ -64,6 +66,43 @@ def test_picture_and_numbers_lie_in_the_run_directory(
     assert "of 24 classes have a local center (score > 0.05)" in printed
 
 
+def names(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
+    return [(row["class"], row["class_by_box"], row["box"]) for row in rows]
+
+
+@pytest.mark.parametrize("shipped", [True, False])
+def test_it_shows_what_predict_did(
+    shipped: bool, checkpoint: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    image, _ = record_of(tiny_data)
+    # A field larger than the spread: predict cuts it to that.
+    field = np.full((700, 800), 235, dtype=np.uint8)
+    gray = read_image(image).gray
+    field[300 : 300 + gray.shape[0], 400 : 400 + gray.shape[1]] = gray
+    path, options = tmp_path / "field.png", ["accelerator=cpu"]
+    cv2.imwrite(str(path), field)
+    if not shipped:
+        content = torch.load(checkpoint, weights_only=True)
+        selection = {"min_foreground": 0.01}  # an untrained model is sure of nothing
+        torch.save({**content, "selection": selection}, tmp_path / "model.ckpt")
+        options.append(f"ckpt={tmp_path / 'model.ckpt'}")
+    common = [f"images={path}", f"out={tmp_path / 'cells'}", "num_workers=0", "draw_workers=0"]
+    predict.run(compose_config("predict", [*options, *common, "karyogram=[]", "overlay=false"]))
+    (record,) = (
+        content
+        for content in (json.loads(p.read_text()) for p in (tmp_path / "cells").rglob("*.json"))
+        if "chromosomes" in content
+    )
+    explain.run(compose_config("explain", [*options, f"image={path}", f"out={tmp_path}"]))
+    content = json.loads((tmp_path / "field.json").read_text())
+    assert content["view"] == record["view"]
+    assert content["view"]["crop"] != [0, 0, 800, 700]
+    detected = [row for row in content["rows"] if row["detected"]]
+    assert len(detected) > 0
+    assert names(detected) == names(record["chromosomes"])
+    assert content["cell_context"] is shipped
+
+
 def test_an_image_from_elsewhere_has_no_truth_unless_its_data_set_is_named(
     checkpoint: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
@@ -89,9 +128,9 @@ def test_bad_input_is_told_in_one_line_and_leaves_nothing(
     cv2.imwrite(str(other), np.full((50, 60), 200, dtype=np.uint8))
     out = f"out={tmp_path / 'out'}"
     cases: list[tuple[type[Exception], str, list[str]]] = [
-        (DataError, "nothing.png", [f"image={tmp_path / 'nothing.png'}"]),
-        (DataError, "cannot read image", [f"image={tmp_path}"]),
-        (DataError, "truncated or no image", [f"image={damaged}"]),
+        (DataError, r"nothing\.png cannot be read", [f"image={tmp_path / 'nothing.png'}"]),
+        (DataError, "is a folder, not an image", [f"image={tmp_path}"]),
+        (DataError, "truncated or damaged", [f"image={damaged}"]),
         (DataError, "is not in data set", [f"image={other}", f"data.root={tiny_data}"]),
         (DataError, "does not exist", [f"image={other}", f"data.root={tmp_path / 'no'}"]),
         (DataError, "checkpoint .* does not exist", [f"image={image}", "ckpt=/no.ckpt"]),
@@ -144,5 +183,5 @@ def test_command_exits_2_with_one_line(
         run_entry_point("explain", explain.main)
     assert caught.value.code == 2
     error = capsys.readouterr().err.strip()
-    assert error.startswith(f"error: cannot read image {tmp_path / 'nothing.png'}")
+    assert error.startswith(f"error: image {tmp_path / 'nothing.png'} cannot be read")
     assert "\n" not in error

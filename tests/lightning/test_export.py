@@ -9,10 +9,12 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from deepacc_d2.detection.export.calibration_images import Shown
+from deepacc_d2.detection.detector import Detector
 from deepacc_d2.detection.network import Raw
 from deepacc_d2.detection.runners import load_runner
 from deepacc_d2.errors import ConfigError, DataError
+from deepacc_d2.images.spread import Gray
+from deepacc_d2.images.view import ViewSettings
 from deepacc_lightning import export
 from deepacc_lightning.core.config import compose_config, to_plain
 
@@ -70,8 +72,11 @@ def test_where_it_goes(checkpoint: Path, tmp_path: Path) -> None:
     assert export.output_path(again) == tmp_path / "a.xml"
 
 
-def shown(count: int) -> list[Shown]:
-    return [Shown(np.zeros((32, 32), dtype=np.uint8)) for _ in range(count)]
+PLAIN = ViewSettings(8, 48, tone=False, normalize=False, fit_size=48)
+
+
+def grays(count: int) -> list[Gray]:
+    return [np.zeros((48, 48), dtype=np.uint8) for _ in range(count)]
 
 
 def test_a_difference_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,16 +84,17 @@ def test_a_difference_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
     probabilities = np.zeros((1, 25), dtype=np.float32)
     probabilities[0, [4, 24]] = 0.2, 0.8  # below the threshold: all proposals are compared
 
-    def reference(_: Any) -> Raw:
+    def plain(_: Any) -> Raw:
         return boxes, probabilities
 
-    def other(_: Any) -> Raw:
+    def moved(_: Any) -> Raw:
         return boxes + 2, probabilities
 
-    assert export.check_parity(reference, reference, shown(2), exact=True).chromosomes == 2
-    assert export.check_parity(reference, other, shown(1), exact=False).pixels == 2
+    reference, other = Detector(plain, PLAIN), Detector(moved, PLAIN)
+    assert export.check_parity(reference, reference, grays(2), exact=True).chromosomes == 2
+    assert export.check_parity(reference, other, grays(1), exact=False).pixels == 2
     with pytest.raises(DataError, match=r"nothing was written"):
-        export.check_parity(reference, other, shown(1), exact=True)
+        export.check_parity(reference, other, grays(1), exact=True)
     assert "boxes within 2 px" in capsys.readouterr().out
 
 
@@ -107,14 +113,14 @@ class Truth:
         return 1
 
     def __iter__(self) -> Any:
-        return iter(shown(1))
+        return iter(grays(1))
 
 
 def test_lost_accuracy_is_an_error(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
     boxes = np.array([[2, 2, 20, 9]], dtype=np.float32)
 
     def sure(index: int) -> Any:
-        return lambda _: (boxes, np.eye(25, dtype=np.float32)[[index]])
+        return Detector(lambda _: (boxes, np.eye(25, dtype=np.float32)[[index]]), PLAIN)
 
     cfg = config(checkpoint, "format=openvino", "precision=int8")
     assert export.check_map(sure(4), sure(4), Truth(), cfg) == (100, 100)  # type: ignore[arg-type]

@@ -99,7 +99,7 @@ def test_detections_are_kept_and_used_again(
     def refuse(*_: object) -> None:
         raise AssertionError("an image was detected again")
 
-    monkeypatch.setattr(karyotype.Predictor, "raw", refuse)
+    monkeypatch.setattr(karyotype.Detector, "detect", refuse)
     karyotype.run(compose_config("karyotype", [*options, f"out={finished}"]))
     again = json.loads((finished / "karyotype.json").read_text())
     assert again["scores"] == first["scores"]
@@ -152,7 +152,7 @@ def test_made_and_composed_cells_are_counted_and_kept(
     def refuse(*_: object) -> None:
         raise AssertionError("a cell was made or detected again")
 
-    monkeypatch.setattr(karyotype.Predictor, "raw", refuse)
+    monkeypatch.setattr(karyotype.Detector, "detect", refuse)
     monkeypatch.setattr(made_cells.Workshop, "make", refuse)
     karyotype.run(cfg)
     again = json.loads((tmp_path / "out" / "karyotype.json").read_text())

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -249,3 +250,22 @@ def test_ray_gives_the_same(checkpoint: Path, slides: Path, tmp_path: Path, caps
     assert (tmp_path / "job" / "karyograms" / "a.png").read_bytes() == (
         tmp_path / "here" / "karyograms" / "a.png"
     ).read_bytes()
+
+
+def test_a_file_name_that_is_no_utf8_costs_one_line(
+    checkpoint: Path, slides: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = tmp_path / "images"
+    shutil.copytree(slides / "p1", images)
+    odd = os.fsdecode(b"caf\xe9.png")
+    shutil.copy(images / "a.png", images / odd)
+    result = predict.run(config(checkpoint, images, tmp_path / "out"))
+    assert result == {"cells": 2, "predicted": 2, "failed": 1}
+    (row,) = rows(tmp_path / "out" / "errors.csv")
+    assert row["image"].endswith(r"caf\xe9.png")
+    assert row["error"] == "its name is not in UTF-8: rename it"
+    printed = capsys.readouterr().out
+    assert printed.count("error:") == 1
+    assert [r["cell"] for r in rows(tmp_path / "out" / "cells.csv")] == ["a", "b"]
+    with pytest.raises(UserError, match=r"caf\\xe9\.png: its name is not in UTF-8: rename it"):
+        deepacc_d2.predict(images / odd, checkpoint=checkpoint)

@@ -21,15 +21,15 @@ from deepacc_d2.errors import ConfigError
 from deepacc_d2.evaluation.types import SUMMARY_KEYS
 from deepacc_lightning import sweep
 from deepacc_lightning.core.config import compose_config
-from deepacc_lightning.jobs.sweep_jobs import (
+from deepacc_lightning.jobs.job import Job
+from deepacc_lightning.jobs.sweep_plan import make_plan
+from deepacc_lightning.jobs.train_job import (
     NotValidatedError,
-    SweepJob,
     a_device,
     best_validation,
     reason_of,
     summarize,
 )
-from deepacc_lightning.jobs.sweep_plan import make_plan
 from deepacc_lightning.reports.sweep_report import format_rows, table_rows, to_csv
 
 GRID = ["experiment=siamese_gia", "alpha=.1,.2", "m=.25,.5"]
@@ -226,7 +226,7 @@ def test_the_objective_is_never_of_the_test_split(tmp_path: Path) -> None:
 def test_rows_are_sorted_and_test_figures_stay_apart(tmp_path: Path) -> None:
     jobs = []
     for name, objective, test in (("0.1", 40.0, 90.0), ("0.2", 60.0, 10.0), ("0.3", None, None)):
-        job = SweepJob("sep", 0, tmp_path / f"m={name}", (), (("m", name),))
+        job = Job("sep", 0, tmp_path / f"m={name}", (), (("m", name),))
         job.out.mkdir()
         if objective is None:
             job.note_failure("no memory")
@@ -272,7 +272,7 @@ def test_reasons_are_one_line(tmp_path: Path) -> None:
     assert reason_of(KeyError("x")) == "KeyError: 'x'"
     assert reason_of(MemoryError()) == "MemoryError"
     assert len(reason_of(ValueError("x " * 999))) < 600
-    job = SweepJob("sep", 0, tmp_path, ())
+    job = Job("sep", 0, tmp_path, ())
     began = time.time()
     assert not job.failed_since(0)
     job.note_failure("a b")

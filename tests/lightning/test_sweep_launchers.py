@@ -31,12 +31,14 @@ def check_done(folder: Path, printed: str) -> None:
     assert "2 jobs, 2 done, 0 failed" in printed
 
 
-def test_joblib_stops_by_ctrl_c_with_checkpoints_and_goes_on(
-    parallel: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("launcher", ["joblib", "processes"])
+def test_processes_stop_by_ctrl_c_with_checkpoints_and_go_on(
+    parallel: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], launcher: str
 ) -> None:
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    if launcher == "joblib":
+        pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     epochs = ["scale.max_epochs=30", "scale.check_val_every_n_epoch=30"]
-    overrides = [*parallel, "sweep.launcher=joblib"]
+    overrides = [*parallel, f"sweep.launcher={launcher}"]
     folder = tmp_path / "s"
 
     def interrupt() -> None:

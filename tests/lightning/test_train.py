@@ -71,7 +71,7 @@ def test_evaluate_repeats_the_test_of_training(
 ) -> None:
     out, summary = trained
     overrides = [f"ckpt={out / 'checkpoints' / 'best.ckpt'}", "data=coco", "num_workers=0"]
-    overrides += [f"data.root={tiny_data}", f"out={tmp_path / 'evaluation'}"]
+    overrides += [f"data.root={tiny_data}", f"out={tmp_path / 'evaluation'}", "view=test"]
     again = evaluate.run(compose_config("evaluate", overrides))
     assert set(again) == SUMMARY
     for name in SUMMARY:

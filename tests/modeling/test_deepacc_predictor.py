@@ -289,8 +289,8 @@ def test_result_is_inferences_else_margins_else_a_plain_layers(
     torch.testing.assert_close(logits, expected)
     # The scores of what is detected are these logits' softmax.
     proposals = _proposals(torch.full((16,), K), [7, 9])
-    top = torch.cat([t.scores for t in predictor.top1(output.predictions, proposals)])
-    torch.testing.assert_close(top, expected.softmax(dim=1)[:, :K].amax(dim=1))
+    found = predictor.proposals(output.predictions, proposals)
+    torch.testing.assert_close(torch.cat([p.probabilities for p in found]), expected.softmax(dim=1))
     assert hasattr(predictor, "cls_score") == (parts == "none")
 
 
@@ -305,7 +305,7 @@ def test_testing_without_proposals(
     with torch.no_grad():
         predictions = predictor((x, regression), counts).predictions
         found, _ = predictor.inference(predictions, proposals)
-        best = predictor.top1(predictions, proposals)
+        best = predictor.proposals(predictions, proposals)
     assert predictions[0].shape == (sum(counts), K + 1)
     assert [len(t) for t in best] == counts
     assert all(len(f) == 0 for f, count in zip(found, counts, strict=True) if not count)

@@ -43,6 +43,9 @@ def _assert_same(a: Instances, b: Instances, *, scale: tuple[float, float] = (1.
     """``b``'s boxes are ``a``'s times (x, y) of the scale, the rest is equal."""
     factors = torch.tensor([*scale, *scale])
     torch.testing.assert_close(b.pred_boxes.tensor, a.pred_boxes.tensor * factors)
+    if a.has("probabilities"):
+        torch.testing.assert_close(b.probabilities, a.probabilities)
+        return
     torch.testing.assert_close(b.scores, a.scores)
     assert b.pred_classes.tolist() == a.pred_classes.tolist()
 
@@ -76,7 +79,7 @@ def test_outputs_are_in_pixels_of_the_original(make_detector: Build, make_item: 
     item = {"image": make_item()["image"]}
     (plain,) = _detect(model, [item])
     (scaled,) = _detect(model, [{**item, "height": 640, "width": 288}])
-    assert set(plain) == set(scaled) == {"instances", "top1"}
+    assert set(plain) == set(scaled) == {"instances", "proposals"}
     for kind in plain:
         assert len(plain[kind]) > 0
         assert plain[kind].image_size == (64, 96)
@@ -118,11 +121,14 @@ def test_detections_are_float32_under_autocast(make_detector: Build, make_item: 
         losses = _train(model, [make_item()])
     for kind, instances in output.items():
         assert instances.pred_boxes.tensor.dtype == torch.float32, kind
-        assert instances.scores.dtype == torch.float32, kind
+        scores = instances.scores if kind == "instances" else instances.probabilities
+        assert scores.dtype == torch.float32, kind
     assert all(loss.isfinite() for loss in losses.values())
 
 
-def test_detections_beside_top1_are_detectron2s(make_detector: Build, make_item: Build) -> None:
+def test_detections_beside_proposals_are_detectron2s(
+    make_detector: Build, make_item: Build
+) -> None:
     model = make_detector()
     batch = [make_item(seed=0), make_item(80, 64, seed=1)]
     base = GeneralizedRCNN if isinstance(model, ChromosomeRCNN) else RetinaNet
@@ -148,16 +154,23 @@ def test_raw_outputs_and_given_boxes_of_generalized_rcnn(
     _assert_same(raw[0], again[0])
 
 
-def test_rcnn_top1_has_a_row_for_each_proposal(make_rcnn: Build, make_item: Build) -> None:
-    model = make_rcnn()
-    (output,) = _detect(model, [make_item()])
-    assert len(output["top1"]) <= 30  # post_nms_topk
-    assert len(output["top1"]) >= len(torch.unique(output["instances"].scores)) / NUM_CLASSES
-    (none,) = _detect(make_rcnn(test_score_thresh=0.9), [make_item()])
-    assert len(none["top1"]) == len(none["instances"]) == 0
+def test_proposals_are_all_there_whatever_the_threshold(
+    make_detector: Build, make_item: Build
+) -> None:
+    for threshold in (0.0, 0.99):
+        model = make_detector(test_score_thresh=threshold).eval()
+        (output,) = _detect(model, [make_item()])
+        assert (len(output["instances"]) > 0) == (threshold == 0)
+        found = output["proposals"]
+        assert 0 < len(found) <= 1000
+        assert found.probabilities.shape == (len(found), NUM_CLASSES + 1)
+        with torch.no_grad():
+            (alone,) = model.proposals(model.preprocess_image([make_item()]))
+        sides = alone.pred_boxes.tensor[:, 2:] - alone.pred_boxes.tensor[:, :2]
+        _assert_same(alone[(sides > 0).all(dim=1)], found)
 
 
-def _naive_retinanet_top1(model: ChromosomeRetinaNet, item: dict[str, Any]) -> list[tuple]:
+def _naive_retinanet(model: ChromosomeRetinaNet, item: dict[str, Any]) -> list[tuple]:
     """Loops over levels, cells and anchors; (score, class, box), best first."""
     images = model.preprocess_image([item])
     features = [model.backbone(images.tensor)[name] for name in model.head_in_features]
@@ -187,20 +200,22 @@ def _naive_retinanet_top1(model: ChromosomeRetinaNet, item: dict[str, Any]) -> l
 
 
 @pytest.mark.parametrize("topk", [1000, 10])
-def test_retinanet_top1_by_loops(make_retinanet: Build, make_item: Build, topk: int) -> None:
+def test_retinanet_proposals_by_loops(make_retinanet: Build, make_item: Build, topk: int) -> None:
     model = make_retinanet(test_topk_candidates=topk).eval()
     nn.init.normal_(model.head.cls_score.weight, std=0.3)
     item = {"image": make_item(32, 48, boxes=0)["image"]}
     with torch.no_grad():
-        expected = _naive_retinanet_top1(model, item)[:topk]
+        expected = _naive_retinanet(model, item)[:topk]
     (output,) = _detect(model, [item])
-    top1 = output["top1"]
+    found = output["proposals"]
     kept = [row for row in expected if row[2][2] > row[2][0] and row[2][3] > row[2][1]]
     assert len(kept) > 5
-    torch.testing.assert_close(top1.scores, torch.tensor([s for s, _, _ in kept]))
-    assert top1.pred_classes.tolist() == [k for _, k, _ in kept]
+    scores, classes = found.probabilities[:, :-1].max(dim=1)
+    torch.testing.assert_close(scores, torch.tensor([s for s, _, _ in kept]))
+    torch.testing.assert_close(found.probabilities[:, -1], 1 - scores)
+    assert classes.tolist() == [k for _, k, _ in kept]
     boxes = torch.tensor([b for _, _, b in kept])
-    torch.testing.assert_close(top1.pred_boxes.tensor, boxes, atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(found.pred_boxes.tensor, boxes, atol=1e-3, rtol=1e-4)
 
 
 def _small_yacs() -> CfgNode:
@@ -245,7 +260,7 @@ def _retinanet_yacs() -> CfgNode:
 
 
 @pytest.mark.parametrize(
-    ("cfg", "has_top1"),
+    ("cfg", "has_proposals"),
     [
         (_rcnn_yacs("ChromosomeRCNN", "SeparatedBoxHead"), True),
         (_rcnn_yacs("GeneralizedRCNN", "FastRCNNConvFCHead"), False),
@@ -253,7 +268,9 @@ def _retinanet_yacs() -> CfgNode:
     ],
     ids=["ours", "heads in Detectron2's own", "retinanet"],
 )
-def test_from_a_detectron2_config_by_name(cfg: CfgNode, has_top1: bool, make_item: Build) -> None:
+def test_from_a_detectron2_config_by_name(
+    cfg: CfgNode, has_proposals: bool, make_item: Build
+) -> None:
     torch.manual_seed(0)
     model = build_model(cfg)
     if hasattr(model, "roi_heads"):
@@ -266,7 +283,7 @@ def test_from_a_detectron2_config_by_name(cfg: CfgNode, has_top1: bool, make_ite
     assert all(p.isfinite().all() for p in model.parameters())
     assert any(not torch.equal(p, before[name]) for name, p in model.named_parameters())
     (output,) = _detect(model, [{**batch[0], "height": 128, "width": 192}])
-    assert set(output) == ({"instances", "top1"} if has_top1 else {"instances"})
+    assert set(output) == ({"instances", "proposals"} if has_proposals else {"instances"})
     for instances in output.values():
         assert len(instances) > 0
         assert instances.image_size == (128, 192)

@@ -11,7 +11,7 @@ from detectron2.utils.events import EventStorage
 from torch import Tensor
 
 from deepacc_d2.chromosomes import NUM_CLASSES
-from deepacc_d2.modeling.predictor import top1_instances
+from deepacc_d2.modeling.predictor import pack_proposals
 
 Build = Callable[..., Any]
 SIZES = [(60, 90), (50, 40)]
@@ -44,9 +44,9 @@ def _decode(box: list[float], deltas: list[float]) -> list[float]:
     ]
 
 
-def _naive_top1(
-    logits: Tensor, deltas: Tensor, proposals: Instances, threshold: float
-) -> list[tuple[list[float], float, int]]:
+def _naive_proposals(
+    logits: Tensor, deltas: Tensor, proposals: Instances
+) -> list[tuple[list[float], list[float]]]:
     rows = []
     height, width = proposals.image_size
     agnostic = deltas.shape[1] == 4
@@ -57,57 +57,49 @@ def _naive_top1(
         for j in range(NUM_CLASSES):  # not the background, which is index K
             if scores[j] > scores[best]:
                 best = j
-        if scores[best] <= threshold:
-            continue
         first = 0 if agnostic else 4 * best
         box = _decode(
             proposals.proposal_boxes.tensor[i].tolist(), deltas[i, first : first + 4].tolist()
         )
         limits = (width, height, width, height)
-        rows.append(
-            ([min(max(v, 0.0), b) for v, b in zip(box, limits, strict=True)], scores[best], best)
-        )
+        rows.append(([min(max(v, 0.0), b) for v, b in zip(box, limits, strict=True)], scores))
     return rows
 
 
 @pytest.mark.parametrize("agnostic", [False, True])
-@pytest.mark.parametrize("kept", [12, 6])
-def test_top1_by_loops(make_predictor: Build, agnostic: bool, kept: int) -> None:
+def test_proposals_by_loops(make_predictor: Build, agnostic: bool) -> None:
     predictor = make_predictor(cls_agnostic_bbox_reg=agnostic)
     proposals = _proposals(7, 5)
     logits = torch.randn(12, NUM_CLASSES + 1) * 1.5
-    best = logits.softmax(dim=1)[:, :-1].amax(dim=1)
-    threshold = float(best.sort().values[5:7].mean()) if kept == 6 else 0.0
-    predictor.test_score_thresh = threshold
     deltas = torch.randn(12, 4 if agnostic else 4 * NUM_CLASSES) * 2
-    found = predictor.top1((logits, deltas), proposals)
-    assert len(found) == 2
-    total = 0
+    found = predictor.proposals((logits, deltas), proposals)
+    assert [len(result) for result in found] == [7, 5]
     for result, x, part in zip(found, proposals, (slice(0, 7), slice(7, 12)), strict=True):
-        expected = _naive_top1(logits[part], deltas[part], x, threshold)
-        total += len(expected)
+        expected = _naive_proposals(logits[part], deltas[part], x)
         assert result.image_size == x.image_size
-        assert result.pred_classes.tolist() == [k for _, _, k in expected]
-        torch.testing.assert_close(result.scores, torch.tensor([s for _, s, _ in expected]))
-        boxes = torch.tensor([b for b, _, _ in expected]).reshape(-1, 4)
+        torch.testing.assert_close(result.probabilities, torch.tensor([p for _, p in expected]))
+        boxes = torch.tensor([b for b, _ in expected])
         torch.testing.assert_close(result.pred_boxes.tensor, boxes, atol=1e-4, rtol=1e-5)
-    assert total == kept
 
 
-def test_background_is_never_a_detection(make_predictor: Build) -> None:
+def test_a_box_is_never_regressed_for_background(make_predictor: Build) -> None:
     logits = torch.zeros(3, NUM_CLASSES + 1)
     logits[:, NUM_CLASSES] = 2.0
     logits[:, 4] = 1.0
     deltas = torch.zeros(3, 4 * NUM_CLASSES)
-    (result,) = make_predictor().top1((logits, deltas), _proposals(3))
-    assert result.pred_classes.tolist() == [4, 4, 4]
+    deltas[:, 16:18] = 1.0  # of class 4: a tenth of width and height to the right and down
+    proposals = _proposals(3)
+    given = proposals[0].proposal_boxes.tensor
+    (result,) = make_predictor().proposals((logits, deltas), proposals)
+    moved = given + 0.1 * (given[:, 2:] - given[:, :2]).repeat(1, 2)
+    torch.testing.assert_close(result.pred_boxes.tensor, moved)
 
 
 @pytest.mark.parametrize("counts", [(0, 3), (0, 0), (2, 0)])
-def test_top1_of_an_image_without_proposals(make_predictor: Build, counts: tuple[int, int]) -> None:
+def test_proposals_of_an_image_without_any(make_predictor: Build, counts: tuple[int, int]) -> None:
     predictor = make_predictor()
     predictions = predictor(torch.randn(sum(counts), 24))
-    found = predictor.top1(predictions, _proposals(*counts))
+    found = predictor.proposals(predictions, _proposals(*counts))
     assert [len(x) for x in found] == list(counts)
     assert all(x.pred_boxes.tensor.shape == (len(x), 4) for x in found)
 
@@ -173,14 +165,10 @@ def test_losses_by_loops(make_predictor: Build) -> None:
     assert float(losses["loss_box_reg"]) == pytest.approx(box / 6, rel=1e-3)
 
 
-def test_packing_clips_and_drops() -> None:
-    boxes = torch.tensor(
-        [[-5.0, 2, 200, 30], [1, 2, 3, 4], [1, 2, float("nan"), 4], [0, 0, 9, 9], [2, 2, 5, 5]]
-    )
-    scores = torch.tensor([0.9, 0.3, 0.8, float("nan"), 0.31])
-    classes = torch.arange(5)
-    result = top1_instances(boxes, scores, classes, (20, 100), 0.3)
+def test_packing_clips_and_empties_what_is_not_finite() -> None:
+    boxes = torch.tensor([[-5.0, 2, 200, 30], [1, 2, 3, 4], [1, 2, float("nan"), 4]])
+    probabilities = torch.rand(3, NUM_CLASSES + 1)
+    result = pack_proposals(boxes, probabilities, (20, 100))
     assert result.image_size == (20, 100)
-    assert result.pred_boxes.tensor.tolist() == [[0, 2, 100, 20], [2, 2, 5, 5]]
-    assert result.pred_classes.tolist() == [0, 4]
-    torch.testing.assert_close(result.scores, torch.tensor([0.9, 0.31]))
+    assert result.pred_boxes.tensor.tolist() == [[0, 2, 100, 20], [1, 2, 3, 4], [0, 0, 0, 0]]
+    assert result.probabilities is probabilities

@@ -51,7 +51,7 @@ def _proposals(*counts: int) -> list[Instances]:
 
 
 @pytest.mark.parametrize("separated", [False, True])
-def test_detections_are_detectron2s_and_top1_is_beside(
+def test_detections_are_detectron2s_and_proposals_are_beside(
     make_roi_heads: Build, features: dict[str, Tensor], separated: bool
 ) -> None:
     heads = make_roi_heads(separated=separated).eval()
@@ -62,10 +62,10 @@ def test_detections_are_detectron2s_and_top1_is_beside(
         torch.testing.assert_close(a.pred_boxes.tensor, b.pred_boxes.tensor)
         torch.testing.assert_close(a.scores, b.scores)
         assert a.pred_classes.tolist() == b.pred_classes.tolist()
-    assert [len(x) for x in others["top1"]] == [9, 4]
-    for detections, best in zip(found, others["top1"], strict=True):
+    assert [len(x) for x in others["proposals"]] == [9, 4]
+    for detections, best in zip(found, others["proposals"], strict=True):
         # The highest score of all is some proposal's best, and survives any NMS.
-        assert detections.scores[0] == best.scores.max()
+        assert detections.scores[0] == best.probabilities[:, :-1].max()
 
 
 def test_losses_are_detectron2s(
@@ -133,7 +133,7 @@ def test_testing_without_proposals(make_roi_heads: Build, features: dict[str, Te
         with torch.no_grad():
             found, others = heads(_images(), features, _proposals(*counts))
         assert len(found[0]) == 0
-        assert [len(x) for x in others["top1"]] == list(counts)
+        assert [len(x) for x in others["proposals"]] == list(counts)
 
 
 def test_baseline_is_detectron2s_own_heads(
@@ -243,14 +243,15 @@ def test_deepacc_finds_in_a_batch_what_it_finds_in_each_image(
         for i in (0, 1):
             part = {name: maps[i : i + 1] for name, maps in features.items()}
             images = ImageList(torch.zeros(1, 1, 64, 96), [SIZES[i]])
-            (alone,), top1 = heads(images, part, [proposals[i]])
+            (alone,), more = heads(images, part, [proposals[i]])
             torch.testing.assert_close(alone.scores, found[i].scores)
             assert torch.equal(alone.pred_classes, found[i].pred_classes)
             torch.testing.assert_close(alone.pred_boxes.tensor, found[i].pred_boxes.tensor)
-            torch.testing.assert_close(top1["top1"][0].scores, others["top1"][i].scores)
+            own = others["proposals"][i].probabilities
+            torch.testing.assert_close(more["proposals"][0].probabilities, own)
         # The scores are the inference branch's.
-        scores = output.inference_logits.softmax(dim=1)[:9, :NUM_CLASSES]
-    torch.testing.assert_close(others["top1"][0].scores, scores.amax(dim=1))
+        scores = output.inference_logits.softmax(dim=1)[:9]
+    torch.testing.assert_close(others["proposals"][0].probabilities, scores)
     assert not torch.equal(output.margin_logits, output.inference_logits)
 
 
@@ -261,7 +262,7 @@ def test_deepacc_testing_without_proposals(
     for counts in ((0, 5), (5, 0), (0, 0)):
         with torch.no_grad():
             found, others = heads(_images(), features, _proposals(*counts))
-        assert [len(x) for x in others["top1"]] == list(counts)
+        assert [len(x) for x in others["proposals"]] == list(counts)
         assert all(len(x) == 0 for x, n in zip(found, counts, strict=True) if not n)
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,11 @@ import torch
 
 import deepacc_d2
 from deepacc_d2.cell import LEFT_OUT, UNIDENTIFIED
+from deepacc_d2.detection.detector import Detector
 from deepacc_d2.detection.network import Raw
 from deepacc_d2.errors import ConfigError, DataError
 from deepacc_d2.images.spread import Gray
-from deepacc_d2.images.view import BOX_TO_SIZE, View, ViewSettings
+from deepacc_d2.images.view import ViewSettings
 from deepacc_d2.karyotype.settings import KaryotypeSettings
 from deepacc_d2.prediction.predictor import Predictor, load_predictor
 
@@ -57,7 +57,7 @@ def normal_male() -> list[int]:
 
 def test_boxes_return_to_the_pixels_of_the_image() -> None:
     detector = FixedDetector(grid(46), normal_male())
-    cell = Predictor(detector, view=PLAIN).cell(np.full((100, 200), 240, dtype=np.uint8))
+    cell = Predictor(Detector(detector, PLAIN)).cell(np.full((100, 200), 240, dtype=np.uint8))
     assert detector.seen[0].shape == (200, 400)  # zoomed twice
     assert cell.karyotype == cell.karyotype_by_box == "46,XY"
     # By class, so the first two are chromosomes 1, where the detector saw them, at half the size.
@@ -70,7 +70,7 @@ def test_boxes_return_to_the_pixels_of_the_image() -> None:
 
 def test_an_extra_chromosome_is_told() -> None:
     detector = FixedDetector(grid(47), [*normal_male(), 20])
-    cell = Predictor(detector, view=PLAIN).cell(np.full((100, 200), 240, dtype=np.uint8))
+    cell = Predictor(Detector(detector, PLAIN)).cell(np.full((100, 200), 240, dtype=np.uint8))
     assert cell.karyotype == cell.karyotype_by_box == "47,XY,+21"
     assert "abnormal" in cell.flags
 
@@ -79,10 +79,10 @@ def test_settings_reach_the_karyotype() -> None:
     labels = [k if k != 5 else 6 for k in normal_male()]  # both 6 called 7
     detector = FixedDetector(grid(46), labels)
     detector.raw[1][[n for n, k in enumerate(normal_male()) if k == 5], 5] = 0.9
-    free = Predictor(detector, view=PLAIN, karyotype=KaryotypeSettings(prior_strength=0.0))
+    free = Predictor(Detector(detector, PLAIN), KaryotypeSettings(prior_strength=0.0))
     image = np.full((100, 200), 240, dtype=np.uint8)
     assert free.cell(image).karyotype == "46,XY,-6,-6,+7,+7"
-    strong = Predictor(detector, view=PLAIN, karyotype=KaryotypeSettings(prior_strength=1.0))
+    strong = Predictor(Detector(detector, PLAIN), KaryotypeSettings(prior_strength=1.0))
     cell = strong.cell(image)
     assert (cell.karyotype, cell.karyotype_by_box) == ("46,XY", "46,XY,-6,-6,+7,+7")
     assert sum("reassigned" in c.flags for c in cell.chromosomes) == 2
@@ -91,7 +91,7 @@ def test_settings_reach_the_karyotype() -> None:
 
 def test_a_cell_that_cannot_be_karyotyped_has_a_draft_and_a_reason() -> None:
     image = np.full((100, 200), 240, dtype=np.uint8)
-    cell = Predictor(FixedDetector(grid(28), normal_male()[:28]), view=PLAIN).cell(image)
+    cell = Predictor(Detector(FixedDetector(grid(28), normal_male()[:28]), PLAIN)).cell(image)
     assert (cell.status, cell.unfit) == ("unfit", True)
     assert cell.reasons == ("only 28 chromosomes were found, fewer than 35",)
     assert (cell.karyotype, cell.karyotype_by_box) == ("", "")
@@ -99,11 +99,11 @@ def test_a_cell_that_cannot_be_karyotyped_has_a_draft_and_a_reason() -> None:
     other = ViewSettings(
         normalize=False, tone=False, max_size=400, fit_size=400, chromosome_size=30.0
     )
-    cell = Predictor(FixedDetector(grid(46), normal_male()), view=other).cell(image)
+    cell = Predictor(Detector(FixedDetector(grid(46), normal_male()), other)).cell(image)
     assert cell.reasons == ("the network saw chromosomes 2.7 times smaller than in training",)
     assert cell.draft == "46,XY"
     sought = ViewSettings(tone=False, max_size=400, fit_size=400, chromosome_size=11.0)
-    cell = Predictor(FixedDetector(grid(46), normal_male()), view=sought).cell(image)
+    cell = Predictor(Detector(FixedDetector(grid(46), normal_male()), sought)).cell(image)
     assert cell.reasons == ("no spread was found in the picture",)
 
 
@@ -112,7 +112,7 @@ def test_unidentified_chromosomes_come_after_the_others() -> None:
     detector.raw[1][0] = [0.9 / 24] * 24 + [0.1]
     detector.raw[1][2] = [*[0.02 / 24] * 24, 0.98]
     image = np.full((100, 200), 240, dtype=np.uint8)
-    cell = Predictor(detector, view=PLAIN).cell(image)
+    cell = Predictor(Detector(detector, PLAIN)).cell(image)
     assert [c.assigned for c in cell.chromosomes[-2:]] == [23, UNIDENTIFIED]
     assert len(cell.counted) == 46
     assert cell.counts().sum() == 45
@@ -120,82 +120,9 @@ def test_unidentified_chromosomes_come_after_the_others() -> None:
 
 
 def test_nothing_is_a_result() -> None:
-    cell = Predictor(FixedDetector([], []), view=PLAIN).cell(np.zeros((9, 9), dtype=np.uint8))
+    cell = Predictor(Detector(FixedDetector([], []), PLAIN)).cell(np.zeros((9, 9), dtype=np.uint8))
     assert (cell.karyotype, cell.chromosomes, cell.confidence) == ("", [], 0.0)
     assert cell.counts().sum() == 0
-
-
-class DarkParts:
-    """Finds what is dark, as one box a part; in images longer than given only half of it."""
-
-    def __init__(self, blind_above: int = 10_000) -> None:
-        self.blind_above = blind_above
-        self.seen: list[Gray] = []
-
-    def __call__(self, image: Gray) -> Raw:
-        self.seen.append(image)
-        _, _, stats, _ = cv2.connectedComponentsWithStats((image < 150).astype(np.uint8))
-        boxes = stats[1:, :4].astype(np.float32)
-        boxes[:, 2:] += boxes[:, :2]
-        if max(image.shape) > self.blind_above:
-            boxes = boxes[: len(boxes) // 2]
-        return boxes, np.array([one_hot(0)] * len(boxes), dtype=np.float32).reshape(-1, 25)
-
-
-def squares() -> Gray:
-    """Forty dark squares of 30 pixels, on a light plane of 700 pixels a side."""
-    image = np.full((700, 700), 235, dtype=np.uint8)
-    for n in range(40):
-        y, x = 60 + 90 * (n // 7), 60 + 85 * (n % 7)
-        image[y : y + 30, x : x + 30] = 60
-    return image
-
-
-LOOKING = ViewSettings(chromosome_size=30 / BOX_TO_SIZE, max_size=1400, tone=False, fit_size=700)
-
-
-def first_view(image: Gray, zoom: float) -> View:
-    """A view of the whole image at a zoom that a loader may have chosen wrongly."""
-    side = round(700 * zoom)
-    small = cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)
-    return View(np.asarray(small, dtype=np.uint8), zoom, (0, 0, 700, 700), False, True, "first")
-
-
-@pytest.mark.parametrize("zoom", [0.6, 0.8, 1.3])
-def test_a_second_look_brings_chromosomes_to_size(zoom: float) -> None:
-    image, detector = squares(), DarkParts()
-    predictor = Predictor(detector, view=LOOKING)
-    boxes, probabilities, view = predictor.raw(image, first_view(image, zoom))
-    assert len(detector.seen) == 2
-    assert view.zoom == pytest.approx(1.0, rel=0.05)
-    assert "second look" in view.note
-    # Boxes are of the second look, and in pixels of the image.
-    order = np.lexsort((boxes[:, 0], boxes[:, 1].round(-1)))
-    assert boxes[order[0]] == pytest.approx([60, 60, 90, 90], abs=1.5)
-    assert len(boxes) == len(probabilities) == 40
-    again = predictor.raw(image, first_view(image, zoom))
-    np.testing.assert_array_equal(again[0], boxes)
-    cell = predictor.cell(image, view=first_view(image, zoom))
-    assert cell.view["note"] == view.note
-    assert cell.view["zoom"] == pytest.approx(view.zoom, abs=1e-4)
-
-
-def test_one_look_is_enough_where_the_size_was_right_or_the_switch_is_off() -> None:
-    image, detector = squares(), DarkParts()
-    _, _, view = Predictor(detector, view=LOOKING).raw(image, first_view(image, 1.04))
-    assert (len(detector.seen), view.note) == (1, "first")
-    off = Predictor(detector, view=replace(LOOKING, second_look=False))
-    _, _, view = off.raw(image, first_view(image, 0.6))
-    assert (len(detector.seen), view.note) == (2, "first")
-    assert off.settings()["view"]["second_look"] is False
-    assert Predictor(detector, view=LOOKING).settings()["view"]["second_look"] is True
-
-
-def test_a_second_look_that_finds_far_fewer_does_not_count() -> None:
-    image, detector = squares(), DarkParts(blind_above=600)
-    boxes, _, view = Predictor(detector, view=LOOKING).raw(image, first_view(image, 0.7))
-    assert len(detector.seen) == 2
-    assert (len(boxes), view.note, view.zoom) == (40, "first", 0.7)
 
 
 def save(tmp_path: Path, content: dict[str, Any], **more: Any) -> Path:
@@ -214,9 +141,9 @@ def test_a_checkpoint_brings_its_settings(tmp_path: Path, make_content: MakeCont
     )
     predictor = load_predictor(path, prior_strength=0)
     assert predictor.karyotype == KaryotypeSettings(temperature=1.7, prior_strength=0)
-    assert predictor.selection.min_foreground == 0.25
-    assert load_predictor(path, min_foreground=0.75).selection.min_foreground == 0.75
-    assert (predictor.view.chromosome_size, predictor.view.tone) == (48, True)
+    assert predictor.detector.selection.min_foreground == 0.25
+    assert load_predictor(path, min_foreground=0.75).detector.selection.min_foreground == 0.75
+    assert (predictor.detector.view.chromosome_size, predictor.detector.view.tone) == (48, True)
     assert predictor.name == "mine 2"
 
 
@@ -246,9 +173,6 @@ def test_predict_is_the_same_from_files_and_arrays(
 def test_bad_input(tmp_path: Path, make_content: MakeContent) -> None:
     with pytest.raises(DataError, match=r"nowhere\.ckpt does not exist"):
         load_predictor("nowhere.ckpt")
-    path = save(tmp_path, make_content(preset="retinanet"))
-    with pytest.raises(DataError, match="has no proposals"):
-        load_predictor(path)
     path = save(tmp_path, make_content())
     with pytest.raises(ConfigError, match="precision=8: choose"):
         load_predictor(path, precision="8")

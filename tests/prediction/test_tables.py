@@ -43,7 +43,7 @@ def test_csv(folder: OutputFolder, make_cell: Callable[..., Cell]) -> None:
 def test_coco_is_read_by_the_reference_library(folder: OutputFolder) -> None:
     write_tables(folder)
     coco = COCO(str(folder.root / "coco.json"))
-    assert [i["file_name"] for i in coco.dataset["images"]] == ["slides/a.tif", "slides/b.tif"]
+    assert [i["file_name"] for i in coco.dataset["images"]] == ["a.tif", "b.tif"]
     ids = coco.getAnnIds(imgIds=[2])
     found = [(a["category_id"], a["bbox"]) for a in coco.loadAnns(ids)]
     # Boxes as x, y, width, height; what the assignment leaves out is no annotation.
@@ -100,3 +100,57 @@ def test_errors(tmp_path: Path) -> None:
     ]
     write_errors(folder, [])
     assert not (tmp_path / "errors.csv").exists()
+
+
+def test_coco_has_what_annotation_tools_need(folder: OutputFolder) -> None:
+    plt = pytest.importorskip("matplotlib.pyplot")
+    plt.switch_backend("agg")
+    write_tables(folder)
+    coco = COCO(str(folder.root / "coco.json"))
+    assert [(i["file_name"], i["path"]) for i in coco.dataset["images"]] == [
+        ("a.tif", "slides/a.tif"),
+        ("b.tif", "slides/b.tif"),
+    ]
+    annotations = coco.loadAnns(coco.getAnnIds())
+    coco.showAnns(annotations)
+    plt.close("all")
+    for annotation in annotations:
+        x, y, w, h = annotation["bbox"]
+        assert annotation["segmentation"] == [[x, y, x + w, y, x + w, y + h, x, y + h]]
+        assert (annotation["area"], annotation["iscrowd"]) == (pytest.approx(w * h, abs=0.006), 0)
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["/data/x/a.tif", "/data/x/b.tif"], ["a.tif", "b.tif"]),
+        (["/data/p1/1.tif", "/data/p2/1.tif"], ["p1/1.tif", "p2/1.tif"]),
+        (["/data/p1/1.tif", "/data/2.tif"], ["p1/1.tif", "2.tif"]),
+        (["a.tif", ""], ["a.tif", "b"]),
+    ],
+)
+def test_file_names_are_relative_to_the_folder_of_all(
+    tmp_path: Path, make_cell: Callable[..., Cell], paths: list[str], names: list[str]
+) -> None:
+    folder = open_folder(tmp_path, {"kind": "prediction"})
+    for name, path in zip("ab", paths, strict=True):
+        cell = make_cell(name)
+        cell.path = path
+        write_whole(folder.record(name), json.dumps(to_record(cell)))
+    write_tables(folder)
+    images = COCO(str(tmp_path / "coco.json")).dataset["images"]
+    assert [image["file_name"] for image in images] == names
+
+
+def test_names_that_are_no_utf8_end_no_table(
+    tmp_path: Path, make_cell: Callable[..., Cell]
+) -> None:
+    folder = open_folder(tmp_path, {"kind": "prediction"})
+    cell = make_cell("a", "caf\udce9")
+    cell.path = "/data/caf\udce9.tif"
+    write_whole(folder.record("a"), json.dumps(to_record(cell)))
+    assert write_tables(folder) == 1
+    write_errors(folder, [("/data/na\udcefve.tif", "its name is not in UTF-8: rename it")])
+    assert rows(tmp_path / "errors.csv")[0]["image"] == r"/data/na\xefve.tif"
+    assert rows(tmp_path / "cells.csv")[0]["case"] == r"caf\udce9"
+    assert COCO(str(tmp_path / "coco.json")).dataset["images"][0]["file_name"] == "caf\udce9.tif"

@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from deepacc_d2.data.formats.coco_content import (
+    box_of,
+    category_names,
+    check_corners,
+    check_image_ids,
+    class_note,
+    id_key,
+)
+from deepacc_d2.data.formats.files import (
+    AmbiguousNameError,
+    FileIndex,
+    files_under,
+    image_files,
+    relative_name,
+)
 from deepacc_d2.data.formats.record import (
-    Box,
     CaseRule,
     Defect,
     ImageRecord,
@@ -15,9 +30,8 @@ from deepacc_d2.data.formats.record import (
     ReadOptions,
     Source,
     case_rule,
-    image_files,
+    positive,
     progress,
-    relative_name,
     settle_cases,
 )
 from deepacc_d2.errors import DataError
@@ -39,8 +53,11 @@ def read_coco(src: Path, options: ReadOptions) -> Source:
     ``valid/_annotations.coco.json``) gives the official split. The case of an image is found by
     ``case_regex`` if given, else its field ``case_id``, else its parent folder.
 
+    Ids match whether they are numbers or text.
+
     Raises:
-        DataError: no COCO file under the source.
+        DataError: no COCO file under the source; an id that names two images or two classes;
+            boxes that are written as corners.
     """
     files = [path for path in _candidates(src) if path.name not in ("dataset.json", "report.json")]
     source = Source(records=[])
@@ -52,14 +69,17 @@ def read_coco(src: Path, options: ReadOptions) -> Source:
     by_path: dict[Path, ImageRecord] = {}
     for path in files:
         try:
-            coco = read_json(path)
+            coco = read_json(path, unique_keys=True)
         except DataError as error:
             broken.append(Issue(Defect.BAD_ANNOTATION, relative_name(path, src), str(error)))
             continue
         if not _is_coco(coco):
             continue
         recognized += 1
+        check_image_ids(coco, path)
+        check_corners(coco, path)
         source.licence = _licence(coco) or source.licence
+        source.issues += class_note(category_names(coco, path), path.name, "ids")
         split = split_of_path(path.relative_to(src))
         for record, issues in _records(coco, path, found, find_case):
             source.issues += issues
@@ -85,9 +105,10 @@ def read_coco(src: Path, options: ReadOptions) -> Source:
             "annotations and categories"
         )
     source.issues += broken
-    used = {record.path for record in source.records}
     source.issues += [
-        Issue(Defect.NO_ANNOTATION, relative_name(p, src)) for p in found.paths if p not in used
+        Issue(Defect.NO_ANNOTATION, relative_name(p, src))
+        for p in found.paths
+        if p.resolve() not in found.named
     ]
     rules = [] if len(by_name) == len(source.records) else ["by the field case_id"]
     rules += [settle_cases(options, by_name)] if by_name else []
@@ -97,7 +118,7 @@ def read_coco(src: Path, options: ReadOptions) -> Source:
 
 def split_of_path(path: Path) -> str | None:
     """Returns the split that a relative path names, from its file name up, else None."""
-    for part in reversed(path.with_suffix("").parts):
+    for part in reversed(path.with_suffix("").parts if path.name else ()):
         for word in part.lower().replace("-", "_").replace(".", "_").split("_"):
             name = _SPLIT_NAMES.get(word.rstrip("0123456789"))
             if name:
@@ -106,33 +127,58 @@ def split_of_path(path: Path) -> str | None:
 
 
 class _Images:
-    """Finds image files by the names that COCO files give them."""
+    """Finds image files by the names that COCO files give them.
+
+    Attributes:
+        paths: all there are.
+        named: of them the ones that were asked for, or that a name was not clear about, resolved.
+    """
 
     def __init__(self, src: Path) -> None:
         self.src = src
-        self.paths = image_files(src)
         # what an earlier conversion drew is no image of the data
-        self.paths = [path for path in self.paths if path.name != "contact_sheet.png"]
-        self._by_name: dict[str, list[Path]] = {}
-        for path in self.paths:
-            self._by_name.setdefault(path.name, []).append(path)
+        self.paths = [path for path in image_files(src) if path.name != "contact_sheet.png"]
+        self.named: set[Path] = set()
+        self._index = FileIndex(self.paths, src)
 
-    def find(self, file_name: str, beside: Path) -> Path | None:
-        file_name = file_name.replace("\\", "/")
+    def claimed(self, coco: dict[str, Any], beside: Path) -> set[Path]:
+        """Returns the images, resolved, that a COCO file names with their folder."""
+        found: set[Path] = set()
+        for image in coco["images"]:
+            name = image.get("file_name") if isinstance(image, dict) else None
+            if isinstance(name, str):
+                with suppress(AmbiguousNameError):
+                    path = self._index.find_in(name, self._folders(beside))
+                    found |= {path.resolve()} if path is not None else set()
+        return found
+
+    def _folders(self, beside: Path) -> list[Path]:
         split = split_of_path(beside.relative_to(self.src)) or ""
-        folders = [beside.parent, self.src / "images", self.src, self.src / split]
-        folders += [self.src / "images" / split, self.src / beside.stem.split("_")[-1]]
-        for folder in folders:
-            if (folder / file_name).is_file():
-                return folder / file_name
-        same = self._by_name.get(file_name.rsplit("/", 1)[-1], [])
-        return same[0] if len(same) == 1 else None
+        folders = [beside.parent]
+        folders += [self.src / "images" / split, self.src / split] if split else []
+        folders += [self.src / beside.stem.split("_")[-1], self.src / "images", self.src]
+        return folders
+
+    def find(self, file_name: str, beside: Path, claimed: set[Path]) -> Path | None:
+        """Returns the image that a COCO file means.
+
+        Raises:
+            AmbiguousNameError: several fit.
+        """
+        try:
+            path = self._index.find(file_name, self._folders(beside), claimed)
+        except AmbiguousNameError as error:
+            self.named |= {path.resolve() for path in error.paths}
+            raise
+        if path is not None:
+            self.named.add(path.resolve())
+        return path
 
 
 def _candidates(src: Path) -> list[Path]:
-    if (src / "annotations").is_dir():
-        return sorted((src / "annotations").glob("*.json"))
-    return sorted({*src.glob("*.json"), *src.glob("*/*.json")})
+    files = files_under(src, ".json")
+    own = [path for path in files if path.parent == src / "annotations"]
+    return own or [path for path in files if len(path.relative_to(src).parts) <= 2]
 
 
 def _is_coco(value: Any) -> bool:
@@ -145,24 +191,30 @@ def _records(
     coco: dict[str, Any], path: Path, found: _Images, find_case: CaseRule
 ) -> Iterator[tuple[ImageRecord | None, list[Issue]]]:
     """Yields each image's record, None where it is unusable, and the issues that go with None."""
-    names = {c["id"]: str(c.get("name", c["id"])) for c in coco["categories"] if "id" in c}
-    by_image: dict[Any, list[dict[str, Any]]] = {}
+    names = category_names(coco, path)
+    by_image: dict[str | None, list[dict[str, Any]]] = {}
     for annotation in coco["annotations"]:
         if isinstance(annotation, dict):
-            by_image.setdefault(annotation.get("image_id"), []).append(annotation)
+            by_image.setdefault(id_key(annotation.get("image_id")), []).append(annotation)
+    claimed = found.claimed(coco, path)
+    nobodys = {None: by_image.pop(None)} if None in by_image else {}
     for image in progress(coco["images"], desc=path.name):
         if not isinstance(image, dict) or not isinstance(image.get("file_name"), str):
             yield None, [Issue(Defect.BAD_ANNOTATION, path.name, "image without file_name")]
             continue
-        own = by_image.pop(image.get("id"), [])
-        file = found.find(image["file_name"], path)
+        own = by_image.pop(id_key(image.get("id")), [])
+        try:
+            file = found.find(image["file_name"], path, claimed)
+        except AmbiguousNameError as error:
+            yield None, [Issue(Defect.AMBIGUOUS, image["file_name"], str(error))]
+            continue
         if file is None:
             detail = f"in {path.name}, no such file"
             yield None, [Issue(Defect.MISSING_IMAGE, image["file_name"], detail)]
             continue
         name = relative_name(file, found.src)
         yield _record(image, own, names, file=file, name=name, find_case=find_case), []
-    for image_id, orphans in by_image.items():
+    for image_id, orphans in {**by_image, **nobodys}.items():
         detail = f"{len(orphans)} annotation(s) of image_id {image_id}, which is not in the file"
         yield None, [Issue(Defect.MISSING_IMAGE, f"{path.name} image_id {image_id}", detail)]
 
@@ -170,7 +222,7 @@ def _records(
 def _record(
     image: dict[str, Any],
     annotations: list[dict[str, Any]],
-    names: dict[Any, str],
+    names: dict[str, str],
     *,
     file: Path,
     name: str,
@@ -180,8 +232,8 @@ def _record(
     record = ImageRecord(
         path=file,
         name=name,
-        width=_positive(image.get("width")),
-        height=_positive(image.get("height")),
+        width=positive(image.get("width")),
+        height=positive(image.get("height")),
         case_id=case,
         batch_id=str(image["batch_id"]) if image.get("batch_id") is not None else batch,
         extra={key: image[key] for key in _KEPT_FIELDS if image.get(key) is not None},
@@ -189,18 +241,12 @@ def _record(
     if image.get("case_id") is not None:
         record.extra["case_id"] = str(image["case_id"])
     for annotation in annotations:
-        category = annotation.get("category_id")
-        label = names.get(category, f"category_id {category}")
-        try:
-            x, y, width, height = (float(value) for value in annotation["bbox"])
-        except (KeyError, TypeError, ValueError):
-            record.issues.append(Issue(Defect.BAD_SHAPE, name, f"{label} without bbox"))
-            continue
-        if annotation.get("iscrowd"):
-            record.issues.append(Issue(Defect.BAD_SHAPE, name, f"{label} is a crowd region"))
-            continue
-        box = (x, y, x + width, y + height)
-        record.boxes.append(Box(label, box, _segmentation(annotation.get("segmentation"))))
+        category = id_key(annotation.get("category_id"))
+        label = names.get(category or "", f"category_id {category}")
+        box, notes = box_of(annotation, label)
+        record.issues += [Issue(defect, name, detail) for defect, detail in notes]
+        if box is not None:
+            record.boxes.append(box)
     return record
 
 
@@ -213,20 +259,6 @@ def _merge(earlier: ImageRecord, later: ImageRecord) -> None:
         earlier.issues.append(Issue(Defect.LISTED_TWICE, earlier.name, detail))
     else:
         earlier.issues.append(Issue(Defect.DUPLICATE_IMAGE, earlier.name, detail))
-
-
-def _segmentation(value: Any) -> Any:
-    """Returns polygons with whole points, or an RLE as it is, or None."""
-    if isinstance(value, dict):
-        return value
-    if not isinstance(value, list):
-        return None
-    polygons = [p for p in value if isinstance(p, list) and len(p) >= 6 and len(p) % 2 == 0]
-    return polygons or None
-
-
-def _positive(value: Any) -> int | None:
-    return int(value) if isinstance(value, int | float) and value > 0 else None
 
 
 def _licence(coco: dict[str, Any]) -> str | None:

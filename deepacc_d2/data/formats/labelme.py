@@ -3,49 +3,56 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from deepacc_d2.data.formats.coco import split_of_path
+from deepacc_d2.data.formats.files import (
+    AmbiguousNameError,
+    FileIndex,
+    files_under,
+    image_files,
+    relative_name,
+)
+from deepacc_d2.data.formats.labelme_shapes import add_shapes
 from deepacc_d2.data.formats.record import (
-    IMAGE_SUFFIXES,
-    Box,
     Defect,
     ImageRecord,
     Issue,
     ReadOptions,
     Source,
     case_rule,
-    files_under,
-    image_files,
+    positive,
     progress,
-    relative_name,
     settle_cases,
 )
 from deepacc_d2.errors import DataError
 from deepacc_d2.files import read_json
+from deepacc_d2.text import fold
 
 
 def read_labelme(src: Path, options: ReadOptions) -> Source:
     """Reads every ``*.json`` that LabelMe wrote and the image that it names.
 
-    A polygon becomes its bounding box and is kept as segmentation; a rectangle becomes a box. The
-    parent folder is the case, and a folder ``train*``, ``val*`` or ``test*`` the official split.
+    Polygons, rotated rectangles, circles and masks become their bounding boxes and are kept as
+    segmentation; shapes of one label and one group are one chromosome. The parent folder is the
+    case, and a folder ``train*``, ``val*`` or ``test*`` the official split.
 
     Raises:
         DataError: no JSON file under the source.
     """
-    files = files_under(src, "*.json")
+    files = files_under(src, ".json")
     if not files:
         raise DataError(
             f"no LabelMe file (*.json) under {src}: expected <split>_labelme/<patient>/*.json"
         )
     source = Source(records=[])
     find_case = case_rule(options)
-    used: set[Path] = set()
+    images = image_files(src)
+    index = FileIndex(images, src)
+    used: dict[Path, str] = {}
     for path in progress(files, desc="annotations"):
         name = relative_name(path, src)
         try:
-            content = read_json(path)
+            content = read_json(path, unique_keys=True)
             shapes, image_path = content["shapes"], str(content.get("imagePath") or "")
         except DataError as error:
             source.issues.append(Issue(Defect.BAD_ANNOTATION, name, str(error)))
@@ -53,59 +60,56 @@ def read_labelme(src: Path, options: ReadOptions) -> Source:
         except (TypeError, KeyError, AttributeError):
             source.issues.append(Issue(Defect.BAD_ANNOTATION, name, "no LabelMe file: no shapes"))
             continue
-        image = _find_image(path, image_path)
+        try:
+            image = _find_image(path, image_path, index)
+        except AmbiguousNameError as error:
+            used |= {image.resolve(): name for image in error.paths}
+            source.issues.append(Issue(Defect.AMBIGUOUS, name, str(error)))
+            continue
         if image is None:
             detail = f"no image {image_path or path.stem} next to it"
             if content.get("imageData"):
                 detail += "; it is embedded in the JSON: export it to a file with LabelMe"
             source.issues.append(Issue(Defect.MISSING_IMAGE, name, detail))
             continue
-        used.add(image.resolve())
+        first = used.setdefault(image.resolve(), name)
+        if first != name:
+            detail = f"annotates {relative_name(image, src)}, as {first} does, which counts"
+            source.issues.append(Issue(Defect.DUPLICATE_IMAGE, name, detail))
+            continue
         record = ImageRecord(
             path=image,
             name=relative_name(image, src),
-            width=_positive(content.get("imageWidth")),
-            height=_positive(content.get("imageHeight")),
+            width=positive(content.get("imageWidth")),
+            height=positive(content.get("imageHeight")),
             split=split_of_path(path.relative_to(src).parent),
         )
         record.case_id, record.batch_id = find_case(record.name)
-        for shape in shapes if isinstance(shapes, list) else []:
-            _add_shape(record, shape)
+        add_shapes(record, shapes)
         source.records.append(record)
     source.issues += [
         Issue(Defect.NO_ANNOTATION, relative_name(image, src))
-        for image in image_files(src)
+        for image in images
         if image.resolve() not in used
     ]
     source.case_rule = settle_cases(options, source.records)
     return source
 
 
-def _find_image(path: Path, image_path: str) -> Path | None:
-    """Returns the named image, which may have been moved beside the JSON since, or None."""
+def _find_image(path: Path, image_path: str, index: FileIndex) -> Path | None:
+    """Returns the named image, which may have been moved beside the JSON since, or None.
+
+    Raises:
+        AmbiguousNameError: several images fit.
+    """
     named = image_path.replace("\\", "/")
-    choices = [path.parent / named, path.parent / named.rsplit("/", 1)[-1]] if named else []
-    choices += [path.with_suffix(suffix) for suffix in IMAGE_SUFFIXES]
-    return next((choice for choice in choices if choice.is_file()), None)
-
-
-def _add_shape(record: ImageRecord, shape: Any) -> None:
-    try:
-        label = str(shape["label"])
-        points = [(float(x), float(y)) for x, y in shape["points"]]
-        kind = str(shape.get("shape_type") or "polygon")
-    except (TypeError, KeyError, ValueError, AttributeError):
-        record.issues.append(Issue(Defect.BAD_SHAPE, record.name, "shape without label or points"))
-        return
-    rectangle = kind == "rectangle" and len(points) in (2, 4)
-    if not rectangle and not (kind == "polygon" and len(points) >= 3):
-        detail = f"{kind} of {len(points)} point(s), label {label}"
-        record.issues.append(Issue(Defect.BAD_SHAPE, record.name, detail))
-        return
-    xs, ys = zip(*points, strict=True)
-    outline = None if rectangle else [[value for point in points for value in point]]
-    record.boxes.append(Box(label, (min(xs), min(ys), max(xs), max(ys)), outline))
-
-
-def _positive(value: Any) -> int | None:
-    return int(value) if isinstance(value, int | float) and value > 0 else None
+    if named:
+        for text in dict.fromkeys([named, named.rsplit("/", 1)[-1]]):
+            found = index.find_in(text, [path.parent])
+            if found is not None:
+                return found
+    stem = fold(path.stem)
+    same = [p for p in index.in_folder(path.parent) if fold(p.stem) == stem]
+    if len(same) > 1:
+        raise AmbiguousNameError(same)
+    return same[0] if same else None

@@ -6,6 +6,7 @@ same for all formats and lives in :mod:`deepacc_d2.data.convert`.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -15,9 +16,9 @@ from typing import Any
 
 from tqdm import tqdm
 
+from deepacc_d2.data.formats.copies import original_of
 from deepacc_d2.errors import ConfigError
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
+from deepacc_d2.text import printable
 
 # Folder names that say which split an image belongs to, or nothing at all, and so no case.
 _NOT_A_CASE = {
@@ -42,11 +43,26 @@ class Defect(Enum):
 
     BOX_CLAMPED = ("box_clamped", Effect.BOX_CHANGED, "box up to 2 px outside the image, clamped")
     BOX_CUT = ("box_cut", Effect.BOX_CHANGED, "box more than 2 px outside the image, cut")
+    BOX_TINY = (
+        "box_tiny",
+        Effect.BOX_SKIPPED,
+        "box under a pixel, or in relative coordinates (0 to 1)",
+    )
     BOX_OUTSIDE = ("box_outside", Effect.BOX_SKIPPED, "box wholly outside the image")
     BOX_NO_AREA = ("box_no_area", Effect.BOX_SKIPPED, "box without area or not a number")
     UNKNOWN_CLASS = ("unknown_class", Effect.BOX_SKIPPED, "label that is none of the 24 classes")
-    BAD_SHAPE = ("bad_shape", Effect.BOX_SKIPPED, "object without a usable box, or a crowd region")
+    BAD_SHAPE = ("bad_shape", Effect.BOX_SKIPPED, "object without a usable box")
     DUPLICATE_BOX = ("duplicate_box", Effect.BOX_SKIPPED, "same box and class twice in an image")
+    CROWD = ("crowd", Effect.NOTE, "crowd region, taken for one chromosome")
+    JOINED = ("joined", Effect.NOTE, "parts of one group, joined to one chromosome")
+    ENCLOSED = (
+        "enclosed",
+        Effect.NOTE,
+        "rotated box, circle, mask or outline without a box: the upright box around it",
+    )
+    CLASS_TWICE = ("class_twice", Effect.NOTE, "two ids or indices of one class")
+    AMBIGUOUS = ("ambiguous", Effect.IMAGE_SKIPPED, "name that fits several files")
+    BAD_NAME = ("bad_name", Effect.IMAGE_SKIPPED, "file name that is not in UTF-8: rename it")
     MISSING_IMAGE = (
         "missing_image",
         Effect.IMAGE_SKIPPED,
@@ -54,15 +70,21 @@ class Defect(Enum):
     )
     NO_ANNOTATION = ("no_annotation", Effect.IMAGE_SKIPPED, "image without an annotation")
     BAD_ANNOTATION = ("bad_annotation", Effect.IMAGE_SKIPPED, "annotation cut short or unreadable")
+    BAD_LIST = ("bad_list", Effect.SPLIT_CHANGED, "list of a split that cannot be read")
     BAD_IMAGE = ("bad_image", Effect.IMAGE_SKIPPED, "image empty, cut short or undecodable")
     SIZE_MISMATCH = ("size_mismatch", Effect.IMAGE_SKIPPED, "image size differs from annotation")
     NO_BOXES = ("no_boxes", Effect.IMAGE_SKIPPED, "image without a usable box")
-    DUPLICATE_IMAGE = ("duplicate_image", Effect.IMAGE_SKIPPED, "byte-identical to another image")
-    IN_TWO_SPLITS = ("in_two_splits", Effect.IMAGE_SKIPPED, "byte-identical image in another split")
+    DUPLICATE_IMAGE = (
+        "duplicate_image",
+        Effect.IMAGE_SKIPPED,
+        "same bytes or pixels as another image",
+    )
+    IN_TWO_SPLITS = ("in_two_splits", Effect.IMAGE_SKIPPED, "same image in another split")
     LISTED_TWICE = ("listed_twice", Effect.SPLIT_CHANGED, "in two official lists, the later counts")
     NOT_IN_SPLIT = ("not_in_split", Effect.IMAGE_SKIPPED, "in no list of the official split")
     UNLISTED = ("unlisted", Effect.NOTE, "in none of the official lists, used all the same")
     COUNT_DIFFERS = ("count_differs", Effect.NOTE, "number of boxes differs from the stated count")
+    COPIES = ("copies", Effect.NOTE, "copies of one image by their names, one case")
     CASE_IN_TWO_SPLITS = ("case_in_two_splits", Effect.NOTE, "case in two official splits")
 
     def __init__(self, key: str, effect: Effect, text: str) -> None:
@@ -80,7 +102,7 @@ class Issue:
     detail: str = ""
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.detail or self.defect.text}"
+        return printable(f"{self.name}: {self.detail or self.defect.text}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,41 +234,53 @@ def settle_cases(options: ReadOptions, records: list[ImageRecord]) -> str:
                 f"{records[0].name.rsplit('.', 1)[0]!r}"
             )
         text = f"by the expression {options.case_regex}"
-        return text + (f"; {missed} it does not match are their own" if missed else "")
+        text += f"; {missed} it does not match are their own" if missed else ""
+        return text + _join_copies(records)
     if len({record.case_id for record in records}) == 1:
         for record in records:
             record.case_id = _stem(record.name)
-    if all(record.case_id == _stem(record.name) for record in records):
-        return "unknown: each image counts as its own case, so splits may share patients"
-    return "by parent folder"
+    unknown = all(record.case_id == _stem(record.name) for record in records)
+    copies = _join_copies(records)
+    if unknown:
+        return f"unknown: each image counts as its own case, so splits may share patients{copies}"
+    return f"by parent folder{copies}"
 
 
-def relative_name(path: Path, src: Path) -> str:
-    """Returns the path relative to the source with forward slashes, or the name if outside it."""
+def positive(value: Any) -> int | None:
+    """Returns a width or height in px, given as a number or as text; None if it is neither."""
     try:
-        return path.relative_to(src).as_posix()
-    except ValueError:
-        return path.name
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return int(number) if math.isfinite(number) and number >= 1 else None
 
 
-def image_files(folder: Path) -> list[Path]:
-    """Returns all image files under a folder, sorted by path, without hidden ones."""
-    return [path for path in files_under(folder) if path.suffix.lower() in IMAGE_SUFFIXES]
+def _are_copies(own: list[ImageRecord], total: int) -> bool:
+    """Whether images whose names differ by a mark are copies: not if nearly all are so called."""
+    stems = {_stem(record.name) for record in own}
+    all_alike = len(own) >= 10 and 2 * len(own) > total
+    return len(stems) > 1 and (not all_alike or any(".rf." in stem for stem in stems))
 
 
-def files_under(folder: Path, pattern: str = "*") -> list[Path]:
-    """Returns the files under a folder that match, sorted by path.
+def _join_copies(records: list[ImageRecord]) -> str:
+    """Gives copies of one image the same case, where nothing else tells it.
 
-    Hidden files and folders do not count: ``._name.jpg`` and ``__MACOSX`` come with archives that
-    were packed on a Mac, and hold no image.
+    Returns:
+        What the report says of it.
     """
-    return sorted(
-        path
-        for path in folder.rglob(pattern)
-        if path.is_file()
-        and not any(
-            part.startswith(".") or part == "__MACOSX" for part in path.relative_to(folder).parts
-        )
+    members: dict[str, list[ImageRecord]] = {}
+    for record in records:
+        if record.case_id in (_stem(record.name), record.name.rsplit(".", 1)[0]):
+            members.setdefault(original_of(_stem(record.name)), []).append(record)
+    groups = {name: own for name, own in members.items() if _are_copies(own, len(records))}
+    for name, own in groups.items():
+        for record in own:
+            record.case_id = name
+            detail = f"one of {len(own)} copies of {name}, kept in one split"
+            record.issues.append(Issue(Defect.COPIES, record.name, detail))
+    count = sum(map(len, groups.values()))
+    return f"; {count} copies of {len(groups)} image(s), by their names, stay together" * bool(
+        count
     )
 
 

@@ -12,16 +12,14 @@ import re
 from pathlib import Path
 from typing import Any
 
+from deepacc_d2.data.formats.files import files_under, image_files, relative_name, several
 from deepacc_d2.data.formats.record import (
     Defect,
     ImageRecord,
     Issue,
     ReadOptions,
     Source,
-    files_under,
-    image_files,
     progress,
-    relative_name,
 )
 from deepacc_d2.data.formats.voc import read_list, record_from_xml
 from deepacc_d2.errors import DataError
@@ -65,14 +63,19 @@ def read_tseng2023(src: Path, options: ReadOptions) -> Source:
                 f"{path} is missing: FORMAT=tseng2023 expects 24_chromosomes_object/JEPG and "
                 "24_chromosomes_object/annotations, as published"
             )
-    images = {path.stem: path for path in image_files(root / "JEPG")}
-    xmls = {path.stem: path for path in files_under(root / "annotations", "*.xml")}
+    xmls = {path.stem: path for path in files_under(root / "annotations", ".xml")}
     lists = _lists(src if (src / "train.txt").is_file() else root.parent)
     listed = {stem: split for split in lists for stem in lists[split]}
     twice = set(lists.get("train", [])) & set(lists.get("test", []))
     source = Source(
         records=[], citation=CITATION, licence=LICENCE, case_rule="file stem less its last digit"
     )
+    images: dict[str, Path] = {}
+    for path in image_files(root / "JEPG"):
+        same = images.setdefault(path.stem, path)
+        if same != path:
+            issue = Issue(Defect.AMBIGUOUS, relative_name(path, src), several([same, path]))
+            source.issues.append(issue)
     for stem in sorted((set(listed) | set(xmls)) - set(images)):
         where = f"listed in {listed[stem]}.txt" if stem in listed else "annotated"
         source.issues.append(Issue(Defect.MISSING_IMAGE, stem, f"{where}, no image file"))

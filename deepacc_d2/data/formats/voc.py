@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException
-from defusedxml.ElementTree import parse
+from defusedxml.ElementTree import fromstring
 
+from deepacc_d2.data.formats.files import (
+    AmbiguousNameError,
+    files_under,
+    image_files,
+    relative_name,
+)
 from deepacc_d2.data.formats.record import (
     Box,
     Defect,
@@ -17,14 +24,13 @@ from deepacc_d2.data.formats.record import (
     ReadOptions,
     Source,
     case_rule,
-    files_under,
-    image_files,
     progress,
-    relative_name,
     settle_cases,
 )
+from deepacc_d2.data.formats.voc_objects import decode_xml, object_box
 from deepacc_d2.data.splits import SPLITS
 from deepacc_d2.errors import DataError
+from deepacc_d2.text import fold, read_text
 
 _IMAGE_FOLDERS = ("JPEGImages", "images", "Images", "JEPG")
 _XML_FOLDERS = ("Annotations", "annotations")
@@ -39,6 +45,7 @@ class VocAnnotation:
     height: int | None
     boxes: list[Box]
     unusable: list[str]
+    enclosed: list[str]
 
 
 def parse_voc_xml(path: Path, *, one_based: bool = False) -> VocAnnotation:
@@ -57,31 +64,29 @@ def parse_voc_xml(path: Path, *, one_based: bool = False) -> VocAnnotation:
         DataError: the file is empty, cut short, no VOC annotation or has a malformed size.
     """
     try:
-        root = parse(path).getroot()
-    except (ParseError, DefusedXmlException, UnicodeDecodeError) as error:
+        root = fromstring(decode_xml(path.read_bytes()))
+    except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
         raise DataError(f"XML unreadable ({error})") from None
     if root is None or root.tag != "annotation":
         raise DataError("no <annotation> at the root of the XML")
-    shift = 1.0 if one_based else 0.0
     boxes: list[Box] = []
     unusable: list[str] = []
+    enclosed: list[str] = []
     for obj in root.iter("object"):
         label = (obj.findtext("name") or "").strip()
-        try:
-            left, top, right, bottom = (
-                float(obj.findtext(f"bndbox/{key}") or "")
-                for key in ("xmin", "ymin", "xmax", "ymax")
-            )
-        except ValueError:
+        box, note = object_box(obj, label, shift=1.0 if one_based else 0.0)
+        if box is None:
             unusable.append(label or "unnamed object")
             continue
-        boxes.append(Box(label, (left - shift, top - shift, right, bottom)))
+        boxes.append(box)
+        enclosed += [note] if note else []
     return VocAnnotation(
         filename=(root.findtext("filename") or "").strip(),
         width=_size(root, "width"),
         height=_size(root, "height"),
         boxes=boxes,
         unusable=unusable,
+        enclosed=enclosed,
     )
 
 
@@ -100,16 +105,21 @@ def record_from_xml(
         height=voc.height,
         boxes=voc.boxes,
         issues=[
-            Issue(Defect.BAD_SHAPE, name, f"{label} without <bndbox>") for label in voc.unusable
+            *(Issue(Defect.BAD_SHAPE, name, f"{label} without <bndbox>") for label in voc.unusable),
+            *(Issue(Defect.ENCLOSED, name, note) for note in voc.enclosed),
         ],
     )
 
 
 def read_list(path: Path) -> list[str]:
-    """Returns the stems of a list file: first word of each line, without folder and suffix."""
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
-    words = [line.split()[0] for line in lines if line.strip()]
-    return [_without_suffix(word.replace("\\", "/").rsplit("/", 1)[-1]) for word in words]
+    """Returns the stems of a list file: a name a line, without folder, suffix and VOC's flag.
+
+    Raises:
+        DataError: the file is unreadable or not in UTF-8.
+    """
+    lines = [line.strip() for line in read_text(path).splitlines()]
+    names = [re.sub(r"\s+(-1|0|1)$", "", line) for line in lines if line]
+    return [_without_suffix(name.replace("\\", "/").rsplit("/", 1)[-1]) for name in names]
 
 
 def read_voc(src: Path, options: ReadOptions) -> Source:
@@ -119,34 +129,36 @@ def read_voc(src: Path, options: ReadOptions) -> Source:
         DataError: no XML file under the source.
     """
     xml_root = _first_folder(src, _XML_FOLDERS) or src
-    xmls = files_under(xml_root, "*.xml")
+    xmls = files_under(xml_root, ".xml")
     if not xmls:
         raise DataError(
             f"no VOC annotation (*.xml) under {xml_root}: expected Annotations/ and JPEGImages/"
         )
-    images = image_files(_first_folder(src, _IMAGE_FOLDERS) or src)
-    find_case = case_rule(options)
-    splits = _official_splits(src)
-    source = Source(records=[])
-    used: set[Path] = set()
-    by_folder: dict[tuple[str, str], Path] = {}
-    by_stem: dict[str, list[Path]] = {}
     image_root = _first_folder(src, _IMAGE_FOLDERS) or src
-    for path in images:
-        by_folder[path.parent.relative_to(image_root).as_posix(), path.stem] = path
-        by_stem.setdefault(path.stem, []).append(path)
+    images = _Images(image_files(image_root), image_root)
+    find_case = case_rule(options)
+    source = Source(records=[])
+    splits = _official_splits(src, source)
+    pairs: dict[Path, str] = {}
+    own = {fold(xml.relative_to(xml_root).with_suffix("").as_posix()) for xml in xmls}
     for xml in progress(xmls, desc="annotations"):
-        folder = xml.parent.relative_to(xml_root).as_posix()
-        image = by_folder.get((folder, xml.stem))
-        if image is None and len(by_stem.get(xml.stem, [])) == 1:
-            image = by_stem[xml.stem][0]
-        if image is None:
-            source.issues.append(
-                Issue(Defect.MISSING_IMAGE, relative_name(xml, src), "no image of this name")
-            )
+        xml_name = relative_name(xml, src)
+        try:
+            image = images.of(xml, xml.relative_to(xml_root), own)
+        except AmbiguousNameError as error:
+            pairs |= dict.fromkeys(error.paths, xml_name)
+            source.issues.append(Issue(Defect.AMBIGUOUS, xml_name, str(error)))
             continue
-        used.add(image)
+        if image is None:
+            detail = "no image of this name"
+            source.issues.append(Issue(Defect.MISSING_IMAGE, xml_name, detail))
+            continue
         name = relative_name(image, src)
+        first = pairs.setdefault(image, xml_name)
+        if first != xml_name:
+            detail = f"annotates {name}, as {first} does, which counts"
+            source.issues.append(Issue(Defect.DUPLICATE_IMAGE, xml_name, detail))
+            continue
         record = record_from_xml(xml, image, name=name, one_based=options.one_based)
         if isinstance(record, Issue):
             source.issues.append(record)
@@ -155,21 +167,63 @@ def read_voc(src: Path, options: ReadOptions) -> Source:
         _set_split(record, splits, stem=xml.stem)
         source.records.append(record)
     source.issues += [
-        Issue(Defect.NO_ANNOTATION, relative_name(p, src)) for p in images if p not in used
+        Issue(Defect.NO_ANNOTATION, relative_name(p, src)) for p in images.paths if p not in pairs
     ]
-    stems = {path.stem for path in images}
+    stems = {fold(path.stem) for path in images.paths}
     source.issues += [
         Issue(Defect.MISSING_IMAGE, stem, f"listed in {split}.txt, no such image")
         for split, listed in splits.items()
-        for stem in sorted(listed)
-        if stem not in stems
+        for key, stem in sorted(listed.items())
+        if key not in stems
     ]
     source.case_rule = settle_cases(options, source.records)
     return source
 
 
-def _set_split(record: ImageRecord, splits: dict[str, set[str]], *, stem: str) -> None:
-    own = [split for split, listed in splits.items() if stem in listed]
+class _Images:
+    """Images by the path and the name of their annotation, suffix and case apart."""
+
+    def __init__(self, paths: list[Path], root: Path) -> None:
+        self.paths = paths
+        self._by_path: dict[str, list[Path]] = {}
+        self._by_stem: dict[str, list[tuple[str, Path]]] = {}
+        for path in paths:
+            key = fold(path.relative_to(root).with_suffix("").as_posix())
+            self._by_path.setdefault(key, []).append(path)
+            self._by_stem.setdefault(fold(path.stem), []).append((key, path))
+
+    def of(self, xml: Path, relative: Path, annotated: set[str]) -> Path | None:
+        """Returns the image that an XML file annotates, None if there is none.
+
+        Args:
+            xml: the file.
+            relative: its path under the folder of annotations.
+            annotated: folded paths, without suffix, of all the XML files: such an image has its
+                own, and another folder's XML of the same name is not about it.
+
+        Raises:
+            AmbiguousNameError: several fit, and the file does not say which.
+        """
+        key = fold(relative.with_suffix("").as_posix())
+        same = self._by_path.get(key) or [
+            path for k, path in self._by_stem.get(fold(xml.stem), []) if k not in annotated
+        ]
+        if len(same) > 1:
+            exact = [path for path in same if path.stem == xml.stem]
+            same = exact if len(exact) == 1 else same
+        if len(same) > 1:
+            try:
+                stated = parse_voc_xml(xml).filename
+            except (DataError, OSError):
+                stated = ""
+            same = [path for path in same if path.name == stated] or same
+        if len(same) > 1:
+            raise AmbiguousNameError(same)
+        return same[0] if same else None
+
+
+def _set_split(record: ImageRecord, splits: dict[str, dict[str, str]], *, stem: str) -> None:
+    own = [split for split, listed in splits.items() if fold(stem) in listed]
     if own:
         record.split = own[-1]
     elif splits:
@@ -178,13 +232,20 @@ def _set_split(record: ImageRecord, splits: dict[str, set[str]], *, stem: str) -
         record.issues.append(Issue(Defect.LISTED_TWICE, record.name, "in " + " and ".join(own)))
 
 
-def _official_splits(src: Path) -> dict[str, set[str]]:
-    folder = src / "ImageSets" / "Main"
-    return {
-        split: set(read_list(folder / f"{split}.txt"))
-        for split in SPLITS
-        if (folder / f"{split}.txt").is_file()
-    }
+def _official_splits(src: Path, source: Source) -> dict[str, dict[str, str]]:
+    """Returns the stems of each list, by what they have in common with others of other case.
+
+    A list that cannot be read is an issue of the source.
+    """
+    splits: dict[str, dict[str, str]] = {}
+    for split in SPLITS:
+        path = src / "ImageSets" / "Main" / f"{split}.txt"
+        if path.is_file():
+            try:
+                splits[split] = {fold(stem): stem for stem in read_list(path)}
+            except DataError as error:
+                source.issues.append(Issue(Defect.BAD_LIST, relative_name(path, src), str(error)))
+    return splits
 
 
 def _size(root: Element, key: str) -> int | None:

@@ -18,6 +18,7 @@ from detectron2.modeling.proposal_generator import RPN
 from detectron2.structures import Boxes
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.onnx.operators import shape_as_tensor
 from torchvision.ops import nms, roi_align
 
 from deepacc_d2.chromosomes import NUM_CLASSES
@@ -27,6 +28,7 @@ from deepacc_d2.losses.aam import NORM_EPS
 from deepacc_d2.modeling.branches import SiameseInferenceBranch
 from deepacc_d2.modeling.deepacc_predictor import DeepACCPredictor
 from deepacc_d2.modeling.local_centers import PARTNER_SCORE, lie_apart
+from deepacc_d2.modeling.meta_arch import ChromosomeRCNN
 from deepacc_d2.modeling.predictor import BoxPredictor
 from deepacc_d2.modeling.roi_align import CPUROIAlign
 
@@ -57,14 +59,16 @@ class DetectorGraph(nn.Module):
         """Detects; see :meth:`DetectorCore.forward`."""
         model: Any = self.model
         features = model.backbone((image - model.pixel_mean) / model.pixel_std)
-        proposals = self._propose(features, torch._shape_as_tensor(image))
+        edges = torch._shape_as_tensor(image)[torch.tensor([3, 2, 3, 2])].float()
+        proposals = self._propose(features, edges)
         maps = [features[name] for name in model.roi_heads.box_in_features]
         pooled, order = self._pool(maps, proposals)
         boxes, probabilities = self._classify(pooled, proposals[order])
         inverse = order.argsort()
+        boxes = torch.minimum(boxes.clamp(min=0), edges)
         return boxes[inverse], probabilities[inverse]
 
-    def _propose(self, features: dict[str, Tensor], shape: Tensor) -> Tensor:
+    def _propose(self, features: dict[str, Tensor], edges: Tensor) -> Tensor:
         """Returns the boxes (P, 4) of the RPN, the surest first, as Detectron2 finds them.
 
         Only the boxes of the top k anchors of a level are decoded, and each level's NMS is one of
@@ -75,7 +79,6 @@ class DetectorGraph(nn.Module):
         objectness, deltas = rpn.rpn_head(maps)
         limit, most = int(rpn.post_nms_topk[False]), int(rpn.pre_nms_topk[False])
         anchors = rpn.anchor_generator.forward(maps)
-        edges = shape[torch.tensor([3, 2, 3, 2])].float()
         boxes, scores = [], []
         for o, d, a in zip(objectness, deltas, anchors, strict=True):
             flat = o.permute(0, 2, 3, 1).flatten()
@@ -158,7 +161,7 @@ class DetectorGraph(nn.Module):
 
 def _at_most(x: Tensor, most: int) -> Any:
     """Returns the length of x (N,), or ``most`` if that is less, as a tensor that is traced."""
-    return torch.clamp(torch._shape_as_tensor(x)[0], max=most)
+    return torch.clamp(shape_as_tensor(x)[0], max=most)
 
 
 def _check(model: Any) -> None:
@@ -167,6 +170,11 @@ def _check(model: Any) -> None:
     Raises:
         DataError: names the part.
     """
+    if not isinstance(model, ChromosomeRCNN):
+        raise DataError(
+            f"a {type(model).__name__} cannot be exported: take a checkpoint of baseline, sep or a "
+            "DeepACC preset"
+        )
     parts: list[tuple[Any, tuple[type, ...]]] = [
         (model.proposal_generator, (RPN,)),
         (getattr(model.proposal_generator, "anchor_generator", None), (DefaultAnchorGenerator,)),

@@ -5,7 +5,7 @@ Shapes: S and T chromosomes that one and the other select in an image.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +15,11 @@ from numpy.typing import NDArray
 from torchvision.ops import box_iou
 
 from deepacc_d2.chromosomes import NUM_CLASSES
+from deepacc_d2.detection.detector import Detector
 from deepacc_d2.detection.network import Raw
 from deepacc_d2.detection.select import SelectionSettings, select
 from deepacc_d2.evaluation.metrics import compute_metrics
-from deepacc_d2.evaluation.types import ImagePrediction
 from deepacc_d2.images.spread import Gray
-
-Detector = Callable[[Gray], Raw]
 
 MOST_PIXELS = 0.5
 MOST_SCORE = 1e-3
@@ -118,11 +116,6 @@ def compare(reference: Raw, other: Raw, settings: SelectionSettings | None = Non
     )
 
 
-def compare_all(reference: Detector, other: Detector, images: Iterable[Gray]) -> Parity:
-    """Compares two detectors over images, uint8 (H, W) each."""
-    return sum((compare(reference(image), other(image)) for image in images), Parity())
-
-
 def _selected(raw: Raw, settings: SelectionSettings) -> Raw:
     rows = select(*raw, settings)
     return raw[0][rows], raw[1][rows]
@@ -145,33 +138,18 @@ def _mutual(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.int64]
     return np.stack([rows[keep], best[keep]], axis=1)
 
 
-def map50(
-    detector: Detector, items: Iterable[tuple[Gray, float, float]], coco: dict[str, Any]
-) -> float:
+def map50(detector: Detector, images: Iterable[Gray], coco: dict[str, Any]) -> float:
     """Returns a detector's mAP at IoU 0.5 of the best class of each proposal, in percent.
 
-    It is the ``map50_max`` of ``make evaluate``: all proposals count, before any NMS.
+    It is the ``map50_max`` of ``make evaluate``.
 
     Args:
         detector: of gray images.
-        items: in the order of the COCO dictionary's images, each with the factors from its pixels
-            to the annotated ones, horizontally and vertically.
+        images: uint8 (H, W), in the order of the COCO dictionary's.
         coco: the ground truth.
     """
-    predictions = []
-    nothing: dict[str, Any] = {"boxes": [], "scores": [], "classes": []}
-    for (image, across, down), record in zip(items, coco["images"], strict=True):
-        boxes, probabilities = detector(image)
-        best = probabilities[:, :NUM_CLASSES]
-        factors = np.array([across, down, across, down], dtype=np.float32)
-        predictions.append(
-            ImagePrediction(
-                image_id=int(record["id"]),
-                **nothing,
-                top1_boxes=boxes * factors,
-                top1_scores=best.max(axis=1, initial=0),
-                top1_classes=best.argmax(axis=1),
-            )
-        )
-    metrics = compute_metrics(coco, predictions)
-    return float(metrics.summary()["map50_max"])
+    predictions = [
+        detector.predict(gray, int(record["id"]))
+        for gray, record in zip(images, coco["images"], strict=True)
+    ]
+    return float(compute_metrics(coco, predictions).map50_max)

@@ -6,14 +6,11 @@ ground-truth boxes. Boxes are XYXY in pixels of the original image.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 import torch
-from torch import nn
 from torchvision.ops import box_iou, nms
 
+from deepacc_d2.cell import LEFT_OUT
 from deepacc_d2.chromosomes import NUM_CLASSES
 from deepacc_d2.evaluation.boxes import FlatBoxes
 from deepacc_d2.evaluation.explain.explanation import (
@@ -22,71 +19,67 @@ from deepacc_d2.evaluation.explain.explanation import (
     CenterView,
     Explanation,
 )
-from deepacc_d2.evaluation.explain.head_outputs import HeadOutput, read_heads
+from deepacc_d2.evaluation.explain.head_outputs import HeadOutput
 from deepacc_d2.evaluation.matching import match
-
-
-def explain_image(
-    model: nn.Module,
-    item: Mapping[str, Any],
-    *,
-    gt_boxes: np.ndarray | None = None,
-    gt_classes: np.ndarray | None = None,
-    **thresholds: float,
-) -> Explanation:
-    """Runs a detector on one input and explains it.
-
-    Args:
-        model: a detector with ROI heads.
-        item: its input: ``image``, ``height`` and ``width``.
-        gt_boxes: (G, 4) ground truth, if it is known.
-        gt_classes: (G,) class indices.
-        **thresholds: of :func:`explain`.
-
-    Raises:
-        ConfigError: the model has no ROI heads.
-    """
-    return explain(read_heads(model, [item])[0], gt_boxes, gt_classes, **thresholds)
 
 
 def explain(
     heads: HeadOutput,
+    kept: np.ndarray,
     gt_boxes: np.ndarray | None = None,
     gt_classes: np.ndarray | None = None,
     *,
+    assigned: np.ndarray | None = None,
+    confidences: np.ndarray | None = None,
     score_threshold: float = 0.5,
     iou_threshold: float = 0.5,
-    agnostic_nms: float = 0.7,
 ) -> Explanation:
     """Explains one image from what its heads say.
 
-    Rows are the detections that Acc and AER count (top-1 class of each proposal, score >=
-    ``score_threshold``, class-agnostic NMS), and after them the proposals of which only the margin
-    branch is that sure and which no detection covers: chromosomes that the inference branch lost,
-    or background that it saw through.
+    Rows are the chromosomes that a detector keeps, and after them the proposals of which only the
+    margin branch is sure and that none of these covers: chromosomes that a later stage lost, or
+    background that it saw through.
 
     Args:
         heads: of the image.
+        kept: (M,) int64, the proposals that are kept, in the order of the rows.
         gt_boxes: (G, 4) ground truth; None if it is not known.
         gt_classes: (G,) class indices.
-        score_threshold: least score of a row.
-        iou_threshold: least IoU with the ground truth.
-        agnostic_nms: IoU above which two proposals are one chromosome.
+        assigned: (M,) int64, the class by the cell's karyotype, or ``LEFT_OUT`` or
+            ``UNIDENTIFIED``; None where there is none.
+        confidences: (M,) of ``assigned``.
+        score_threshold: least score by the margin branch of a row that is not kept.
+        iou_threshold: least IoU with the ground truth, and of two boxes on one chromosome.
     """
-    rows, boxes, rank = _rows(heads, score_threshold, agnostic_nms)
-    classes = heads.result[rows, :-1].argmax(axis=1)
+    rows, boxes, classes = _rows(heads, np.asarray(kept), score_threshold, iou_threshold)
+    detected = np.arange(len(rows)) < len(kept)
     scores = heads.result[rows, classes]
-    detected = scores >= score_threshold
-    branches = {
-        name: None if scores is None else branch_view(scores[rows], score_threshold)
-        for name, scores in (("margin", heads.margin), ("inference", heads.inference))
-    }
+    branches: dict[str, BranchView | None] = {}
+    for name in ("margin", "inference", "context"):
+        of_branch = getattr(heads, name)
+        view = None if of_branch is None else branch_view(of_branch[rows], score_threshold)
+        if view is not None and of_branch is heads.result:
+            # What is kept has the class of its box, however unsure.
+            view = BranchView(
+                np.where(detected, classes, view.classes), np.where(detected, scores, view.scores)
+            )
+        branches[name] = view
+    shown, karyotype = classes.copy(), None
+    if assigned is not None:
+        given = np.full(len(rows), BACKGROUND)
+        given[detected] = np.where(assigned == LEFT_OUT, BACKGROUND, assigned)
+        sure = np.zeros(len(rows))
+        sure[detected] = scores[detected] if confidences is None else confidences
+        karyotype = BranchView(given, sure)
+        named = (given >= 0) & (given != BACKGROUND)
+        shown[named] = given[named]
+    rank = np.arange(len(rows), 0, -1.0)
     true_classes = missed = None
     if gt_boxes is not None and gt_classes is not None:
         gt_boxes = np.asarray(gt_boxes, dtype=np.float64).reshape(-1, 4)
         gt_classes = np.asarray(gt_classes, dtype=np.int64)
         matched = match(
-            _flat(boxes, rank, classes),
+            _flat(boxes, rank, shown),
             _flat(gt_boxes, np.ones(len(gt_boxes)), gt_classes),
             iou_threshold,
             same_class=False,
@@ -107,9 +100,11 @@ def explain(
         )
     return Explanation(
         boxes=boxes,
-        classes=classes,
+        classes=shown,
+        by_box=classes,
         scores=scores,
         detected=detected,
+        karyotype=karyotype,
         true_classes=true_classes,
         gt_boxes=gt_boxes,
         gt_classes=gt_classes,
@@ -161,32 +156,29 @@ def project(fitted: np.ndarray, groups: list[np.ndarray]) -> tuple[list[np.ndarr
 
 
 def _rows(
-    heads: HeadOutput, score_threshold: float, agnostic_nms: float
+    heads: HeadOutput, kept: np.ndarray, score_threshold: float, iou_threshold: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the proposals that are rows, their boxes, and the ranks that order them: detections
-    come before what only the margin branch is sure of.
+    """Returns the proposals that are rows, their boxes and their classes by themselves: what is
+    kept, then what only the margin branch is sure of.
     """
-    every = np.arange(len(heads.result))
-    classes = heads.result[:, :-1].argmax(axis=1)
-    rank = heads.result[every, classes]
-    detected = rank >= score_threshold
-    rank = np.where(detected, rank + 1.0, 0.0)
-    sure = detected
-    if heads.margin is not None:
-        margin_classes = heads.margin[:, :-1].argmax(axis=1)
-        margin_scores = heads.margin[every, margin_classes]
-        only_margin = ~detected & (margin_scores >= score_threshold)
-        classes = np.where(only_margin, margin_classes, classes)
-        rank = np.where(only_margin, margin_scores, rank)
-        sure = detected | only_margin
-    boxes = heads.boxes[every, classes]
-    usable = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-    kept = np.flatnonzero(sure & usable)
-    # As in the evaluation: ties by class and coordinates, NMS in float64.
-    kept = kept[np.lexsort((*boxes[kept].T, classes[kept], -rank[kept]))]
-    left = nms(torch.from_numpy(boxes[kept]), torch.from_numpy(rank[kept]), agnostic_nms).numpy()
-    kept = kept[np.sort(left)]
-    return kept, boxes[kept], rank[kept]
+    classes = heads.result[kept, :-1].argmax(axis=1)
+    boxes = heads.boxes[kept, classes]
+    if heads.margin is None:
+        return kept, boxes, classes
+    others = np.setdiff1d(np.arange(len(heads.margin)), kept)
+    names = heads.margin[others, :-1].argmax(axis=1)
+    scores = heads.margin[others, names]
+    placed = heads.boxes[others, names]
+    usable = np.isfinite(placed).all(axis=1) & (placed[:, 2:] > placed[:, :2]).all(axis=1)
+    free = _covered(placed, boxes, iou_threshold) < 0
+    left = np.flatnonzero((scores >= score_threshold) & usable & free)
+    chosen = nms(torch.from_numpy(placed[left]), torch.from_numpy(scores[left]), iou_threshold)
+    left = left[chosen.numpy()]
+    return (
+        np.concatenate([kept, others[left]]),
+        np.concatenate([boxes, placed[left]]),
+        np.concatenate([classes, names[left]]),
+    )
 
 
 def _flat(boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray) -> FlatBoxes:

@@ -12,17 +12,20 @@ from typing import Any, SupportsIndex
 import numpy as np
 from tabulate import tabulate
 
+from deepacc_d2.cell import UNIDENTIFIED
 from deepacc_d2.chromosomes import CLASSES, GROUP_OF, NUM_CLASSES, denver_order
 
 BACKGROUND = NUM_CLASSES
 """Index of "no chromosome", as predicted and as true class."""
 
-RESCUED, BROKEN, BOTH_WRONG, UNKNOWN = "rescued", "broken", "both wrong", "truth unknown"
+RESCUED, BROKEN, ALL_WRONG, UNKNOWN = "rescued", "broken", "all wrong", "truth unknown"
 
 
 @dataclass(frozen=True, eq=False)
 class BranchView:
-    """What one branch says of each row: class (P,) int64, K for background, and its score (P,)."""
+    """What one stage says of each row: class (P,) int64, K for background, ``UNIDENTIFIED`` for a
+    chromosome of no clear class, and its score (P,).
+    """
 
     classes: np.ndarray
     scores: np.ndarray
@@ -92,12 +95,16 @@ class Explanation:
 
     Attributes:
         boxes: (P, 4) float64.
-        classes: (P,) int64, the result's foreground class.
-        scores: (P,) its score.
-        detected: (P,) bool, whether the result counts as a detection; the other rows are what only
-            the margin branch was sure of.
+        classes: (P,) int64, the class that is told: by the karyotype where that has one, else by
+            the box itself.
+        by_box: (P,) int64, the class of the box by itself.
+        scores: (P,) the score of ``by_box``.
+        detected: (P,) bool, whether it is a detection; the other rows are what only the margin
+            branch was sure of.
         margin: the margin branch; None if the preset has none.
         inference: the inference branch; None if the preset has none.
+        context: the boxes after the cell's context; None if the model has none.
+        karyotype: the cell's assignment; None if none was made.
         true_classes: (P,) int64, class of the chromosome matched one to one at IoU >= 0.5,
             background without one; None if the truth is not known.
         gt_boxes: (G, 4), or None.
@@ -111,10 +118,13 @@ class Explanation:
 
     boxes: np.ndarray
     classes: np.ndarray
+    by_box: np.ndarray
     scores: np.ndarray
     detected: np.ndarray
     margin: BranchView | None
     inference: BranchView | None
+    context: BranchView | None
+    karyotype: BranchView | None
     true_classes: np.ndarray | None
     gt_boxes: np.ndarray | None
     gt_classes: np.ndarray | None
@@ -128,21 +138,42 @@ class Explanation:
         return len(self.boxes)
 
     @property
+    def stages(self) -> dict[str, BranchView]:
+        """What each stage says, by its name, in the order in which they follow each other."""
+        every = {name: getattr(self, name) for name in ("margin", "inference", "context")}
+        stages = {name: view for name, view in every.items() if view is not None}
+        if not stages:
+            stages["classifier"] = BranchView(self.by_box, self.scores)
+        return stages if self.karyotype is None else {**stages, "karyotype": self.karyotype}
+
+    @property
     def differs(self) -> np.ndarray:
-        """(P,) bool, where the two branches name different classes; false if one is off."""
-        if self.margin is None or self.inference is None:
-            return np.zeros(len(self), dtype=bool)
-        return self.margin.classes != self.inference.classes
+        """(P,) bool, where two stages name different classes."""
+        classes = np.array([view.classes for view in self.stages.values()])
+        differ: np.ndarray = (classes != classes[0]).any(axis=0)
+        return differ
+
+    def path(self, row: SupportsIndex) -> list[str]:
+        """Returns the classes that a row gets from stage to stage, each change once."""
+        names = [class_name(view.classes[row]) for view in self.stages.values()]
+        return [name for n, name in enumerate(names) if n == 0 or name != names[n - 1]]
+
+    def changed_by(self, stage: str) -> np.ndarray:
+        """Returns the rows whose class a stage changed."""
+        names = list(self.stages)
+        if stage not in names[1:]:
+            return np.zeros(0, dtype=np.int64)
+        before = self.stages[names[names.index(stage) - 1]]
+        return np.flatnonzero(self.stages[stage].classes != before.classes)
 
     def outcome(self, row: SupportsIndex) -> str:
-        """Says what the inference branch did to a row on which the branches differ."""
-        assert self.margin is not None
-        assert self.inference is not None
+        """Says what the later stages did to a row on which stages differ."""
         if self.true_classes is None:
             return UNKNOWN
-        if self.inference.classes[row] == self.true_classes[row]:
+        right = [v.classes[row] == self.true_classes[row] for v in self.stages.values()]
+        if right[-1]:
             return RESCUED
-        return BROKEN if self.margin.classes[row] == self.true_classes[row] else BOTH_WRONG
+        return BROKEN if any(right) else ALL_WRONG
 
     def to_dict(self) -> dict[str, Any]:
         """Returns all of it but the feature vectors as plain values, classes by name."""
@@ -151,14 +182,14 @@ class Explanation:
             row: dict[str, Any] = {
                 "box": _numbers(self.boxes[i], 2),
                 "detected": bool(self.detected[i]),
-                "class": CLASSES[self.classes[i]],
+                "class": self._told(i),
+                "class_by_box": CLASSES[self.by_box[i]] if self.detected[i] else None,
                 "score": round(float(self.scores[i]), 6),
                 "point": _numbers(self.points[i], 6),
             }
-            for name, branch in (("margin", self.margin), ("inference", self.inference)):
-                if branch is not None:
-                    row[f"{name}_class"] = class_name(branch.classes[i])
-                    row[f"{name}_score"] = round(float(branch.scores[i]), 6)
+            for name, stage in self.stages.items():
+                row[f"{name}_class"] = class_name(stage.classes[i])
+                row[f"{name}_score"] = round(float(stage.scores[i]), 6)
             if self.true_classes is not None:
                 row["true_class"] = class_name(self.true_classes[i])
             if self.differs[i]:
@@ -168,6 +199,8 @@ class Explanation:
             "rows": rows,
             "margin_branch": self.margin is not None,
             "inference_branch": self.inference is not None,
+            "cell_context": self.context is not None,
+            "changed_by": {name: self.changed_by(name).tolist() for name in self.stages},
             "variance": _numbers(self.variance, 6),
             "global_centers": {
                 name: {"point": _numbers(self.global_points[k], 6)}
@@ -184,35 +217,45 @@ class Explanation:
             ]
         return content
 
+    def _told(self, row: int) -> str | None:
+        """Returns a row's class as the records of ``make predict`` have it, None for none."""
+        last = self.by_box if self.karyotype is None else self.karyotype.classes
+        return class_name(last[row]) if self.detected[row] and last[row] != BACKGROUND else None
+
 
 def class_name(index: SupportsIndex) -> str:
-    """Returns the name of a class index, background being "none"."""
+    """Returns the name of a class index, background being "none", no clear class "?"."""
+    if index == UNIDENTIFIED:
+        return "?"
     return "none" if index == BACKGROUND else CLASSES[index]
 
 
 def summarize(explanation: Explanation) -> list[str]:
-    """Returns lines that say how much the branches differ, and which classes have local centers."""
+    """Returns lines that say where the stages differ, and which classes have local centers."""
     lines = []
     count = f"{int(explanation.detected.sum())} detections"
     if explanation.missed is not None:
         count += f", {int(explanation.missed.sum())} chromosomes missed"
     if explanation.margin is None:
-        lines.append(f"{count}; no margin branch in this preset: classes of the plain classifier")
+        count += "; no margin branch in this preset: classes of the plain classifier"
     elif explanation.inference is None:
-        lines.append(f"{count}; no inference branch in this preset: the margin branch's classes")
-    else:
+        count += "; no inference branch in this preset: the margin branch's classes"
+    if len(explanation.stages) > 1:
         rows = np.flatnonzero(explanation.differs)
         outcomes = [explanation.outcome(i) for i in rows]
         kinds = [
             f"{outcomes.count(kind)} {kind}"
-            for kind in (RESCUED, BROKEN, BOTH_WRONG)
+            for kind in (RESCUED, BROKEN, ALL_WRONG)
             if kind in outcomes
         ]
-        lines.append(
-            f"{count}; the branches differ on {len(rows)}"
-            + (": " if kinds else "")
-            + ", ".join(kinds)
-        )
+        count += f"; {', '.join(explanation.stages)} differ on {len(rows)}"
+        count += (": " if kinds else "") + ", ".join(kinds)
+    lines.append(count)
+    for stage, what in (("context", "the cell's context"), ("karyotype", "the karyotype")):
+        changed = explanation.changed_by(stage)
+        if len(changed):
+            paths = ", ".join("→".join(explanation.path(i)) for i in changed)
+            lines.append(f"{what} changed {len(changed)}: {paths}")
     centers = explanation.centers
     if centers is not None:
         line = f"{int(centers.local.sum())} of {NUM_CLASSES} classes have a local center"
@@ -235,20 +278,16 @@ def summarize(explanation: Explanation) -> list[str]:
 
 
 def disagreements(explanation: Explanation) -> list[list[str]]:
-    """Returns a line for each row on which the branches differ: number, both classes with their
-    scores, the true class, what the inference branch did.
-    """
+    """Returns a line for each row on which stages differ, see :func:`disagreement_columns`."""
     lines: list[list[str]] = []
     for i in np.flatnonzero(explanation.differs):
-        assert explanation.margin is not None
-        assert explanation.inference is not None
         truth = explanation.true_classes
         lines.append(
             [
                 str(len(lines) + 1),
                 *(
-                    f"{class_name(branch.classes[i])} ({branch.scores[i]:.2f})"
-                    for branch in (explanation.margin, explanation.inference)
+                    f"{class_name(stage.classes[i])} ({stage.scores[i]:.2f})"
+                    for stage in explanation.stages.values()
                 ),
                 "?" if truth is None else class_name(truth[i]),
                 explanation.outcome(i),
@@ -257,7 +296,11 @@ def disagreements(explanation: Explanation) -> list[list[str]]:
     return lines
 
 
-DISAGREEMENT_COLUMNS: tuple[str, ...] = ("#", "margin", "inference", "true", "inference branch")
+def disagreement_columns(explanation: Explanation) -> list[str]:
+    """Returns the heads: number, each stage's class with its score, the true class, what the
+    later stages did.
+    """
+    return ["#", *explanation.stages, "true", "outcome"]
 
 
 def format_explanation(explanation: Explanation) -> str:
@@ -265,7 +308,9 @@ def format_explanation(explanation: Explanation) -> str:
     parts = ["\n".join(summarize(explanation))]
     lines = disagreements(explanation)
     if lines:
-        parts.append(tabulate(lines, headers=DISAGREEMENT_COLUMNS, disable_numparse=True))
+        parts.append(
+            tabulate(lines, headers=disagreement_columns(explanation), disable_numparse=True)
+        )
     return "\n\n".join(parts)
 
 

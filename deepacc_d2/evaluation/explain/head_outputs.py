@@ -6,13 +6,13 @@ features. Boxes are XYXY in pixels of the original image.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from detectron2.structures import Instances
+from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,6 +21,8 @@ from deepacc_d2.errors import ConfigError
 from deepacc_d2.losses.aam import NORM_EPS
 from deepacc_d2.modeling.deepacc_predictor import DeepACCOutput
 from deepacc_d2.modeling.roi_heads import ChromosomeROIHeads
+
+Place = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +35,7 @@ class HeadOutput:
         result: (N, C) float64, the probabilities that detections are made of.
         margin: (N, C) float64, those of the margin branch, without margin.
         inference: (N, C) float64, those of the inference branch.
+        context: (N, C) float64, those after the cell's context, which are then the result.
         features: (N, d) float64 unit vectors, the classification stream's.
         global_centers: (K, d) float64 unit vectors: the margin branch's class centers, or, without
             that branch, the directions of the plain classifier's weights.
@@ -42,6 +45,8 @@ class HeadOutput:
         partner: (K,) int64, the second proposal of a pair; -1 where there is none. None, too,
             where no center can be a pair.
         delta: score above which a proposal becomes a local center.
+        input_boxes: (N, 4) float32 in pixels of the network's input, each of the result's class:
+            with ``result``, what a detector chooses from.
     """
 
     proposal_boxes: np.ndarray
@@ -55,6 +60,8 @@ class HeadOutput:
     source: np.ndarray | None = None
     partner: np.ndarray | None = None
     delta: float | None = None
+    context: np.ndarray | None = None
+    input_boxes: np.ndarray | None = None
 
 
 def check_has_heads(model: nn.Module) -> None:
@@ -70,7 +77,6 @@ def check_has_heads(model: nn.Module) -> None:
         )
 
 
-@torch.no_grad()
 def read_heads(model: nn.Module, batch: Sequence[Mapping[str, Any]]) -> list[HeadOutput]:
     """Runs a detector up to its heads on a batch of inputs.
 
@@ -83,27 +89,45 @@ def read_heads(model: nn.Module, batch: Sequence[Mapping[str, Any]]) -> list[Hea
         ConfigError: see :func:`check_has_heads`.
     """
     check_has_heads(model)
+    was_training = model.training
+    model.eval()
+    try:
+        images = model.preprocess_image(batch)  # type: ignore[operator]
+        places = [_scaling(item, images.image_sizes[i]) for i, item in enumerate(batch)]
+        return read_images(model, images, places)
+    finally:
+        model.train(was_training)
+
+
+@torch.no_grad()
+def read_images(model: nn.Module, images: ImageList, places: Sequence[Place]) -> list[HeadOutput]:
+    """Runs a detector up to its heads on normalized images.
+
+    Args:
+        model: see :func:`read_heads`; in evaluation mode.
+        images: as its backbone takes them.
+        places: of each image, what brings boxes (n, 4) of it to pixels of the original.
+
+    Raises:
+        ConfigError: see :func:`check_has_heads`.
+    """
+    check_has_heads(model)
     heads: Any = model.roi_heads
     predictor: Any = heads.box_predictor
     regions: list[Any] = []
     # Detectron2's own predictor returns no features: its input is read instead.
     hook = predictor.register_forward_pre_hook(lambda _, inputs: regions.append(inputs[0]))
-    was_training = model.training
-    model.eval()
     try:
-        images = model.preprocess_image(batch)  # type: ignore[operator]
-        maps = model.backbone(images.tensor)  # type: ignore[operator]
-        proposals, _ = model.proposal_generator(images, maps, None)  # type: ignore[operator]
-        output = heads.predict(maps, proposals)
-        predictions = heads.predictions(output)
-        boxes = predictor.predict_boxes(predictions, proposals)
-        result = predictor.predict_probs(predictions, proposals)
+        proposals, output = model.read(images)  # type: ignore[operator]
     finally:
         hook.remove()
-        model.train(was_training)
+    predictions = heads.predictions(output)
+    boxes = predictor.predict_boxes(predictions, proposals)
+    chosen = predictor.proposals(predictions, proposals)
     features = regions[0][0] if isinstance(regions[0], tuple) else regions[0]
     parts: dict[str, list[Any]] = {
-        "result": [_array(p) for p in result],
+        "result": [_array(p.probabilities) for p in chosen],
+        "input_boxes": [p.pred_boxes.tensor.cpu().numpy() for p in chosen],
         "features": _per_image(_unit(features.flatten(start_dim=1)), proposals),
         "margin": [None] * len(proposals),
         "inference": [None] * len(proposals),
@@ -115,9 +139,11 @@ def read_heads(model: nn.Module, batch: Sequence[Mapping[str, Any]]) -> list[Hea
             logits = getattr(output, f"{name}_logits")
             if logits is not None:
                 parts[name] = _per_image(logits.softmax(dim=1), proposals)
+        if predictor.context is not None:
+            parts["context"] = parts["result"]
     found = []
-    for i, item in enumerate(batch):
-        scale, limit = _to_original(item, images.image_sizes[i])
+    for i, place in enumerate(places):
+        per_class = _array(_per_class(boxes[i]))
         local: dict[str, Any] = {}
         if centers is not None:
             local["local_centers"] = _array(centers.weights[i, :-1])
@@ -127,8 +153,8 @@ def read_heads(model: nn.Module, batch: Sequence[Mapping[str, Any]]) -> list[Hea
             local["delta"] = predictor.inference_branch.delta
         found.append(
             HeadOutput(
-                proposal_boxes=_scaled(proposals[i].proposal_boxes.tensor, scale, limit),
-                boxes=_scaled(_per_class(boxes[i]), scale, limit),
+                proposal_boxes=place(_array(proposals[i].proposal_boxes.tensor)),
+                boxes=place(per_class.reshape(-1, 4)).reshape(per_class.shape),
                 global_centers=_global_centers(predictor),
                 **{name: values[i] for name, values in parts.items()},
                 **local,
@@ -160,12 +186,9 @@ def _per_class(boxes: Tensor) -> Tensor:
     return boxes.view(len(boxes), boxes.shape[1] // 4, 4).expand(-1, NUM_CLASSES, -1)
 
 
-def _to_original(item: Mapping[str, Any], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns scale and upper limit of XYXY coordinates, each (4,)."""
+def _scaling(item: Mapping[str, Any], size: tuple[int, int]) -> Place:
+    """Returns what scales boxes of an input of this size to the original's, and clips them."""
     height, width = item.get("height", size[0]), item.get("width", size[1])
     limit = np.array([width, height, width, height], dtype=np.float64)
-    return limit / np.array([size[1], size[0], size[1], size[0]]), limit
-
-
-def _scaled(boxes: Tensor, scale: np.ndarray, limit: np.ndarray) -> np.ndarray:
-    return np.clip(_array(boxes) * scale, 0.0, limit)
+    scale = limit / np.array([size[1], size[0], size[1], size[0]])
+    return lambda boxes: np.clip(boxes * scale, 0.0, limit)

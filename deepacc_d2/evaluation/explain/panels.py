@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 
 from deepacc_d2.chromosomes import CLASSES, GROUP_OF
 from deepacc_d2.evaluation.explain.explanation import (
-    BOTH_WRONG,
+    ALL_WRONG,
     BROKEN,
     RESCUED,
     UNKNOWN,
@@ -24,7 +24,7 @@ from deepacc_d2.evaluation.plots import GROUP_COLORS
 OUTCOME_COLORS: dict[str, str] = {
     RESCUED: "#1b9e3f",
     BROKEN: "#e6194b",
-    BOTH_WRONG: "#ff7f0e",
+    ALL_WRONG: "#ff7f0e",
     UNKNOWN: "#1f77ff",
 }
 AGREE, AGREE_WRONG, MISSED = "#6f6f6f", "#ff7f0e", "#1f77ff"
@@ -110,14 +110,8 @@ def _row_texts(explanation: Explanation) -> list[str]:
     for i in range(len(explanation)):
         truth = explanation.true_classes
         if explanation.differs[i]:
-            assert explanation.margin is not None
-            assert explanation.inference is not None
             number += 1
-            before, after = (
-                class_name(branch.classes[i])
-                for branch in (explanation.margin, explanation.inference)
-            )
-            texts.append(f"({number}) {before}→{after}")
+            texts.append(f"({number}) {'→'.join(explanation.path(i))}")
         elif truth is not None and truth[i] != explanation.classes[i]:
             texts.append(f"{CLASSES[explanation.classes[i]]} / {class_name(truth[i])}")
         else:

@@ -13,8 +13,8 @@ from matplotlib.patches import Rectangle
 
 from deepacc_d2.evaluation.explain.explanation import (
     BROKEN,
-    DISAGREEMENT_COLUMNS,
     Explanation,
+    disagreement_columns,
     disagreements,
     summarize,
 )
@@ -94,14 +94,15 @@ def _draw_table(
     axes.set_axis_off()
     axes.set(xlim=(0, 1), ylim=(height, 0))
     if not lines:
-        if explanation.inference is not None:
-            axes.text(0, 0.15, "Both branches name the same class everywhere.", fontsize=10)
+        if len(explanation.stages) > 1:
+            axes.text(0, 0.15, "All stages name the same class everywhere.", fontsize=10)
         return
-    columns = (0.0, 0.07, 0.28, 0.50, 0.63)
+    heads = disagreement_columns(explanation)
+    columns = (0.0, *np.linspace(0.06, 0.62, len(heads) - 2), 0.8)
     y = 0.12
-    for x, name in zip(columns, DISAGREEMENT_COLUMNS, strict=True):
+    for x, name in zip(columns, heads, strict=True):
         axes.text(x, y, name, fontsize=9.5, fontweight="bold", va="center")
-    axes.plot([0, 0.9], [y + _ROW * 0.55] * 2, color="black", lw=0.8)
+    axes.plot([0, 1.0], [y + _ROW * 0.55] * 2, color="black", lw=0.8)
     for line in lines[:_ROWS_SHOWN]:
         y += _ROW
         for x, cell in zip(columns, line, strict=True):
@@ -123,7 +124,7 @@ def _handles(explanation: Explanation) -> list[Any]:
 
     handles: list[Any] = []
     known, differs = explanation.true_classes is not None, explanation.differs
-    agree = "branches agree" if explanation.inference is not None else "detection"
+    agree = "stages agree" if len(explanation.stages) > 1 else "detection"
     handles.append(box(AGREE, 0.7, f"{agree}, right" if known else agree))
     if explanation.true_classes is not None:
         wrong = ~differs & (explanation.true_classes != explanation.classes)
@@ -131,7 +132,7 @@ def _handles(explanation: Explanation) -> list[Any]:
             handles.append(box(AGREE_WRONG, 1.1, f"{agree}, wrong (named / true)"))
     present = {explanation.outcome(i) for i in np.flatnonzero(differs)}
     handles += [
-        box(color, 2.4, f"margin→inference, {kind}")
+        box(color, 2.4, f"class changes, {kind}")
         for kind, color in OUTCOME_COLORS.items()
         if kind in present
     ]

@@ -53,9 +53,10 @@ def test_boxes_labels_case_and_licence(source):
     assert (record.case_id, record.batch_id, record.split) == ("12", "slide 3", None)
     assert [(b.label, b.xyxy, b.segmentation) for b in record.boxes] == [
         ("Y", (4, 5, 14, 25), polygon),
+        ("chr1", (1, 2, 4, 6), None),
         ("category_id 77", (1, 2, 4, 6), None),
     ]
-    assert [i.defect for i in record.issues] == [Defect.BAD_SHAPE, Defect.BAD_SHAPE]
+    assert [i.defect for i in record.issues] == [Defect.CROWD, Defect.BAD_SHAPE]
     assert [str(i) for i in result.issues] == [
         "all.json image_id 55: 1 annotation(s) of image_id 55, which is not in the file"
     ]
@@ -107,4 +108,49 @@ def test_roboflow_layout(source):
 def test_nothing_readable_is_refused(source, text, message):
     source.text("annotations/all.json", text)
     with pytest.raises(DataError, match=message):
+        read_coco(source.root, ReadOptions())
+
+
+def test_one_flat_folder(source):
+    source.image("a.png")
+    source.json("labels.json", coco(["a.png"]))
+    (record,) = read_coco(source.root, ReadOptions()).records
+    assert (record.name, record.split, record.case_id) == ("a.png", None, "a")
+
+
+def test_images_in_a_linked_folder_are_used_and_not_missed(source, tmp_path):
+    source.image("images/a.png")
+    (source.root / "images").rename(tmp_path / "elsewhere")
+    (source.root / "images").symlink_to(tmp_path / "elsewhere")
+    source.json("annotations/all.json", coco(["a.png"]))
+    result = read_coco(source.root, ReadOptions())
+    assert [record.name for record in result.records] == ["images/a.png"]
+    assert result.issues == []
+
+
+def test_names_are_found_and_doubtful_ones_told(source):
+    for name in ("my cell.PNG", "p1/x.png", "p2/x.png", "p2/only.png"):
+        source.image(f"images/{name}")
+    source.json(
+        "annotations/all.json",
+        coco(["my%20cell.png", "/home/me/x.png", "old/only.png", "p2/only.png"]),
+    )
+    result = read_coco(source.root, ReadOptions())
+    assert [r.name for r in result.records] == ["images/my cell.PNG", "images/p2/only.png"]
+    # another image's boxes are not put on the one that only shares its last name
+    assert [(i.defect, i.name) for i in result.issues] == [
+        (Defect.AMBIGUOUS, "/home/me/x.png"),
+        (Defect.MISSING_IMAGE, "old/only.png"),
+    ]
+    assert "p1/x.png and " in str(result.issues[0])
+
+
+def test_other_encodings_of_unicode_are_read_and_none_is_told(source):
+    source.image("images/a.png")
+    path = source.json("annotations/all.json", coco(["a.png"]))
+    text = path.read_text()
+    path.write_text(text, encoding="utf-16")
+    assert len(read_coco(source.root, ReadOptions()).records) == 1
+    path.write_bytes(text.replace("chr1", "Größe").encode("latin-1"))
+    with pytest.raises(DataError, match=r"all\.json is not in UTF-8: save it as UTF-8"):
         read_coco(source.root, ReadOptions())

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from deepacc_d2.data.formats import Defect, ImageRecord, ReadOptions
-from deepacc_d2.data.formats.record import case_rule, image_files, settle_cases
+from deepacc_d2.data.formats.files import image_files
+from deepacc_d2.data.formats.record import case_rule, settle_cases
 from deepacc_d2.errors import ConfigError
 
 

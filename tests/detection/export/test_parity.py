@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from deepacc_d2.detection.export.parity import Parity, compare, compare_all, map50
+from deepacc_d2.detection.detector import Detector
+from deepacc_d2.detection.export.parity import Parity, compare, map50
 from deepacc_d2.detection.network import Raw
 from deepacc_d2.detection.select import SelectionSettings
+from deepacc_d2.images.view import ViewSettings
 
 
 def rows(*classes: tuple[int, float]) -> NDArray[np.float32]:
@@ -67,12 +69,8 @@ def test_nothing_found() -> None:
 
 
 def test_sums_over_images_keep_the_largest_difference() -> None:
-    images = [np.zeros((4, 4), dtype=np.uint8), np.ones((4, 4), dtype=np.uint8)]
-    shifted = compare_all(
-        lambda _: FOUND,
-        lambda image: (BOXES + np.float32(0.5) * np.float32(image[0, 0]), FOUND[1]),
-        images,
-    )
+    moved = (BOXES + np.float32(0.5), FOUND[1])
+    shifted = compare(FOUND, FOUND) + compare(FOUND, moved)
     assert shifted == Parity(images=2, chromosomes=6, pixels=0.5)
     assert str(shifted).startswith("6 chromosomes of 2 images: 0 found by one only, 0 of another")
 
@@ -81,10 +79,11 @@ def test_map50_in_annotated_pixels() -> None:
     coco = {
         "images": [{"id": 7}],
         "annotations": [
-            {"id": 1, "image_id": 7, "category_id": 4, "bbox": [0, 0, 20, 90]},
-            {"id": 2, "image_id": 7, "category_id": 9, "bbox": [100, 150, 80, 60]},
+            {"id": 1, "image_id": 7, "category_id": 4, "bbox": [0, 0, 20, 60]},
+            {"id": 2, "image_id": 7, "category_id": 9, "bbox": [100, 100, 80, 40]},
         ],
     }
-    # The image is shown at half its width and a third of its height; the second class is wrong.
-    items = [(np.zeros((100, 120), dtype=np.uint8), 2.0, 3.0)]
-    assert map50(lambda _: FOUND, items, coco) == pytest.approx(50)
+    # The image is shown at half its size; the second class is wrong.
+    view = ViewSettings(normalize=False, tone=False, max_size=250, fit_size=250)
+    image = np.zeros((400, 500), dtype=np.uint8)
+    assert map50(Detector(lambda _: FOUND, view), [image], coco) == pytest.approx(50)

@@ -15,16 +15,14 @@ from detectron2.modeling.proposal_generator import RPN, StandardRPNHead
 from matplotlib.colors import to_rgba
 from torch import nn
 
+from deepacc_d2.cell import LEFT_OUT, UNIDENTIFIED
 from deepacc_d2.errors import ConfigError
-from deepacc_d2.evaluation.boxes import flatten_predictions
-from deepacc_d2.evaluation.explain.analysis import branch_view, explain, explain_image, project
+from deepacc_d2.evaluation.explain.analysis import branch_view, explain, project
 from deepacc_d2.evaluation.explain.explanation import BACKGROUND, format_explanation
 from deepacc_d2.evaluation.explain.head_outputs import HeadOutput, read_heads
 from deepacc_d2.evaluation.explain.panels import OUTCOME_COLORS
 from deepacc_d2.evaluation.explain.plot import plot_explanation
 from deepacc_d2.evaluation.label_layout import place_labels
-from deepacc_d2.evaluation.metrics import confident_top1
-from deepacc_d2.evaluation.types import ImagePrediction
 from deepacc_d2.modeling import (
     BoxPredictor,
     ChromosomeRCNN,
@@ -131,10 +129,11 @@ def hand_made(**changes: Any) -> HeadOutput:
 
 GT_BOXES = np.array([[1, 0, 20, 40], [40, 1, 60, 40], [80, 0, 100, 38], [200, 0, 220, 40]])
 GT_CLASSES = np.array([0, 21, 4, 7])
+KEPT = np.array([0, 1])
 
 
 def test_rows_branches_truth_and_centers_of_a_known_image() -> None:
-    found = explain(hand_made(), GT_BOXES, GT_CLASSES)
+    found = explain(hand_made(), KEPT, GT_BOXES, GT_CLASSES)
     # Detections by score, then what only the margin branch is sure of; background is no row.
     assert found.boxes[:, 0].tolist() == [0, 40, 80]
     assert found.detected.tolist() == [True, True, False]
@@ -157,7 +156,7 @@ def test_rows_branches_truth_and_centers_of_a_known_image() -> None:
 
 
 def test_without_truth_nothing_is_called_right_or_wrong() -> None:
-    found = explain(hand_made())
+    found = explain(hand_made(), KEPT)
     assert found.true_classes is None
     assert found.missed is None
     assert found.outcome(1) == "truth unknown"
@@ -168,7 +167,7 @@ def test_an_overlapped_proposal_is_no_row_but_a_second_box_on_a_chromosome_is_ba
     boxes = hand_made().boxes.copy()
     boxes[1] = [0, 0, 20, 38]  # IoU 0.95 with the first
     boxes[2] = [0, 0, 20, 25]  # IoU 0.625
-    found = explain(hand_made(boxes=boxes), GT_BOXES, GT_CLASSES)
+    found = explain(hand_made(boxes=boxes), KEPT[:1], GT_BOXES, GT_CLASSES)
     assert found.boxes.tolist() == [[0, 0, 20, 40], [0, 0, 20, 25]]
     assert found.true_classes.tolist() == [0, BACKGROUND]
     assert found.outcome(1) == "rescued"  # the margin branch would have reported a duplicate
@@ -206,28 +205,49 @@ def test_projection_of_too_few_vectors_has_a_flat_axis(count: int) -> None:
 
 
 @pytest.mark.parametrize("preset", ["sep", "aam", "siamese_aam"])
-def test_detected_rows_are_what_the_evaluation_counts(preset: str, item: dict[str, Any]) -> None:
+def test_rows_are_the_models_proposals(preset: str, item: dict[str, Any]) -> None:
     model = make_model(preset)
-    threshold = 0.03
     with torch.no_grad():
-        output = model([item])[0]
-    prediction = ImagePrediction.from_instances(1, output["instances"], output["top1"])
-    counted = confident_top1(
-        flatten_predictions([1], [prediction])[1], score_threshold=threshold, agnostic_nms=0.7
+        proposals = model([item])[0]["proposals"]
+    heads = read_heads(model, [item])[0]
+    assert len(heads.result) == len(proposals) > 2
+    kept = np.array([2, 0])
+    found = explain(heads, kept, score_threshold=1.0)
+    np.testing.assert_allclose(found.boxes, proposals.pred_boxes.tensor.numpy()[kept], atol=1e-3)
+    probabilities = proposals.probabilities.numpy()[kept, :K]
+    np.testing.assert_allclose(found.scores, probabilities.max(axis=1), atol=1e-6)
+    assert found.detected.all()
+    assert found.classes.tolist() == found.by_box.tolist() == probabilities.argmax(axis=1).tolist()
+    stages = {"sep": ["classifier"], "aam": ["margin"], "siamese_aam": ["margin", "inference"]}
+    assert list(found.stages) == stages[preset]
+    # The last stage says what is told, however unsure it is.
+    assert list(found.stages.values())[-1].classes.tolist() == found.classes.tolist()
+
+
+def test_context_and_karyotype_are_stages() -> None:
+    context = hand_made().inference.copy()
+    context[0, [0, 5]] = 0.2, 0.8
+    heads = hand_made(result=context, context=context)
+    assigned = np.array([5, UNIDENTIFIED])
+    found = explain(
+        heads, KEPT, GT_BOXES, GT_CLASSES, assigned=assigned, confidences=np.array([0.7, 0.3])
     )
-    found = explain_image(model, item, score_threshold=threshold)
-    rows = found.detected
-    assert len(counted) == rows.sum() > 1
-    np.testing.assert_allclose(found.boxes[rows], counted.boxes, atol=1e-3)
-    np.testing.assert_allclose(found.scores[rows], counted.scores, atol=1e-6)
-    assert found.classes[rows].tolist() == counted.classes.tolist()
-    result = found.margin if preset == "aam" else found.inference
-    assert (found.margin is None, found.inference is None) == (
-        preset == "sep",
-        preset != "siamese_aam",
-    )
-    if result is not None:
-        assert result.classes[rows].tolist() == counted.classes.tolist()
+    assert list(found.stages) == ["margin", "inference", "context", "karyotype"]
+    assert found.by_box.tolist() == [5, 21, 4]
+    assert found.classes.tolist() == [5, 21, 4]
+    assert (found.path(0), found.path(1)) == (["1", "6"], ["21", "22", "?"])
+    assert found.changed_by("context").tolist() == [0]
+    assert found.changed_by("karyotype").tolist() == [1]
+    assert [found.outcome(i) for i in range(3)] == ["broken", "broken", "broken"]
+    rows = found.to_dict()["rows"]
+    assert [row["class"] for row in rows] == ["6", "?", None]
+    assert [row["class_by_box"] for row in rows] == ["6", "22", None]
+    assert rows[1]["karyotype_score"] == 0.3
+    text = format_explanation(found)
+    assert "the cell's context changed 1: 1→6" in text
+    assert "the karyotype changed 1: 21→22→?" in text
+    left_out = explain(heads, KEPT, assigned=np.array([LEFT_OUT, 21])).to_dict()["rows"]
+    assert [row["class"] for row in left_out] == [None, "22", None]
 
 
 def test_heads_are_read_as_the_predictor_computes_them(item: dict[str, Any]) -> None:
@@ -284,7 +304,7 @@ def test_a_model_without_roi_heads_is_refused(item: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("truth", [True, False])
 def test_json_says_all_and_survives_a_round_trip(truth: bool) -> None:
-    found = explain(hand_made(), *((GT_BOXES, GT_CLASSES) if truth else ()))
+    found = explain(hand_made(), KEPT, *((GT_BOXES, GT_CLASSES) if truth else ()))
     content = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     row = content["rows"][1]
     assert (row["margin_class"], row["inference_class"]) == ("21", "22")
@@ -300,7 +320,7 @@ def test_json_says_all_and_survives_a_round_trip(truth: bool) -> None:
     }
     assert (content["missed"] is None) != truth
     text = format_explanation(found)
-    assert "the branches differ on 2" in text
+    assert "margin, inference differ on 2" in text
     assert "3 of 24 classes have a local center (score > 0.5)" in text
     assert ("wrong local centers: 21 on 22" in text) == truth
 
@@ -313,7 +333,7 @@ def with_partners() -> HeadOutput:
 
 
 def test_partners_of_a_known_image() -> None:
-    centers = explain(with_partners(), GT_BOXES, GT_CLASSES).centers
+    centers = explain(with_partners(), KEPT, GT_BOXES, GT_CLASSES).centers
     assert np.flatnonzero(centers.paired).tolist() == [0, 4]
     assert centers.partner_boxes[[0, 4], 0].tolist() == [40, 120]
     assert np.isnan(centers.partner_boxes[20]).all()
@@ -321,26 +341,26 @@ def test_partners_of_a_known_image() -> None:
     assert centers.partner_classes[[0, 4]].tolist() == [21, BACKGROUND]
     assert np.flatnonzero(centers.wrong_partner).tolist() == [0, 4]
     # On a chromosome of the class it is not wrong; without truth nothing is.
-    right = explain(with_partners(), GT_BOXES, np.array([0, 0, 4, 7])).centers
+    right = explain(with_partners(), KEPT, GT_BOXES, np.array([0, 0, 4, 7])).centers
     assert np.flatnonzero(right.wrong_partner).tolist() == [4]
-    assert not explain(with_partners()).centers.wrong_partner.any()
-    alone = explain(hand_made(), GT_BOXES, GT_CLASSES).centers
+    assert not explain(with_partners(), KEPT).centers.wrong_partner.any()
+    alone = explain(hand_made(), KEPT, GT_BOXES, GT_CLASSES).centers
     assert not alone.paired.any()
     assert not alone.wrong_partner.any()
 
 
 def test_partners_are_written_and_said() -> None:
-    found = explain(with_partners(), GT_BOXES, GT_CLASSES)
+    found = explain(with_partners(), KEPT, GT_BOXES, GT_CLASSES)
     content = json.loads(json.dumps(found.to_dict(), allow_nan=False))["local_centers"]
     assert content["1"]["partner"] == {"box": [40, 0, 60, 40], "row": 1, "true_class": "22"}
     assert content["5"]["partner"] == {"box": [120, 0, 140, 40], "row": None, "true_class": "none"}
     assert content["21"]["partner"] is None
-    unknown = explain(with_partners()).to_dict()["local_centers"]["1"]["partner"]
+    unknown = explain(with_partners(), KEPT).to_dict()["local_centers"]["1"]["partner"]
     assert unknown == {"box": [40, 0, 60, 40], "row": 1}
     text = format_explanation(found)
     assert "3 of 24 classes have a local center (score > 0.5), 2 of a pair" in text
     assert "wrong partners: 1 on 22, 5 on none" in text
-    assert "partner" not in format_explanation(explain(hand_made(), GT_BOXES, GT_CLASSES))
+    assert "partner" not in format_explanation(explain(hand_made(), KEPT, GT_BOXES, GT_CLASSES))
 
 
 def test_partners_are_drawn_and_wrong_ones_marked() -> None:
@@ -375,7 +395,7 @@ OFF: dict[str, Any] = {"inference": None, "local_centers": None, "source": None,
 
 def test_picture_names_every_row_and_the_parts_that_are_off() -> None:
     image = np.full((60, 240), 200, dtype=np.uint8)
-    whole = texts_of(plot_explanation(explain(hand_made(), GT_BOXES, GT_CLASSES), image))
+    whole = texts_of(plot_explanation(explain(hand_made(), KEPT, GT_BOXES, GT_CLASSES), image))
     # Named once, changed, lost, missed; the center of 21 lies on a chromosome named otherwise.
     assert {"1", "(1) 21→22", "(2) 5→none", "8", "21★"} <= whole
     no_inference = hand_made(**OFF, result=hand_made().margin)

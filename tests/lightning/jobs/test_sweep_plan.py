@@ -11,8 +11,8 @@ from types import ModuleType
 import pytest
 
 from deepacc_d2.errors import ConfigError, DataError
-from deepacc_lightning.jobs import sweep_launch
-from deepacc_lightning.jobs.sweep_launch import MissingExtraError, check_extra, launcher_overrides
+from deepacc_lightning.jobs import launchers
+from deepacc_lightning.jobs.launchers import MissingExtraError, check_extra, launcher_overrides
 from deepacc_lightning.jobs.sweep_plan import (
     Sweep,
     job_name,
@@ -137,6 +137,7 @@ def test_the_last_of_two_overrides_holds_and_hydras_own_are_kept_apart() -> None
         (["alpha=.1,.2", "+trainer.num_nodes=2"], "trains on one device"),
         (["alpha=.1,.2", "ckpt_path=a.ckpt"], "ckpt_path is set by the sweep.*leave CKPT out"),
         (["alpha=.1,.2", "out=/a"], "out is set by the sweep.*use OUT"),
+        (["alpha=.1,.2", "hydra.callbacks.x=1"], "a job calls none of Hydra's callbacks"),
         (["alpha=.1,.2", "scale.max_epochs=2"], "ends before the first validation"),
         (["alpha=.1,.2", "sweep.launcher=slurm"], "LAUNCHER=slurm: choose basic, joblib"),
         (["alpha=.1,.2", "sweep.sweeper=random"], "SWEEPER=random: choose grid, optuna"),
@@ -196,6 +197,13 @@ def test_kinds_and_shares_of_centers_make_a_grid(base: list[str]) -> None:
     assert sweep.jobs[2].out.name == "center=pair,center_share=0.5"
     with pytest.raises(ConfigError, match="center changes nothing"):
         make_plan([*base[1:], "experiment=aam", "center=single,pair"])
+
+
+def test_a_detector_without_heads_is_swept_over_too(base: list[str]) -> None:
+    sweep = make_plan([*base[1:], "experiment=retinanet", "optim.optimizer.lr=.01,.02"])
+    assert [job.compose().preset for job in sweep.jobs] == ["retinanet", "retinanet"]
+    with pytest.raises(ConfigError, match="alpha changes nothing"):
+        make_plan([*base[1:], "experiment=retinanet", "alpha=.1,.2"])
 
 
 @pytest.mark.parametrize("space", ["method", "optimizer"])
@@ -284,7 +292,7 @@ def _launch() -> ModuleType:
 
 def test_a_missing_extra_names_its_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     check_extra("basic", "LAUNCHER=basic")
-    monkeypatch.setitem(sweep_launch.PLUGINS, "ray", ("hydra_plugins.no_such_launcher", "ray"))
+    monkeypatch.setitem(launchers.PLUGINS, "ray", ("hydra_plugins.no_such_launcher", "ray"))
     words = "LAUNCHER=ray needs no_such_launcher, which is not installed: make setup EXTRAS=ray"
     with pytest.raises(MissingExtraError, match=f"^{words}$"):
         check_extra("ray", "LAUNCHER=ray")
@@ -298,11 +306,11 @@ def test_launchers_get_their_share_and_the_users_options_last(
         return launcher_overrides(sweep.cfg.sweep, given)
 
     assert of("joblib") == ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
-    monkeypatch.setattr(sweep_launch.shutil, "which", lambda name: "/usr/bin/sbatch")
+    monkeypatch.setattr(launchers.shutil, "which", lambda name: "/usr/bin/sbatch")
     slurm = of("submitit", "hydra.launcher.partition=gpu")
     assert slurm[0] == "hydra/launcher=submitit_slurm"
     assert slurm[-1] == "hydra.launcher.partition=gpu"
-    monkeypatch.setattr(sweep_launch.shutil, "which", lambda name: None)
+    monkeypatch.setattr(launchers.shutil, "which", lambda name: None)
     assert of("submitit")[0] == "hydra/launcher=submitit_local"
     own = of("ray")
     assert any("ray.remote.num_cpus=" in text for text in own)

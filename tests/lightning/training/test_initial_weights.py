@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import pickle
 from pathlib import Path
 
@@ -7,14 +8,16 @@ import numpy as np
 import pytest
 import torch
 from detectron2 import model_zoo
+from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.modeling import build_model
+from fvcore.common.checkpoint import Checkpointer
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from deepacc_d2.checkpoint import build_from_checkpoint, read_checkpoint
 from deepacc_d2.errors import ConfigError, DataError
 from deepacc_lightning.core.config import compose_config, to_plain
-from deepacc_lightning.training.initial_weights import load_initial_weights
+from deepacc_lightning.training.initial_weights import InitialWeights, load_initial_weights
 
 
 def config(tiny: list[str], *more: str) -> dict:
@@ -227,3 +230,12 @@ def test_model_zoo_pickle_with_code_is_refused(
     with pytest.raises(DataError, match=r"evil\.pkl cannot be loaded .*builtins\.print.*refused"):
         load_initial_weights(model, str(tmp_path / "evil.pkl"))
     assert "stranger" not in capsys.readouterr().out
+
+
+def test_fvcore_still_calls_what_is_overridden() -> None:
+    """Files of strangers would be read without the checks, if it came to call other methods."""
+    own = {name for name in vars(InitialWeights) if callable(vars(InitialWeights)[name])}
+    assert own == {"_load_file", "_torch_load", "_log_incompatible_keys"}
+    source = inspect.getsource(DetectionCheckpointer) + inspect.getsource(Checkpointer)
+    for name in own:
+        assert f"self.{name}(" in source or f"super().{name}(" in source, name

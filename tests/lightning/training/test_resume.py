@@ -22,7 +22,7 @@ from deepacc_lightning.training.checkpoint_io import read_intact
 from deepacc_lightning.training.resume import continued, relocate
 from deepacc_lightning.training.stopping import Terminated
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 # Three epochs of three steps; averaged weights and all of DeepACC's losses.
 LONGER = (
     "experiment=siamese_gia",

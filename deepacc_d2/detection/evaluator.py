@@ -8,9 +8,12 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 from detectron2.evaluation import DatasetEvaluator
+from detectron2.structures import Instances
 from detectron2.utils import comm
 
+from deepacc_d2.detection.select import LEAST_SCORE, SelectionSettings, decode
 from deepacc_d2.evaluation.metrics import compute_metrics
 from deepacc_d2.evaluation.types import ImagePrediction, Metrics
 
@@ -25,11 +28,15 @@ class ChromosomeEvaluator(DatasetEvaluator):
 
     Args:
         coco: ground truth of the split, a COCO dictionary with category ids 1..24.
+        least_score: see :func:`~deepacc_d2.detection.select.decode`.
         **options: thresholds, passed to :func:`compute_metrics`.
     """
 
-    def __init__(self, coco: Mapping[str, Any], **options: Any) -> None:
+    def __init__(
+        self, coco: Mapping[str, Any], *, least_score: float = LEAST_SCORE, **options: Any
+    ) -> None:
         self.coco = coco
+        self.least_score = least_score
         self.options = options
         self.reset()
 
@@ -44,23 +51,31 @@ class ChromosomeEvaluator(DatasetEvaluator):
 
         Args:
             inputs: each with ``image_id``.
-            outputs: each with ``instances`` (final detections) and ``top1`` (one row per proposal,
-                before NMS), boxes in pixels of the original image. Where ``top1`` is missing, as
-                with a plain Detectron2 model, the final detections stand in for it.
+            outputs: each with ``proposals`` (one row per proposal, before NMS, with
+                ``probabilities``), boxes in pixels of the original image. Where that is missing,
+                as with a plain Detectron2 model, ``instances`` (final detections) stand in for it.
         """
         for given, found in zip(inputs, outputs, strict=True):
-            top1 = found.get("top1")
-            if top1 is None:
-                if not self._warned:
-                    logger.warning(
-                        "the model gives no 'top1' boxes: map50_max, acc and aer are computed "
-                        "from its final detections instead"
-                    )
-                    self._warned = True
-                top1 = found["instances"]
-            self.predictions.append(
-                ImagePrediction.from_instances(given["image_id"], found["instances"], top1)
-            )
+            if "proposals" in found:
+                proposals = found["proposals"]
+                boxes, probabilities = (
+                    tensor.detach().float().cpu().numpy()
+                    for tensor in (proposals.pred_boxes.tensor, proposals.probabilities)
+                )
+                settings, least = SelectionSettings(), self.least_score
+                image_id = given["image_id"]
+                self.predictions.append(
+                    decode(image_id, boxes, probabilities, settings, least_score=least)
+                )
+                continue
+            if not self._warned:
+                logger.warning(
+                    "the model gives no 'proposals': map50_max, acc and aer are computed from its "
+                    "final detections instead"
+                )
+                self._warned = True
+            final = _arrays(found["instances"])
+            self.predictions.append(ImagePrediction(given["image_id"], *final, *final))
 
     def evaluate(self) -> OrderedDict[str, dict[str, float]]:
         """Computes the metrics; every rank must call it and gets the same result.
@@ -83,3 +98,12 @@ class ChromosomeEvaluator(DatasetEvaluator):
             logger.warning("%d images have no predictions and count as empty", without)
         self.metrics = compute_metrics(self.coco, self.predictions, **self.options)
         return OrderedDict(bbox=self.metrics.summary())
+
+
+def _arrays(found: Instances) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns boxes, scores and classes of Detectron2's detections."""
+    return (
+        found.pred_boxes.tensor.detach().float().cpu().numpy(),
+        found.scores.detach().float().cpu().numpy(),
+        found.pred_classes.detach().cpu().numpy(),
+    )

@@ -1,13 +1,7 @@
-"""The jobs of a sweep: one ``make train`` each, in a folder of its own, done once.
-
-:func:`train_one` is what Hydra's launchers run, in this process or in one on another machine.
-Between processes only files speak: ``job.json`` in a job's folder says that it is done and what it
-gave, ``failed.txt`` why it failed, a lock beside the folder that somebody is at it.
-"""
+"""Trains one job of a sweep or an ablation: what Hydra's launchers run, here or elsewhere."""
 
 from __future__ import annotations
 
-import csv
 import gc
 import json
 import math
@@ -19,141 +13,48 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-import pytorch_lightning as pl
+import pandas as pd
 import torch
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf, open_dict
-from pytorch_lightning.callbacks import Callback
 
 from deepacc_d2.errors import DataError, UserError
 from deepacc_d2.evaluation.types import SUMMARY_KEYS
 from deepacc_lightning import train
 from deepacc_lightning.core.cli import message
-from deepacc_lightning.core.run_info import make_run_dir, write_json, write_text
-from deepacc_lightning.jobs.ablation_jobs import Job, go_on_from_last
-from deepacc_lightning.training.stopping import StopOnSignal, Terminated
+from deepacc_lightning.core.run_info import make_run_dir, write_json
+from deepacc_lightning.jobs.heads import run_heads
+from deepacc_lightning.jobs.job import Job, stamp
+from deepacc_lightning.training.resume import go_on_from_last
+from deepacc_lightning.training.stopping import Terminated
 
 OBJECTIVE = "val/map50"
 """What a sweep maximizes, in percent. Never anything of the test split."""
 OWN_NODES = ("sweep", "space")
-"""Parts of the ``sweep`` config that are not of ``train``'s."""
+"""Parts of a job's config that are not of ``train``'s."""
 
 
 class NotValidatedError(DataError):
     """A job was trained without a single validation."""
 
 
-@dataclass(frozen=True)
-class SweepJob(Job):
-    """One training of a sweep.
-
-    Attributes:
-        values: the swept keys and the job's values of them, as texts of Hydra's override grammar.
-    """
-
-    config_name: ClassVar[str] = "sweep"
-
-    values: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def done(self) -> bool:
-        """Whether it was finished, by any process."""
-        return (self.out / "job.json").is_file()
-
-    @property
-    def failure(self) -> Path:
-        """Where it is written down why the job failed, if it did."""
-        return self.out / "failed.txt"
-
-    def note_failure(self, reason: str) -> None:
-        """Writes down why it failed."""
-        write_text(self.failure, reason + "\n")
-        stamp(self.failure)
-
-    def failed_since(self, began: float) -> bool:
-        """Whether it failed after a time in seconds since the epoch: before, it is tried again."""
-        try:
-            return self.failure.stat().st_mtime >= began
-        except OSError:
-            return False
-
-    def started_since(self, began: float) -> bool:
-        """Whether any process has begun or gone on with it after a time."""
-        try:
-            return (self.out / "log.txt").stat().st_mtime >= began
-        except OSError:
-            return False
-
-    def reason(self) -> str:
-        """Returns why it failed, on one line; empty if it did not."""
-        try:
-            return " ".join(self.failure.read_text(encoding="utf-8").split())
-        except OSError:
-            return ""
-
-    def result(self) -> dict[str, Any]:
-        """Returns what ``job.json`` of a done job says, see :func:`summarize`."""
-        content: dict[str, Any] = json.loads((self.out / "job.json").read_text(encoding="utf-8"))
-        return content
-
-
-def stamp(path: Path) -> None:
-    """Sets a file's time to this machine's: that of a file server may be another one."""
-    now = time.time()
-    os.utime(path, (now, now))
-
-
-class StopWhenAsked(Callback):
-    """Ends a training as Ctrl-C does, once a file appears: that reaches every machine of a sweep.
-
-    It gives the signal to :class:`~deepacc_lightning.training.stopping.StopOnSignal`, which saves
-    first.
-
-    Args:
-        path: the file.
-        seconds: how often to look for it.
-    """
-
-    def __init__(self, path: str | Path, seconds: float = 1.0) -> None:
-        self.path = Path(path)
-        self.seconds = seconds
-        self._next = 0.0
-
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        """Looks for the file."""
-        if time.monotonic() < self._next:
-            return
-        self._next = time.monotonic() + self.seconds
-        if self.path.exists():
-            for callback in trainer.callbacks:  # type: ignore[attr-defined]
-                if isinstance(callback, StopOnSignal):
-                    callback.received = signal.SIGINT
-
-
 def train_one(cfg: DictConfig) -> None:
-    """Trains one job of a sweep, goes on with it, or leaves it alone where there is no need.
+    """Trains one job, goes on with it, or leaves it alone where there is no need.
 
     A failure is written down and not raised: it must not end the jobs that come after it.
 
     Args:
-        cfg: the ``sweep`` config of the job, with its ``out``.
+        cfg: the ``sweep`` or ``ablation`` config of the job, with its ``out``.
 
     Raises:
-        KeyboardInterrupt: in the sweep's own process, after what was trained has been saved.
+        KeyboardInterrupt: in the command's own process, after what was trained has been saved.
         Terminated: the same by SIGTERM.
     """
-    job = SweepJob(cfg.preset, cfg.seed, Path(cfg.out), ())
+    kind = "ablation" if "ablation" in cfg else "sweep"
+    job = Job(cfg.preset, cfg.seed, Path(cfg.out), (), config_name=kind)
     stop = Path(cfg.sweep.stop)
     elsewhere = cfg.sweep.launcher != "basic"
     if elsewhere and threading.current_thread() is threading.main_thread():
@@ -173,9 +74,9 @@ def train_one(cfg: DictConfig) -> None:
         ):
             stamp(job.out / "log.txt")
             try:
-                with a_device(cfg, job.out.parent) as device:
-                    train.run(training_config(cfg, job.out.name, stop, device))
-                summary = summarize(job.out, time.time() - began)
+                with a_device(cfg, Path(cfg.sweep.dir)) as device:
+                    run(training_config(cfg, job.out.name, stop, device))
+                summary = summarize(job.out, time.time() - began) if kind == "sweep" else None
             except (KeyboardInterrupt, SystemExit, Terminated) as error:
                 if elsewhere:
                     return
@@ -187,7 +88,22 @@ def train_one(cfg: DictConfig) -> None:
                 return
             finally:
                 release_memory()
-        write_json(job.out / "job.json", summary)
+        if summary is not None:
+            write_json(job.out / "job.json", summary)
+
+
+def run(cfg: DictConfig) -> dict[str, float]:
+    """Trains a whole network, or heads on a frozen trunk where an ablation wants that.
+
+    Args:
+        cfg: the job's config.
+
+    Returns:
+        As :func:`~deepacc_lightning.train.run`.
+    """
+    go_on_from_last(cfg)
+    heads = OmegaConf.select(cfg, "ablation.protocol") == "heads"
+    return run_heads(cfg) if heads else train.run(cfg)
 
 
 def reason_of(error: BaseException) -> str:
@@ -200,7 +116,7 @@ def training_config(cfg: DictConfig, name: str, stop: Path, device: int | None) 
     """Makes the config of ``make train`` out of a job's.
 
     Args:
-        cfg: the job's ``sweep`` config.
+        cfg: the job's ``sweep`` or ``ablation`` config.
         name: of the job.
         stop: the file that stops the training.
         device: number of the GPU to train on; null for what the config says.
@@ -211,15 +127,12 @@ def training_config(cfg: DictConfig, name: str, stop: Path, device: int | None) 
             cfg.pop(node)
         cfg.trainer.enable_progress_bar = False
         cfg.callbacks.progress = None
-        cfg.callbacks.stop = {
-            "_target_": "deepacc_lightning.jobs.sweep_jobs.StopWhenAsked",
-            "path": str(stop),
-        }
+        if cfg.callbacks.get("stop_on_signal"):
+            cfg.callbacks.stop_on_signal.asked = str(stop)
         if OmegaConf.select(cfg, "logger.wandb.name"):
             cfg.logger.wandb.name = f"{cfg.preset}-{name}"
         if device is not None:
             cfg.trainer.devices = [device]
-    go_on_from_last(cfg)
     return cfg
 
 
@@ -304,16 +217,12 @@ def best_validation(path: Path) -> dict[str, float]:
     Returns:
         Metrics by their names without ``val/``, in percent; nothing where there is no such file.
     """
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = [
-                row
-                for row in csv.DictReader(file)
-                if math.isfinite(float(row.get(OBJECTIVE) or math.nan))
-            ]
-    except OSError:
+    if not path.is_file():
+        return {}
+    table = pd.read_csv(path)
+    if OBJECTIVE not in table or table[OBJECTIVE].isna().all():
         return {}
     # The first of equals: ModelCheckpoint keeps that one, too.
-    best = max(rows, key=lambda row: float(row[OBJECTIVE]), default={})
-    names = [*(f"val/{key}" for key in SUMMARY_KEYS), "epoch"]
-    return {name.removeprefix("val/"): float(best[name]) for name in names if best.get(name)}
+    best = table.loc[table[OBJECTIVE].idxmax()].dropna()
+    names = [name for name in (*(f"val/{key}" for key in SUMMARY_KEYS), "epoch") if name in best]
+    return {name.removeprefix("val/"): float(best[name]) for name in names}
