@@ -1,4 +1,4 @@
-"""Griffe extension: Sphinx roles in docstrings (:class:`~a.b.C`) become code on the site."""
+"""Griffe extension: Sphinx roles (:class:`~a.b.C`) and `>>>` examples become code on the site."""
 
 import re
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from griffe import Extension, Object
 
 _ROLE = re.compile(r":[a-z]+:`(~?)([\w.]+)`")
+_EXAMPLE = re.compile(r"^>>> .*(?:\n.*\S.*)*", re.MULTILINE)
 
 
 def _code(role: re.Match[str]) -> str:
@@ -20,4 +21,5 @@ class Roles(Extension):
         """Rewrite one docstring."""
         if obj.docstring:
             text = re.sub(r"``([^`]+)``", r"`\1`", obj.docstring.value)
+            text = _EXAMPLE.sub(lambda found: f"```pycon\n{found[0]}\n```", text)
             obj.docstring.value = _ROLE.sub(_code, text)

@@ -134,7 +134,8 @@ def plan(cfg: DictConfig, fixed: Sequence[str]) -> list[Training]:
         common.append(f"ablation.cache={quoted(out / 'cache')}")
     elif cfg.ablation.trunk:
         common.append(f"init_trunk={quoted(Path(cfg.ablation.trunk).resolve())}")
-    defaults, found = Defaults("ablation"), []
+    defaults = Defaults("ablation")
+    found: list[Training] = []
     for seed in seeds_of(cfg.ablation.seeds):
         for preset in dict.fromkeys(cfg.ablation.presets):
             folder = out / preset / f"seed{seed}"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from deepacc_d2.command.flags import build_parser
 from deepacc_d2.errors import DataError, run_cli
 from deepacc_d2.evaluation.comparison.figures import build_figures
 from deepacc_d2.evaluation.comparison.intervals import with_intervals
@@ -89,21 +89,12 @@ def draw(comparison: Comparison, folder: Path) -> list[Path]:
 
 def main(argv: list[str] | None = None) -> int:
     """Parses the command line and compares."""
-    parser = argparse.ArgumentParser(
-        prog="python -m deepacc_lightning.compare", description=__doc__
-    )
-    parser.add_argument("runs", nargs="+", help="directories of runs or above runs, or patterns")
-    parser.add_argument("--out", type=Path, default=Path("runs/compare"))
-    parser.add_argument("--by", default="", help="keys to group by, divided by commas")
-    parser.add_argument("--ref", default=None, help="group to compare with: a preset, or key=value")
-    parser.add_argument("--resamples", type=int, default=RESAMPLES, help="0: no bootstrap")
-    parser.add_argument("--title", default="")
-    args = parser.parse_args(argv)
-    by = [name for name in args.by.replace(",", " ").split() if name]
+    args = build_parser("compare").parse_args(argv)
+    by = [name for name in (args.by or "").replace(",", " ").split() if name]
     compare(
         args.runs,
         args.out,
-        title=args.title,
+        title=args.title or "",
         by=by,
         reference=args.ref or None,
         resamples=args.resamples,

@@ -51,6 +51,8 @@ def build_workspace(cfg: DictConfig, entity: str = "") -> Any:
     except ValueError as error:  # pydantic's is one
         raise ConfigError(f"W&B takes no such dashboard: {' '.join(str(error).split())}") from error
     # By these W&B knows a view again: made of its name, so that a second call finds the first.
+    # Its library gives a new view a random name and has no public way to choose one, to look for
+    # one by it, or (spec_of) to write a view down without sending it.
     workspace._internal_name = f"nw-{stable_id(cfg.name)}-v"
     workspace._internal_runset_id = stable_id(f"{cfg.name}/runs")
     return workspace

@@ -112,7 +112,7 @@ def run(cfg: DictConfig) -> Exported:
     reference = detector_of(network, told)
     core = network.core
     metadata = describe(
-        told, cfg.ckpt, size_divisibility=core.size_divisibility, precision=cfg.precision
+        dict(told), cfg.ckpt, size_divisibility=core.size_divisibility, precision=cfg.precision
     )
     val = None if cfg.data.root is None else Split(cfg.data.root, "val")
     calibration: list[Gray] = []

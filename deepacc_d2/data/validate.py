@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 from collections import Counter
@@ -14,6 +13,7 @@ from typing import Any
 from tabulate import tabulate
 
 from deepacc_d2.chromosomes import NUM_CLASSES, coco_categories
+from deepacc_d2.command.flags import build_parser
 from deepacc_d2.data.coco import fingerprint, load_coco_split, load_dataset_info
 from deepacc_d2.data.formats.files import image_files
 from deepacc_d2.data.formats.record import progress
@@ -242,9 +242,7 @@ def _check_cases(state: _State, info: dict[str, Any]) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Parses the command line, prints tables; raises DataError if the set is unusable."""
-    parser = argparse.ArgumentParser(prog="python -m deepacc_d2.data.validate", description=__doc__)
-    parser.add_argument("root", type=Path, help="the data set to check")
-    root: Path = parser.parse_args(argv).root
+    root: Path = build_parser("data-check").parse_args(argv).root
     findings = validate(root)
     if not any(finding.check is Check.BAD_ENTRY for finding in findings):
         summary = summarize(root)

@@ -235,13 +235,14 @@ def detector_of(
         raise DataError(f"checkpoint {path} has selection settings of another version") from error
     if min_foreground is not None:
         selection = replace(selection, min_foreground=min_foreground)
-    is_torch = isinstance(network, TorchDetector)
     return Detector(
         network,
         view=ViewSettings.from_augmentations(told["test_augmentations"], normalize=normalize),
         selection=selection,
         name=str((told.get("card") or {}).get("name") or path.name),
-        least_score=least_score(network.core.model) if is_torch else LEAST_SCORE,
+        least_score=(
+            least_score(network.core.model) if isinstance(network, TorchDetector) else LEAST_SCORE
+        ),
     )
 
 

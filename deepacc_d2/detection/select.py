@@ -131,5 +131,5 @@ def decode(
 def _usable(boxes: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Returns which boxes (P, 4) are finite and have an area."""
     extent = boxes[:, 2:] - boxes[:, :2]
-    usable: NDArray[np.bool_] = (extent > 0).all(axis=1) & np.isfinite(boxes).all(axis=1)
+    usable: NDArray[np.bool_] = ((extent > 0) & np.isfinite(extent)).all(axis=1)
     return usable

@@ -10,9 +10,11 @@ Shapes: I images, K = 24 classes, S runs (seeds) of a preset, R resamples.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -53,6 +55,21 @@ class Estimate:
         if len(self.values) < 2:
             return np.full(self.values.shape[1:], np.nan)
         return self.values.std(axis=0, ddof=1)
+
+    def interval(self, cell: tuple[int, ...]) -> dict[str, float | None] | None:
+        """Returns a difference as ``value``, ``low`` and ``high``, each null where undefined."""
+        if self.difference is None or self.low is None or self.high is None:
+            return None
+        parts = {"value": self.difference, "low": self.low, "high": self.high}
+        return {name: plain(part[cell]) for name, part in parts.items()}
+
+    def text(self, cell: tuple[int, ...], digits: int) -> str:
+        """Returns a difference as "+1.20 [+0.40, +2.10]", or "-" where it is undefined."""
+        found = self.interval(cell)
+        if found is None or None in found.values():
+            return "-"
+        value, low, high = (f"{number:+.{digits}f}" for number in found.values())
+        return f"{value} [{low}, {high}]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,3 +211,14 @@ def _statistics(values: np.ndarray, *difference: np.ndarray) -> PresetStatistics
         for column in columns
     ]
     return PresetStatistics(Estimate(*metrics), Estimate(*errors))
+
+
+def plain(value: Any) -> Any:
+    """Returns a JSON value: a number that is not finite is null, an unknown object its text."""
+    if isinstance(value, (bool, np.bool_)):
+        return bool(value)
+    if isinstance(value, (float, np.floating)):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, (int, np.integer)):
+        return int(value)
+    return value if isinstance(value, (str, type(None))) else str(value)

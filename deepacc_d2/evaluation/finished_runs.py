@@ -1,9 +1,10 @@
-"""Finished runs read back: the predictions and metrics that the report of a run left on disk."""
+"""Finished runs read back and compared, from what the report of a run left on disk."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,15 @@ import numpy as np
 
 from deepacc_d2.chromosomes import NUM_CLASSES
 from deepacc_d2.errors import DataError
+from deepacc_d2.evaluation.bootstrap import METRICS, PresetStatistics, compare_presets
+from deepacc_d2.evaluation.tally import RunTally, tally_run
 from deepacc_d2.evaluation.types import ImagePrediction
 from deepacc_d2.files import read_json
 
 FOLDER = "test"
 """Where the report is in the directory of a run."""
 
+_TOLERANCE = 0.1  # percentage points; rounded boxes may tip one match of a small test set
 _EVALUATE = "run `make evaluate` for it again"
 
 
@@ -72,6 +76,79 @@ def read_run(run_dir: str | Path, coco: Mapping[str, Any]) -> FinishedRun:
         ImagePrediction(image_id, *final[image_id], *top1[image_id]) for image_id in image_ids
     ]
     return FinishedRun(Path(run_dir), predictions, metrics)
+
+
+def compare_finished(
+    runs: Mapping[str, Sequence[str | Path]],
+    coco: Mapping[str, Any],
+    *,
+    reference: str,
+    resamples: int,
+    seed: int,
+) -> tuple[dict[str, PresetStatistics], dict[str, float | int]]:
+    """Compares finished runs with a reference by the paired bootstrap over test images.
+
+    Args:
+        runs: directories of the runs of each group, such as a preset.
+        coco: ground truth of the split that all were tested on.
+        reference: the group to compare with.
+        resamples: number of resamples.
+        seed: of the resamples.
+
+    Returns:
+        The statistics of each group, and the settings that all runs were evaluated with.
+
+    Raises:
+        DataError: a file of a run is missing, broken, of other images than the ground truth, or
+            contradicts the others.
+    """
+    read: list[FinishedRun] = []
+    tallies: dict[str, list[RunTally]] = {}
+    for group, own in runs.items():
+        tallies[group] = []
+        for run_dir in own:
+            run = read_run(run_dir, coco)
+            if read and run.settings != read[0].settings:
+                raise DataError(
+                    f"{run.path} was evaluated with {run.settings}, but {read[0].path} with "
+                    f"{read[0].settings}: evaluate all runs alike"
+                )
+            tallies[group].append(_tally(run, coco))
+            # Only the metrics are needed from here on; predictions are large.
+            read.append(replace(run, predictions=[]))
+    statistics = compare_presets(tallies, reference=reference, resamples=resamples, seed=seed)
+    _check_against_metrics(read, statistics)
+    return statistics, read[0].settings
+
+
+def _tally(run: FinishedRun, coco: Mapping[str, Any]) -> RunTally:
+    try:
+        return tally_run(coco, run.predictions, **run.settings)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise DataError(
+            f"the settings of {run.path} are not those of this version ({error}): {_EVALUATE}"
+        ) from None
+
+
+def _check_against_metrics(
+    runs: Sequence[FinishedRun], statistics: Mapping[str, PresetStatistics]
+) -> None:
+    """Refuses predictions that do not give the metrics written beside them."""
+    rows = [row for found in statistics.values() for row in found.metrics.values.tolist()]
+    for run, row in zip(runs, rows, strict=True):
+        for key, value in zip(METRICS, row, strict=True):
+            written = run.metrics.get(key)
+            same = (
+                math.isnan(value)
+                if written is None
+                else isinstance(written, (int, float)) and abs(written - value) <= _TOLERANCE
+            )
+            if not same:
+                raise DataError(
+                    f"{run.path}: its predictions give {key} {value:.2f} on this ground truth, "
+                    f"but its metrics.json says {written}: give runs that were tested on this "
+                    f"split, or {_EVALUATE}"
+                )
 
 
 def _by_image(

@@ -50,6 +50,9 @@ def add_angular_margin(cosines: Tensor, m: float) -> Tensor:
     cos(theta) - m sin(m) is taken instead, as ArcFace does. (Where it takes over it is below -1
     for margins up to 2.33; larger ones, which nobody uses, make a step upwards there.)
 
+    >>> [round(float(c), 3) for c in add_angular_margin(torch.tensor([1.0, 0.0, -1.0]), m=0.5)]
+    [0.877, -0.479, -1.24]
+
     Args:
         cosines: any shape, in -1..1.
         m: margin in radians, in [0, pi).

@@ -93,6 +93,10 @@ def lie_apart(boxes: Tensor, others: Tensor) -> Tensor:
 
     The limit is :data:`PARTNER_IOU`. Nothing is divided, so that a box without area is not apart
     from one in its own place, nor from any other box without area.
+
+    >>> boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 0, 30, 10]])
+    >>> lie_apart(boxes[:1], boxes).tolist()
+    [[False, False, True]]
     """
     low = torch.maximum(boxes[:, None, :2], others[None, :, :2])
     high = torch.minimum(boxes[:, None, 2:], others[None, :, 2:])

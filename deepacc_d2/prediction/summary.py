@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
+from collections.abc import Callable
+from typing import Any
 
 from deepacc_d2.cell import Cell
 from deepacc_d2.disclaimer import DISCLAIMER
@@ -11,7 +13,7 @@ from deepacc_d2.errors import UserError
 from deepacc_d2.files import whole_file
 from deepacc_d2.images.read import read_image
 from deepacc_d2.karyogram import Karyogram, build_karyogram, save_case_report
-from deepacc_d2.karyotype.case import summarize_case
+from deepacc_d2.karyotype.case import CaseResult, summarize_case
 from deepacc_d2.prediction.folder import OutputFolder, write_whole
 from deepacc_d2.prediction.names import safe_name
 from deepacc_d2.prediction.tables import write_errors, write_tables
@@ -48,10 +50,24 @@ def cases_of(folder: OutputFolder) -> dict[str, list[str]]:
     return dict(sorted(cases.items()))
 
 
-def write_cases(folder: OutputFolder, *, about: str) -> dict[str, str]:
+def write_cases(
+    folder: OutputFolder,
+    *,
+    about: str,
+    amend: Callable[[CaseResult], CaseResult] | None = None,
+    draw: Callable[[list[Cell]], Karyogram | None] | None = None,
+    further: Callable[[str], dict[str, Any]] | None = None,
+) -> dict[str, str]:
     """Writes a JSON and a one-page PDF of each case.
 
     Only one case's cells are in memory at a time.
+
+    Args:
+        folder: of the cells.
+        about: the model, for reports.
+        amend: what a person says otherwise of a case.
+        draw: gives the karyogram of a page; :func:`best_karyogram` if not given.
+        further: by case, what its JSON tells besides.
 
     Returns:
         The karyotype of each case.
@@ -67,11 +83,14 @@ def write_cases(folder: OutputFolder, *, about: str) -> dict[str, str]:
         name = _free_name(case_id, taken)
         cells = [folder.read(member) for member in members]
         case = summarize_case(cells, case_id=case_id)
+        if amend is not None:
+            case = amend(case)
         karyotypes[case_id] = case.karyotype
         record = {**case.to_record(), "about": about, "disclaimer": DISCLAIMER}
+        record |= further(case_id) if further is not None else {}
         write_whole(root / f"{name}.json", json.dumps(record, indent=1) + "\n")
         with whole_file(root / f"{name}.pdf") as path:
-            save_case_report(path, case, cells, best_karyogram(cells), about=about)
+            save_case_report(path, case, cells, (draw or best_karyogram)(cells), about=about)
     return karyotypes
 
 
@@ -86,12 +105,17 @@ def _free_name(case_id: str, taken: set[str]) -> str:
     return name
 
 
+def surest(cells: list[Cell]) -> Cell | None:
+    """Returns the surest cell that is fit, of such the one with most chromosomes."""
+    found = [cell for cell in cells if cell.counted and not cell.unfit]
+    return max(found, key=lambda cell: (cell.confidence, len(cell.counted)), default=None)
+
+
 def best_karyogram(cells: list[Cell]) -> Karyogram | None:
     """Returns the karyogram of the surest cell that is fit; None without one, or its image."""
-    found = [cell for cell in cells if cell.counted and not cell.unfit]
-    if not found:
+    best = surest(cells)
+    if best is None:
         return None
-    best = max(found, key=lambda cell: (cell.confidence, len(cell.counted)))
     try:
         gray = read_image(best.path).gray
     except UserError:

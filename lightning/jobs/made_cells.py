@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def made_cells(
 
     made, number = [], gains + losses
     for order in tqdm(orders, desc=f"changing, {split}", disable=not orders):
-        cell = _known(detector, raw, f"{order.name} of {digest}", lambda o=order: picture(o))
+        cell = _known(detector, raw, f"{order.name} of {digest}", partial(picture, order))
         if cell is not None:
             made.append(Made(cell, order.gain, order.class_index))
     return made, number - len(made)

@@ -91,7 +91,9 @@ class Study:
         with FileLock(self.folder / ".ask.lock"):
             open_states = (TrialState.COMPLETE, TrialState.RUNNING)
             known = [trial.params for trial in self.trials(*open_states)]
-            known += [t.system_attrs.get("fixed_params") for t in self.trials(TrialState.WAITING)]
+            known += [
+                t.system_attrs.get("fixed_params", {}) for t in self.trials(TrialState.WAITING)
+            ]
             for trial in self.trials(TrialState.FAIL):
                 if self.complete(trial) and trial.params not in known:
                     self.study.enqueue_trial(trial.params)
@@ -108,7 +110,7 @@ class Study:
         Returns:
             Jobs by the number of their trial.
         """
-        taken = {}
+        taken: dict[int, Job] = {}
         with FileLock(self.folder / ".ask.lock"):
             running = self.trials(TrialState.RUNNING)
             for trial in [t for t in running if not self._alive(t)]:

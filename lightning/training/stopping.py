@@ -33,7 +33,7 @@ def log_step(trainer: pl.Trainer) -> None:
 
     Lightning does so after the callbacks' hooks, too late for one that ends the training.
     """
-    if trainer.global_step % trainer.log_every_n_steps:
+    if trainer.global_step % trainer.log_every_n_steps:  # type: ignore[attr-defined]
         return
     numbers = {
         name: float(value)

@@ -39,6 +39,7 @@ class WandbLogger(loggers.WandbLogger):
         image_size: longer side in pixels that they are scaled down to.
         start_timeout: seconds that a server has to answer at the start.
         finish_timeout: seconds that it has at the end for what was not sent yet.
+        offline: whether nothing is to be sent.
         options: of Lightning's ``WandbLogger`` and of ``wandb.init``.
     """
 
@@ -49,21 +50,18 @@ class WandbLogger(loggers.WandbLogger):
         image_size: int = 1024,
         start_timeout: float = 10.0,
         finish_timeout: float = 30.0,
+        offline: bool = False,
         **options: Any,
     ) -> None:
         # W&B's reports about its own errors: sent to a server that does not answer, they would hold
         # up the end of the program, and offline nothing is to be sent.
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        if offline:
+            # Lightning's own way is an environment variable, which a sweep's next job would keep.
+            options["mode"] = "offline"
         super().__init__(**options)
-        # Lightning always passes it; W&B has dropped it, and warns of it on every run.
-        if self._wandb_init.get("anonymous") is None:
-            self._wandb_init.pop("anonymous", None)
         self.images, self.image_size = images, image_size
         self.start_timeout, self.finish_timeout = start_timeout, finish_timeout
-        if self._offline:
-            # Lightning's way is an environment variable, which the next job of a sweep would keep.
-            self._offline = False
-            self._wandb_init["mode"] = "offline"
 
     @property
     @rank_zero_experiment
@@ -105,7 +103,9 @@ class WandbLogger(loggers.WandbLogger):
             finish_timeout=self.finish_timeout,
             finish_timeout_raises=True,
         )
-        return wandb.init(**{**self._wandb_init, "mode": mode, "settings": settings})
+        # Without what is null: of Lightning's `anonymous` W&B warns on every run.
+        given = {key: value for key, value in self._wandb_init.items() if value is not None}
+        return wandb.init(**{**given, "mode": mode, "settings": settings})
 
     @rank_zero_only
     def after_save_checkpoint(self, checkpoint_callback: ModelCheckpoint) -> None:
@@ -157,7 +157,12 @@ class WandbLogger(loggers.WandbLogger):
 
     @rank_zero_only
     def finish(self, exit_code: int = 0) -> None:
-        """Ends the run, in W&B's list as finished or, with an exit code, as failed."""
+        """Ends the run, in W&B's list as finished or, with an exit code, as failed.
+
+        On return its file is whole.
+        """
+        import wandb
+
         run, self._experiment = self._experiment, None
         if run is None:
             return
@@ -167,6 +172,10 @@ class WandbLogger(loggers.WandbLogger):
             warn(f"the W&B server took over {self.finish_timeout:g} s for the end of the run", run)
         except Exception as error:  # of W&B's own process; the training is done and on disk
             warn(f"W&B could not end the run ({type(error).__name__})", run)
+        if wandb.run is None:
+            # W&B's process writes the end of the file, of a short run all but 7 bytes, after
+            # Run.finish has returned: a job that is killed right then would lose it. This waits.
+            wandb.teardown()
 
 
 @contextmanager

@@ -91,13 +91,14 @@ def test_page_of_a_case_is_one_page(karyogram, tmp_path, count):
 
 def test_page_of_a_case_tells_its_karyotype_cells_and_what_to_look_at(karyogram, tmp_path):
     cells = cells_of_a_case(karyogram, 60)
-    case = summarize_case(cells, case_id="case <7> & $x$")
-    for name in ("a.svg", "b.svg"):
-        save_case_report(tmp_path / name, case, cells, None, about="DeepACC-D2, best.ckpt")
+    name = "<script>7</script> & $x$"
+    case = summarize_case(cells, case_id=name)
+    for file in ("a.svg", "b.svg"):
+        save_case_report(tmp_path / file, case, cells, None, about="DeepACC-D2, best.ckpt")
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
     root = ElementTree.parse(tmp_path / "a.svg").getroot()
     texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
-    assert {"case <7> & $x$", case.karyotype, DISCLAIMER, "DeepACC-D2, best.ckpt"} <= set(texts)
+    assert {name, case.karyotype, DISCLAIMER, "DeepACC-D2, best.ckpt"} <= set(texts)
     shown = [text for text in texts if text.startswith("cell ") and ":" not in text]
     more = [int(t.split()[1]) for t in texts if t.startswith("and ") and t.endswith("cells.csv")]
     assert len(shown) + more[-1] == 60

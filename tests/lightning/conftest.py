@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import time
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from deepacc_d2.data.synthetic import SyntheticConfig, ensure_dataset
-from deepacc_lightning.wandb.offline import OfflineRun, find_runs, read_run
 
 TINY = (
     "scale.image_size=96",
@@ -51,15 +55,54 @@ def overrides(shared_overrides: list[str], tmp_path: Path) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def finished_run() -> Callable[[Path], OfflineRun]:
-    """Reads the only offline W&B run below a directory, whose end may need a moment."""
+def finished_run() -> Callable[[Path], SimpleNamespace]:
+    """Reads the only offline W&B run below a directory, which must have its end.
 
-    def read(out: Path) -> OfflineRun:
-        (path,) = find_runs(out)
-        deadline = time.monotonic() + 20
-        while (run := read_run(path)).exit_code is None:
-            assert time.monotonic() < deadline, "the run has no end"
-            time.sleep(0.1)
-        return run
+    The result has ``path``, ``files`` (the folder of media), ``run`` (project, group, tags, ...),
+    ``config``, ``history`` (a dict a step), ``summary`` (nested: ``val/map50`` -> ``max``),
+    ``metrics`` (as defined), ``artifacts`` (by name, local path by name), ``exit_code`` and
+    ``keys`` (what was logged, without W&B's own).
+    """
+    return read_offline_run
 
-    return read
+
+def read_offline_run(folder: Path) -> SimpleNamespace:
+    """Reads a run by W&B's own reader, which wants no login and sends nothing."""
+    (path,) = (p for p in folder.rglob("run-*.wandb") if p.parent.name != "latest-run")
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(path)]
+    environment = {**os.environ, "WANDB_ERROR_REPORTING": "false"}
+    lines = subprocess.check_output(command, text=True, env=environment).splitlines()
+    records = [(record["type"], record[record["type"]]) for record in map(json.loads, lines)]
+    of_kind = {kind: [r for k, r in records if k == kind] for kind, _ in records}
+    assert "exit" in of_kind, f"{path} has no end: {path.stat().st_size} bytes"
+    (run,) = of_kind["run"]
+    updates = [run["config"]["update"], *(r["update"] for r in of_kind.get("config", []))]
+    history = [nested(r["item"]) for r in of_kind.get("history", [])]
+    summary = [r["update"] for r in of_kind.get("summary", [])]
+    return SimpleNamespace(
+        path=path,
+        files=path.parent / "files",
+        run=run,
+        config={key: value for update in updates for key, value in update.items()},
+        history=history,
+        summary=nested({key: value for update in summary for key, value in update.items()}),
+        metrics={r.get("name") or r["glob_name"]: r for r in of_kind.get("metric", [])},
+        artifacts={
+            r["name"]: {c["path"]: Path(c["local_path"]) for c in r["manifest"]["contents"]}
+            for r in of_kind.get("artifact", [])
+        },
+        exit_code=of_kind["exit"][-1]["exit_code"],
+        keys=sorted({key for row in history for key in row if not key.startswith("_")}),
+    )
+
+
+def nested(flat: dict[str, Any]) -> dict[str, Any]:
+    """Puts ``a.b`` into ``a``."""
+    found: dict[str, Any] = {}
+    for dotted, value in flat.items():
+        *nodes, last = dotted.split(".")
+        node = found
+        for name in nodes:
+            node = node.setdefault(name, {})
+        node[last] = value
+    return found

@@ -8,6 +8,7 @@ import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,6 @@ import wandb
 from deepacc_d2.errors import ConfigError
 from deepacc_lightning import dashboard, train
 from deepacc_lightning.core.config import compose_config
-from deepacc_lightning.wandb.offline import OfflineRun
 from deepacc_lightning.wandb.panels import GPU_KEYS, LOSSES, stable_id
 
 METHOD = ("alpha", "beta", "gamma", "m", "s", "delta", "center_share")
@@ -57,8 +57,8 @@ def of_kind(spec: dict[str, Any], kind: str) -> list[dict[str, Any]]:
 def logged(
     shared_overrides: list[str],
     tmp_path_factory: pytest.TempPathFactory,
-    finished_run: Callable[[Path], OfflineRun],
-) -> OfflineRun:
+    finished_run: Callable[[Path], SimpleNamespace],
+) -> SimpleNamespace:
     """A run with as many test images as give every image that the dashboard shows."""
     out = tmp_path_factory.mktemp("dashboard") / "run"
     overrides = [o for o in shared_overrides if o != "logger=csv"]
@@ -66,9 +66,9 @@ def logged(
     return finished_run(out)
 
 
-def test_every_key_is_one_that_a_training_logs(logged: OfflineRun, tmp_path: Path) -> None:
+def test_every_key_is_one_that_a_training_logs(logged: SimpleNamespace, tmp_path: Path) -> None:
     spec = make(tmp_path)
-    keys = set(logged.logged_keys())
+    keys = set(logged.keys)
     read = {
         key
         for kind in ("Run History Line Plot", "Bar Chart")
@@ -92,7 +92,7 @@ def test_every_key_is_one_that_a_training_logs(logged: OfflineRun, tmp_path: Pat
         assert key in keys
 
 
-def test_every_column_and_axis_is_one_of_a_run(logged: OfflineRun, tmp_path: Path) -> None:
+def test_every_column_and_axis_is_one_of_a_run(logged: SimpleNamespace, tmp_path: Path) -> None:
     spec = make(tmp_path)
     (parallel,) = of_kind(spec, "Parallel Coordinates Plot")
     named = [column["accessor"] for column in parallel["columns"]]

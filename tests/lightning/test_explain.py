@@ -130,7 +130,7 @@ def test_bad_input_is_told_in_one_line_and_leaves_nothing(
     cases: list[tuple[type[Exception], str, list[str]]] = [
         (DataError, r"nothing\.png cannot be read", [f"image={tmp_path / 'nothing.png'}"]),
         (DataError, "is a folder, not an image", [f"image={tmp_path}"]),
-        (DataError, "truncated or damaged", [f"image={damaged}"]),
+        (DataError, "is damaged", [f"image={damaged}"]),
         (DataError, "is not in data set", [f"image={other}", f"data.root={tiny_data}"]),
         (DataError, "does not exist", [f"image={other}", f"data.root={tmp_path / 'no'}"]),
         (DataError, "checkpoint .* does not exist", [f"image={image}", "ckpt=/no.ckpt"]),

@@ -10,7 +10,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -175,14 +177,18 @@ def test_a_damaged_image_is_named_in_one_line(
 
 
 def test_wandb_logs_offline_without_a_login(
-    overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    overrides: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    finished_run: Callable[[Path], SimpleNamespace],
 ) -> None:
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     start([o for o in overrides if o != "logger=csv"], "test=false")
-    runs = list((tmp_path / "run" / "wandb").glob("offline-run-*/run-*.wandb"))
-    assert len(runs) == 1
-    assert runs[0].stat().st_size > 1000
+    run = finished_run(tmp_path / "run")
+    assert run.path.parent.name.startswith("offline-run-")
+    assert run.exit_code == 0
+    assert {"train/loss", "val/map50"} <= set(run.keys)
     assert wandb.run is None, "a Hydra multirun would log its next job into this run"
 
 

@@ -8,7 +8,8 @@ import torch
 
 from deepacc_d2.checkpoint import read_checkpoint
 from deepacc_d2.data.synthetic import SyntheticConfig, render_metaphase
-from deepacc_d2.prediction.predictor import DEFAULT_CHECKPOINT, Predictor, load_predictor
+from deepacc_d2.detection.detector import DEFAULT_CHECKPOINT
+from deepacc_d2.prediction.predictor import Predictor, load_predictor
 from deepacc_d2.release import CARD_KEYS
 
 

@@ -197,7 +197,7 @@ def _records(
         if isinstance(annotation, dict):
             by_image.setdefault(id_key(annotation.get("image_id")), []).append(annotation)
     claimed = found.claimed(coco, path)
-    nobodys = {None: by_image.pop(None)} if None in by_image else {}
+    nobodys = by_image.pop(None, [])
     for image in progress(coco["images"], desc=path.name):
         if not isinstance(image, dict) or not isinstance(image.get("file_name"), str):
             yield None, [Issue(Defect.BAD_ANNOTATION, path.name, "image without file_name")]
@@ -214,7 +214,9 @@ def _records(
             continue
         name = relative_name(file, found.src)
         yield _record(image, own, names, file=file, name=name, find_case=find_case), []
-    for image_id, orphans in {**by_image, **nobodys}.items():
+    if nobodys:
+        by_image[None] = nobodys
+    for image_id, orphans in by_image.items():
         detail = f"{len(orphans)} annotation(s) of image_id {image_id}, which is not in the file"
         yield None, [Issue(Defect.MISSING_IMAGE, f"{path.name} image_id {image_id}", detail)]
 

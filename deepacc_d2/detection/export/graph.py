@@ -59,7 +59,7 @@ class DetectorGraph(nn.Module):
         """Detects; see :meth:`DetectorCore.forward`."""
         model: Any = self.model
         features = model.backbone((image - model.pixel_mean) / model.pixel_std)
-        edges = torch._shape_as_tensor(image)[torch.tensor([3, 2, 3, 2])].float()
+        edges = shape_as_tensor(image)[torch.tensor([3, 2, 3, 2])].float()
         proposals = self._propose(features, edges)
         maps = [features[name] for name in model.roi_heads.box_in_features]
         pooled, order = self._pool(maps, proposals)

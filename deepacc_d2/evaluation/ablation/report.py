@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -19,9 +18,7 @@ from deepacc_d2.evaluation.ablation.tables import (
     format_table1,
     table1_markdown,
 )
-from deepacc_d2.evaluation.bootstrap import METRICS, PresetStatistics, compare_presets
-from deepacc_d2.evaluation.finished_runs import FinishedRun, read_run
-from deepacc_d2.evaluation.tally import RunTally, tally_run
+from deepacc_d2.evaluation.finished_runs import compare_finished
 
 __all__ = [
     "AblationResult",
@@ -31,8 +28,6 @@ __all__ = [
     "update_section",
     "write_ablation_report",
 ]
-
-_TOLERANCE = 0.1  # percentage points; rounded boxes may tip one match of a small test set
 
 
 def write_ablation_report(
@@ -55,7 +50,7 @@ def write_ablation_report(
             put in its order, others follow.
         coco: ground truth of the split that all runs were tested on.
         title: of the report, one line.
-        facts: what else the reader must know (device, steps, trunk), as a list.
+        facts: what the reader must know beside it (device, steps, trunk), as a list.
         commands: shell lines that give this result.
         reference: the preset to compare with.
         resamples: number of bootstrap resamples.
@@ -79,22 +74,13 @@ def write_ablation_report(
     known = [preset for preset in ROWS if preset in runs]
     order = [*known, *(preset for preset in runs if preset not in ROWS)]
 
-    tallies: dict[str, list[RunTally]] = {}
-    read: list[FinishedRun] = []
-    for preset in order:
-        tallies[preset] = []
-        for run_dir in runs[preset]:
-            run = read_run(run_dir, coco)
-            if read and run.settings != read[0].settings:
-                raise DataError(
-                    f"{run.path} was evaluated with {run.settings}, but {read[0].path} with "
-                    f"{read[0].settings}: evaluate all runs alike"
-                )
-            tallies[preset].append(_tally(run, coco))
-            # Only the metrics are needed from here on; predictions are large.
-            read.append(replace(run, predictions=[]))
-    statistics = compare_presets(tallies, reference=reference, resamples=resamples, seed=seed)
-    _check_against_metrics(read, statistics)
+    statistics, settings = compare_finished(
+        {preset: runs[preset] for preset in order},
+        coco,
+        reference=reference,
+        resamples=resamples,
+        seed=seed,
+    )
     result = AblationResult(
         title=title,
         presets=statistics,
@@ -104,7 +90,7 @@ def write_ablation_report(
         seed=seed,
         num_images=len(coco["images"]),
         num_gt=len(coco["annotations"]),
-        settings=read[0].settings,
+        settings=settings,
         facts=dict(facts),
         commands=list(commands),
     )
@@ -114,7 +100,7 @@ def write_ablation_report(
 def update_section(path: str | Path, name: str, text: str) -> None:
     """Replaces a marked section of a Markdown file; the rest of the file stays as it is.
 
-    The section is between the lines ``<!-- begin NAME -->`` and ``<!-- end NAME -->``. Where
+    The section lies between the lines ``<!-- begin NAME -->`` and ``<!-- end NAME -->``. Where
     they are missing it is appended, where the file is missing that is made.
 
     Args:
@@ -131,7 +117,7 @@ def update_section(path: str | Path, name: str, text: str) -> None:
     try:
         old = target.read_bytes().decode("utf-8") if target.exists() else ""
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path} ({error}): fix it or give another file") from error
+        raise ConfigError(f"cannot read {path} ({error}): mend it or give another file") from error
     section = f"{begin}\n{text.strip()}\n{end}"
     if begin not in old and end not in old:
         before = old.rstrip() + "\n\n" if old.strip() else ""
@@ -139,7 +125,7 @@ def update_section(path: str | Path, name: str, text: str) -> None:
     elif old.count(begin) == old.count(end) == 1 and old.index(begin) < old.index(end):
         new = old[: old.index(begin)] + section + old[old.index(end) + len(end) :]
     else:
-        raise DataError(f"{path} must have {begin!r} and {end!r} once each, in this order: fix it")
+        raise DataError(f"{path} must have {begin!r} and {end!r} once each, in this order: mend it")
 
     def write(temporary: Path) -> None:
         temporary.write_bytes(new.encode("utf-8"))
@@ -147,37 +133,6 @@ def update_section(path: str | Path, name: str, text: str) -> None:
             shutil.copymode(target, temporary)
 
     _write_whole(target, write)
-
-
-def _tally(run: FinishedRun, coco: Mapping[str, Any]) -> RunTally:
-    try:
-        return tally_run(coco, run.predictions, **run.settings)  # type: ignore[arg-type]
-    except TypeError as error:
-        raise DataError(
-            f"the settings of {run.path} are not those of this version ({error}): run "
-            "`make evaluate` for it again"
-        ) from None
-
-
-def _check_against_metrics(
-    runs: Sequence[FinishedRun], statistics: Mapping[str, PresetStatistics]
-) -> None:
-    """Refuses predictions that do not give the metrics written with them."""
-    rows = [row for found in statistics.values() for row in found.metrics.values.tolist()]
-    for run, row in zip(runs, rows, strict=True):
-        for key, value in zip(METRICS, row, strict=True):
-            written = run.metrics.get(key)
-            same = (
-                math.isnan(value)
-                if written is None
-                else isinstance(written, (int, float)) and abs(written - value) <= _TOLERANCE
-            )
-            if not same:
-                raise DataError(
-                    f"{run.path}: its predictions give {key} {value:.2f} on this ground truth, "
-                    f"but its metrics.json says {written}: give runs that were tested on this "
-                    "split, or run `make evaluate` for it again"
-                )
 
 
 def _write(folder: Path, result: AblationResult) -> list[Path]:
@@ -196,7 +151,7 @@ def _write(folder: Path, result: AblationResult) -> list[Path]:
 
 
 def _write_whole(path: Path, write: Callable[[Path], object]) -> Path:
-    """Writes a file under a temporary name first."""
+    """Writes a file by way of a temporary one beside it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

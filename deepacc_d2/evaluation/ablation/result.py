@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from deepacc_d2.evaluation.bootstrap import METRICS, Estimate, PresetStatistics
+from deepacc_d2.evaluation.bootstrap import METRICS, Estimate, PresetStatistics, plain
 from deepacc_d2.evaluation.tally import ERRORS, GROUPS
 
 ROWS: dict[str, tuple[str, str]] = {
@@ -79,7 +76,7 @@ def to_dict(result: AblationResult) -> dict[str, Any]:
         "num_images": result.num_images,
         "num_gt": result.num_gt,
         "settings": dict(result.settings),
-        "facts": {key: _plain(value) for key, value in result.facts.items()},
+        "facts": {key: plain(value) for key, value in result.facts.items()},
         "commands": list(result.commands),
         "presets": {
             preset: {
@@ -122,25 +119,9 @@ def write_csv(path: Path, result: AblationResult) -> None:
 
 
 def _estimate(found: Estimate, cell: tuple[int, ...]) -> dict[str, Any]:
-    difference = None
-    if found.difference is not None and found.low is not None and found.high is not None:
-        difference = {
-            "value": _plain(found.difference[cell]),
-            "low": _plain(found.low[cell]),
-            "high": _plain(found.high[cell]),
-        }
     return {
-        "values": [_plain(values[cell]) for values in found.values],
-        "mean": _plain(found.mean[cell]),
-        "sd": _plain(found.sd[cell]),
-        "difference": difference,
+        "values": [plain(values[cell]) for values in found.values],
+        "mean": plain(found.mean[cell]),
+        "sd": plain(found.sd[cell]),
+        "difference": found.interval(cell),
     }
-
-
-def _plain(value: Any) -> Any:
-    """Returns a JSON value: a number that is not finite is null, an unknown object its text."""
-    if isinstance(value, (float, np.floating)):
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, np.integer):
-        return int(value)
-    return value if isinstance(value, (str, int, type(None))) else str(value)

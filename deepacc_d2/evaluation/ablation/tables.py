@@ -1,15 +1,16 @@
-"""The ablation as text: Markdown, and a table for the terminal."""
+"""The ablation as text: Markdown from templates, and a table for the terminal."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tabulate import tabulate
 
 from deepacc_d2.evaluation.ablation.result import AblationResult, row_of
 from deepacc_d2.evaluation.bootstrap import METRICS, Estimate
 from deepacc_d2.evaluation.tally import ERRORS, GROUPS
+from deepacc_d2.pages import render
 
 METRIC_NAMES: dict[str, str] = dict(
     zip(METRICS, ("mAP", "mAP_max", "AER", "Acc"), strict=True)  # the paper's names
@@ -21,28 +22,27 @@ ERROR_NAMES: dict[str, str] = {
     "spurious": "spurious",
     "errors": "all errors",
 }
+Table = tuple[list[str], list[list[str]]]
+"""Heads of the columns, and rows of as many texts."""
 
 
 def format_table1(result: AblationResult) -> str:
     """Returns Table 1 as aligned plain text: the metrics, then the differences."""
-    values = tabulate(
-        [[*row_of(preset), *cells] for preset, cells in _value_rows(result, "+-")],
-        headers=["", "model", *METRIC_NAMES.values(), "seeds"],
-        **_STYLE,
-    )
-    blocks = [f"{result.title}\n{_data_line(result)}; in percent, mean +- sd over seeds", values]
+    metrics = list(METRIC_NAMES.values())
+    blocks = [
+        f"{result.title}\n{_data(result)}; in percent, mean +- sd over seeds",
+        _plain([*metrics, "seeds"], _values(result, "+-")),
+    ]
     if result.has_reference:
-        differences = tabulate(
-            [[*row_of(preset), *cells] for preset, cells in _difference_rows(result)],
-            headers=["", "model", *(f"d {name}" for name in METRIC_NAMES.values())],
-            **_STYLE,
-        )
-        blocks += [
+        differences = _plain([f"d {name}" for name in metrics], _differences(result))
+        blocks.append(
             f"difference to {result.reference}, 95 % interval over {result.resamples} resamples "
             f"of the test images\n{differences}"
-        ]
+        )
     else:
-        blocks += [_no_reference(result)]
+        blocks.append(
+            f"No run of {result.reference} is among these, so there are no differences to it."
+        )
     return "\n\n".join(blocks)
 
 
@@ -56,157 +56,88 @@ def table1_markdown(
         heading: the mark before the title, ``##`` for a section of a larger document.
         figure: link to the figure; ``None`` leaves it out.
     """
-    settings = ", ".join(f"`{key}` {value}" for key, value in result.settings.items())
-    parts = [
-        f"{heading} {result.title}",
-        f"{_data_line(result)}. Metrics in percent, mean ± standard deviation over seeds (none "
-        "for a single seed). AER is better when lower, the others when higher. Evaluated with "
-        f"{settings}.",
-    ]
-    if result.facts:
-        parts.append("\n".join(f"- {key}: {value}" for key, value in result.facts.items()))
-    if result.commands:
-        parts.append("\n".join(["```sh", *result.commands, "```"]))
-    parts.append(
-        _markdown(
-            ["", "Preset", "Model", *METRIC_NAMES.values(), "Seeds"],
-            [
-                [row_of(preset)[0], f"`{preset}`", row_of(preset)[1], *cells]
-                for preset, cells in _value_rows(result, "±")
-            ],
-        )
+    metrics = list(METRIC_NAMES.values())
+    values = {preset: [row_of(preset)[1], *cells] for preset, cells in _values(result, "±").items()}
+    return render(
+        __package__,
+        "table1.md.j2",
+        result=result,
+        data=_data(result),
+        values=_named(["Model", *metrics, "Seeds"], values),
+        differences=_named([f"Δ {name}" for name in metrics], _differences(result)),
+        heading=heading,
+        figure=figure,
     )
-    if result.has_reference:
-        parts += [
-            f"Difference to `{result.reference}`, with its 95 % interval:",
-            _markdown(
-                ["", "Preset", *(f"Δ {name}" for name in METRIC_NAMES.values())],
-                [
-                    [row_of(preset)[0], f"`{preset}`", *cells]
-                    for preset, cells in _difference_rows(result)
-                ],
-            ),
-            _interval_note(result),
-        ]
-    else:
-        parts.append(_no_reference(result))
-    if figure:
-        parts.append(f"![Table 1 as a figure]({figure})")
-    return "\n\n".join(parts) + "\n"
 
 
 def confusions_markdown(
     result: AblationResult, *, heading: str = "#", figure: str | None = "confusions.png"
 ) -> str:
     """Returns the confusions as Markdown: all groups together, then each kind by group."""
-    parts = [
-        f"{heading} {result.title}: confusions",
-        f"{_data_line(result)}. Counts on the test split, mean over seeds. *Within group* and "
-        "*between groups*: chromosomes found but named as another class of their own or of "
-        "another Denver group; *missed*: not found; *spurious*: detections on no free chromosome. "
-        "Groups are those of the true class; of the named class for *spurious*.",
-        f"{heading}# All groups",
-        _markdown(
-            ["", "Preset", *ERROR_NAMES.values()],
-            [
-                [
-                    row_of(preset)[0],
-                    f"`{preset}`",
-                    *(_count(statistics.errors, (kind, 0), True) for kind in range(len(ERRORS))),
-                ]
-                for preset, statistics in result.presets.items()
-            ],
-        ),
-    ]
-    if result.has_reference:
-        parts.append(
-            f"In brackets the difference to `{result.reference}`, with its 95 % interval. "
-            + _interval_note(result)
-        )
-    else:
-        parts.append(_no_reference(result))
-    for kind, name in enumerate(ERROR_NAMES.values()):
-        rows = [
-            [
-                row_of(preset)[0],
-                f"`{preset}`",
-                *(_count(statistics.errors, (kind, group), False) for group in range(len(GROUPS))),
-            ]
-            for preset, statistics in result.presets.items()
-        ]
-        parts += [f"{heading}# {name.capitalize()}", _markdown(["", "Preset", *GROUPS], rows)]
-    if figure:
-        parts.append(f"![Confusions by preset and Denver group]({figure})")
-    return "\n\n".join(parts) + "\n"
-
-
-_STYLE: dict = {"tablefmt": "simple", "disable_numparse": True}
-
-
-def _value_rows(result: AblationResult, plus_minus: str) -> list[tuple[str, list[str]]]:
-    rows = []
-    for preset, statistics in result.presets.items():
-        found = statistics.metrics
-        cells = [
-            "-"
-            if math.isnan(mean)
-            else f"{mean:.2f}"
-            if math.isnan(sd)
-            else f"{mean:.2f} {plus_minus} {sd:.2f}"
-            for mean, sd in zip(found.mean, found.sd, strict=True)
-        ]
-        rows.append((preset, [*cells, str(len(found.values))]))
-    return rows
-
-
-def _difference_rows(result: AblationResult) -> list[tuple[str, list[str]]]:
-    return [
-        (
-            preset,
-            [_difference(statistics.metrics, (column,), 2) for column in range(len(METRICS))],
-        )
-        for preset, statistics in result.presets.items()
-        if preset != result.reference
-    ]
-
-
-def _difference(found: Estimate, cell: tuple[int, ...], digits: int) -> str:
-    """Returns "+1.20 [+0.40, +2.10]", or "-" where undefined."""
-    if found.difference is None or found.low is None or found.high is None:
-        return "-"
-    numbers = [float(part[cell]) for part in (found.difference, found.low, found.high)]
-    if any(math.isnan(number) for number in numbers):
-        return "-"
-    value, low, high = (f"{number:+.{digits}f}" for number in numbers)
-    return f"{value} [{low}, {high}]"
-
-
-def _count(found: Estimate, cell: tuple[int, ...], interval: bool) -> str:
-    mean = f"{found.mean[cell]:.1f}"
-    if found.difference is None:
-        return mean
-    if interval:
-        return f"{mean} ({_difference(found, cell, 1)})"
-    return f"{mean} ({found.difference[cell]:+.1f})"
-
-
-def _data_line(result: AblationResult) -> str:
-    return f"{result.num_images} test images, {result.num_gt} chromosomes"
-
-
-def _no_reference(result: AblationResult) -> str:
-    return f"No run of {result.reference} is among these, so there are no differences to it."
-
-
-def _interval_note(result: AblationResult) -> str:
-    return (
-        f"Paired bootstrap, {result.resamples} resamples of the test images (seed {result.seed}), "
-        "the same images for every run. The interval says how far a difference depends on which "
-        "images were tested, not on the seed of the training: for that see the standard deviation. "
-        "Images count as independent; those of one case are not quite, so it is rather too narrow."
+    names = list(ERROR_NAMES.values())
+    total = {
+        preset: [_count(found.errors, (kind, 0), interval=True) for kind in range(len(ERRORS))]
+        for preset, found in result.presets.items()
+    }
+    kinds = []
+    for kind, name in enumerate(names):
+        rows = {
+            preset: [_count(found.errors, (kind, group)) for group in range(len(GROUPS))]
+            for preset, found in result.presets.items()
+        }
+        kinds.append((name, *_named(GROUPS, rows)))
+    return render(
+        __package__,
+        "confusions.md.j2",
+        result=result,
+        data=_data(result),
+        total=_named(names, total),
+        kinds=kinds,
+        heading=heading,
+        figure=figure,
     )
 
 
-def _markdown(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [headers, ["---"] * len(headers), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def _values(result: AblationResult, plus_minus: str) -> dict[str, list[str]]:
+    cells = {}
+    for preset, statistics in result.presets.items():
+        found = statistics.metrics
+        cells[preset] = [
+            "-"
+            if math.isnan(mean)
+            else f"{mean:.2f}" + ("" if math.isnan(sd) else f" {plus_minus} {sd:.2f}")
+            for mean, sd in zip(found.mean, found.sd, strict=True)
+        ]
+        cells[preset].append(str(len(found.values)))
+    return cells
+
+
+def _differences(result: AblationResult) -> dict[str, list[str]]:
+    return {
+        preset: [found.metrics.text((column,), 2) for column in range(len(METRICS))]
+        for preset, found in result.presets.items()
+        if preset != result.reference
+    }
+
+
+def _count(found: Estimate, cell: tuple[int, int], *, interval: bool = False) -> str:
+    mean = f"{found.mean[cell]:.1f}"
+    if found.difference is None:
+        return mean
+    return f"{mean} ({found.text(cell, 1) if interval else f'{found.difference[cell]:+.1f}'})"
+
+
+def _named(heads: Sequence[str], cells: Mapping[str, Sequence[str]]) -> Table:
+    """Puts row of Table 1 and preset before the cells of each preset."""
+    rows = [[row_of(preset)[0], f"`{preset}`", *own] for preset, own in cells.items()]
+    return ["", "Preset", *heads], rows
+
+
+def _plain(heads: Sequence[str], cells: Mapping[str, Sequence[str]]) -> str:
+    rows = [[*row_of(preset), *own] for preset, own in cells.items()]
+    heads = ["", "model", *heads]
+    return tabulate(rows, headers=heads, tablefmt="simple", disable_numparse=True)
+
+
+def _data(result: AblationResult) -> str:
+    return f"{result.num_images} test images, {result.num_gt} chromosomes"

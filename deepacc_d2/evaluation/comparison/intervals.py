@@ -9,11 +9,10 @@ from typing import Any
 
 from deepacc_d2.data.union import DataSets
 from deepacc_d2.errors import DataError, UserError
-from deepacc_d2.evaluation.bootstrap import Estimate, compare_presets
+from deepacc_d2.evaluation.bootstrap import Estimate
 from deepacc_d2.evaluation.comparison.result import Comparison
 from deepacc_d2.evaluation.comparison.runs import Run
-from deepacc_d2.evaluation.finished_runs import read_run
-from deepacc_d2.evaluation.tally import RunTally, tally_run
+from deepacc_d2.evaluation.finished_runs import compare_finished
 from deepacc_d2.files import read_json
 
 MOST_RUNS = 40
@@ -57,14 +56,12 @@ def _intervals(comparison: Comparison, resamples: int, seed: int) -> Mapping[str
     coco = _ground_truth(comparison.runs[0])
     if len({run.fingerprint for run in comparison.runs}) > 1:
         raise DataError("the runs are of different data sets")
-    tallies: dict[str, list[RunTally]] = {}
-    for group in comparison.groups:
-        for row in group.rows:
-            finished = read_run(comparison.runs[row].path, coco)
-            tally = tally_run(coco, finished.predictions, **finished.settings)  # type: ignore[arg-type]
-            tallies.setdefault(group.label, []).append(tally)
-    statistics = compare_presets(
-        tallies, reference=comparison.reference, resamples=resamples, seed=seed
+    paths = {
+        group.label: [comparison.runs[row].path for row in group.rows]
+        for group in comparison.groups
+    }
+    statistics, _ = compare_finished(
+        paths, coco, reference=comparison.reference, resamples=resamples, seed=seed
     )
     return {label: found.metrics for label, found in statistics.items()}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,6 +75,32 @@ def grid_figure(rows: int, **layout: Any) -> go.Figure:
     figure.update_xaxes(side="top", showgrid=False, showline=False)
     figure.update_yaxes(autorange="reversed", type="category", showgrid=False, showline=False)
     return figure
+
+
+def add_heatmap(figure: go.Figure, values: Any, unit: str = "%", **options: Any) -> None:
+    """Adds a heatmap: more is darker, and what is unknown stays empty."""
+    look = {"colorscale": SCALE, "hoverongaps": False, "xgap": 2, "ygap": 2}
+    bar = {"title": {"text": unit}, "thickness": 14}
+    figure.add_heatmap(**{"z": values, "colorbar": bar, **look, **options})
+
+
+def add_runs(figure: go.Figure, names: Sequence[str], hover: str, **options: Any) -> None:
+    """Adds a dot for each run, whose name is shown under the pointer.
+
+    Args:
+        figure: to draw into.
+        names: of the runs.
+        hover: what is shown below the name.
+        **options: of Plotly's scatter, such as ``x``, ``y`` and ``marker``.
+    """
+    marker = {"size": 8, "line": {"color": "white", "width": 1}, **options.pop("marker")}
+    figure.add_scatter(
+        mode="markers",
+        text=[esc(name) for name in names],
+        hovertemplate=f"%{{text}}<br>{hover}<extra></extra>",
+        marker=marker,
+        **options,
+    )
 
 
 def esc(text: object) -> str:

@@ -12,6 +12,7 @@ from deepacc_d2.chromosomes import CLASSES, DENVER_GROUPS, denver_order
 from deepacc_d2.evaluation.comparison.page_figure import (
     SCALE,
     Plot,
+    add_heatmap,
     esc,
     grid_figure,
     nested,
@@ -69,17 +70,15 @@ def class_plot(comparison: Comparison) -> Plot | None:
         [_cell((run.test or {})["per_class"].get(name), "ap50") for name in names] for run in tested
     ]
     figure = grid_figure(len(tested))
-    figure.add_heatmap(
-        z=z,
+    add_heatmap(
+        figure,
+        z,
+        "AP, %",
         x=list(range(len(names))),
         y=[esc(run.name) for run in tested],
-        colorscale=SCALE,
         customdata=[names] * len(tested),
         hovertemplate="%{y}<br>class %{customdata}: AP %{z:.1f} %<extra></extra>",
-        hoverongaps=False,
-        xgap=1,
-        ygap=1,
-        colorbar={"title": {"text": "AP, %"}, "thickness": 14},
+        **{"xgap": 1, "ygap": 1},
     )
     figure.update_xaxes(tickvals=list(range(len(names))), ticktext=names, tickangle=0)
     start = 0
@@ -118,16 +117,13 @@ def group_error_plots(comparison: Comparison) -> list[Plot]:
     parts += [(kind.replace("_", " "), rates[:, i]) for i, kind in enumerate(kinds)]
     for title, shown in parts:
         figure = grid_figure(len(tested))
-        figure.add_heatmap(
-            z=nested(shown),
+        add_heatmap(
+            figure,
+            nested(shown),
             x=groups,
             y=[esc(run.name) for run in tested],
-            colorscale=SCALE,
             texttemplate="%{z:.1f}" if len(tested) <= 30 else "",
             hovertemplate="%{y}<br>group %{x}: %{z:.1f} % of its chromosomes<extra></extra>",
-            xgap=2,
-            ygap=2,
-            colorbar={"title": {"text": "%"}, "thickness": 14},
         )
         figure.update_xaxes(type="category")
         plots.append(Plot(title, figure, "Percent of the chromosomes of the group, test split."))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
@@ -13,6 +12,7 @@ from deepacc_d2.evaluation.comparison.page_figure import (
     INK,
     NAMES,
     Plot,
+    add_runs,
     esc,
     metric_name,
     new_figure,
@@ -56,13 +56,13 @@ def bar_plots(comparison: Comparison, coloring: Coloring) -> list[Plot]:
             "runs: %{customdata[0]}<extra></extra>",
         )
         rows = [row for group in known for row in group.rows]
-        figure.add_scatter(
+        add_runs(
+            figure,
+            [comparison.runs[row].name for row in rows],
+            "%{x:.2f} %",
             x=[comparison.table[metric].iloc[row] for row in rows],
             y=[label for label, g in zip(labels, known, strict=True) for _ in g.rows],
-            mode="markers",
-            marker={"color": "white", "size": 8, "line": {"color": INK, "width": 1.3}},
-            text=[esc(comparison.runs[row].name) for row in rows],
-            hovertemplate="%{text}<br>%{x:.2f} %<extra></extra>",
+            marker={"color": "white", "line": {"color": INK, "width": 1.3}},
         )
         figure.update_xaxes(rangemode="tozero")
         figure.update_yaxes(autorange="reversed", type="category", showgrid=False)
@@ -118,7 +118,18 @@ def cost_plots(comparison: Comparison, coloring: Coloring) -> list[Plot]:
             yaxis_title=NAMES["val_map50"],
             showlegend=coloring.by != "val_map50",
         )
-        _scatter(figure, comparison, coloring, (table["train_seconds"] / seconds).tolist(), unit)
+        for label in dict.fromkeys(coloring.labels) if coloring.by != "val_map50" else [""]:
+            rows = [i for i, own in enumerate(coloring.labels) if label in ("", own)]
+            add_runs(
+                figure,
+                [comparison.runs[i].name for i in rows],
+                f"%{{x:.3g}} {unit}, %{{y:.2f}} %",
+                x=(table["train_seconds"].iloc[rows] / seconds).tolist(),
+                y=table["val_map50"].iloc[rows].tolist(),
+                name=esc(label),
+                showlegend=bool(label),
+                marker={"size": 11, "color": [coloring.colors[i] for i in rows]},
+            )
         figure.update_xaxes(rangemode="tozero")
         plots.append(Plot("Time and accuracy", figure, "Time of the training batches alone."))
     if table["images_per_second"].notna().any():
@@ -181,33 +192,6 @@ def _curves(comparison: Comparison, coloring: Coloring, name: str) -> go.Figure 
     if validation and longest <= FEW_EPOCHS:
         figure.update_xaxes(dtick=1)
     return figure if shown else None
-
-
-def _scatter(
-    figure: go.Figure,
-    comparison: Comparison,
-    coloring: Coloring,
-    x: Sequence[float],
-    unit: str,
-) -> None:
-    scores = comparison.table["val_map50"]
-    shown = list(dict.fromkeys(coloring.labels)) if coloring.by != "val_map50" else [""]
-    for label in shown:
-        rows = [i for i, own in enumerate(coloring.labels) if label in ("", own)]
-        figure.add_scatter(
-            x=[x[i] for i in rows],
-            y=[scores.iloc[i] for i in rows],
-            mode="markers",
-            name=esc(label),
-            showlegend=bool(label),
-            marker={
-                "size": 11,
-                "color": [coloring.colors[i] for i in rows],
-                "line": {"color": "white", "width": 1},
-            },
-            text=[esc(comparison.runs[i].name) for i in rows],
-            hovertemplate=f"%{{text}}<br>%{{x:.3g}} {unit}, %{{y:.2f}} %<extra></extra>",
-        )
 
 
 def _short(group: Group) -> str:

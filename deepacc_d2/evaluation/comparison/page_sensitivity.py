@@ -11,8 +11,9 @@ from deepacc_d2.evaluation.comparison.page_figure import (
     INK,
     NAMES,
     POINT,
-    SCALE,
     Plot,
+    add_heatmap,
+    add_runs,
     esc,
     metric_name,
     nested,
@@ -35,7 +36,7 @@ MOST_NAMED = 8
 
 def sensitivity_plots(
     comparison: Comparison, coloring: Coloring, metrics: Sequence[str]
-) -> dict[str, list[Plot]]:
+) -> list[Plot]:
     """Draws metrics against every varied setting.
 
     Args:
@@ -44,7 +45,7 @@ def sensitivity_plots(
         metrics: columns of the table of runs, such as :data:`VALIDATION`.
 
     Returns:
-        By label of the setting, a plot for each metric.
+        A plot for each metric of each setting, by setting.
     """
     plots: dict[str, list[Plot]] = {}
     for metric in metrics:
@@ -52,7 +53,7 @@ def sensitivity_plots(
             figure = _sensitivity(found, comparison, coloring)
             title = f"{found.label}: {metric_name(metric)}"
             plots.setdefault(found.label, []).append(Plot(title, figure, _sentence(found.note)))
-    return plots
+    return [plot for own in plots.values() for plot in own]
 
 
 def interaction_plots(comparison: Comparison, metric: str = "val_map50") -> list[Plot]:
@@ -95,19 +96,15 @@ def _draw_runs(
     several = coloring.by != "val_map50" and 1 < len(labels) < len(found.rows)
     for label in labels if several else [""]:
         own = [i for i, row in enumerate(found.rows) if label in ("", coloring.labels[row])]
-        figure.add_scatter(
+        color = coloring.colors[found.rows[own[0]]] if several else POINT
+        add_runs(
+            figure,
+            [comparison.runs[found.rows[i]].name for i in own],
+            f"{esc(found.label)} %{{x}}: %{{y:.2f}} %",
             x=[found.values[i] for i in own],
             y=[found.scores[i] for i in own],
-            mode="markers",
             name=esc(label) or "single runs",
-            marker={
-                "size": 8,
-                "opacity": 0.75,
-                "color": coloring.colors[found.rows[own[0]]] if several else POINT,
-                "line": {"color": "white", "width": 1},
-            },
-            text=[esc(comparison.runs[found.rows[i]].name) for i in own],
-            hovertemplate=f"%{{text}}<br>{esc(found.label)} %{{x}}: %{{y:.2f}} %<extra></extra>",
+            marker={"opacity": 0.75, "color": color},
         )
 
 
@@ -165,19 +162,15 @@ def _interaction(found: Interaction, metric: str) -> go.Figure:
         yaxis_title=esc(found.labels[1]),
         height=max(300, 120 + 60 * len(found.rows)),
     )
-    figure.add_heatmap(
-        z=nested(found.mean),
+    add_heatmap(
+        figure,
+        nested(found.mean),
         x=[esc(show(value)) for value in found.columns],
         y=[esc(show(value)) for value in found.rows],
         text=text,
         texttemplate="%{text}",
-        colorscale=SCALE,
-        xgap=2,
-        ygap=2,
         hovertemplate=f"{esc(found.labels[0])} %{{x}}, {esc(found.labels[1])} %{{y}}<br>"
         "%{z:.2f} %<extra></extra>",
-        hoverongaps=False,
-        colorbar={"title": {"text": "%"}, "thickness": 14},
     )
     figure.update_xaxes(type="category", showgrid=False)
     figure.update_yaxes(type="category", showgrid=False)

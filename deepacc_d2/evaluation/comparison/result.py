@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from deepacc_d2.evaluation.bootstrap import Estimate
+from deepacc_d2.evaluation.bootstrap import METRICS, Estimate, plain
 from deepacc_d2.evaluation.comparison.runs import LeftOut, Run
 from deepacc_d2.evaluation.comparison.settings import Settings, compare_settings, inseparable
 from deepacc_d2.evaluation.comparison.table import COLUMNS, Group, group_runs, run_table
@@ -187,26 +185,6 @@ def to_dict(comparison: Comparison) -> dict[str, Any]:
 
 
 def _bootstrap(found: Estimate | None) -> dict[str, Any] | None:
-    from deepacc_d2.evaluation.bootstrap import METRICS
-
-    if found is None or found.difference is None or found.low is None or found.high is None:
+    if found is None or found.difference is None:
         return None
-    return {
-        f"test_{name}": {
-            "value": plain(found.difference[column]),
-            "low": plain(found.low[column]),
-            "high": plain(found.high[column]),
-        }
-        for column, name in enumerate(METRICS)
-    }
-
-
-def plain(value: Any) -> Any:
-    """Returns a JSON value: a number that is not finite is null, an unknown object its text."""
-    if isinstance(value, (bool, np.bool_)):
-        return bool(value)
-    if isinstance(value, (float, np.floating)):
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, (int, np.integer)):
-        return int(value)
-    return value if isinstance(value, (str, type(None))) else str(value)
+    return {f"test_{name}": found.interval((column,)) for column, name in enumerate(METRICS)}

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from tabulate import tabulate
 
+from deepacc_d2.evaluation.bootstrap import METRICS as TESTED
 from deepacc_d2.evaluation.comparison.result import Comparison
 from deepacc_d2.evaluation.comparison.settings import show
 from deepacc_d2.evaluation.comparison.table import METRICS, NUMBERS, Difference, Spread
 
+Table = tuple[list[str], list[list[str]]]
+"""Heads of the columns, and rows of as many texts."""
 _STYLE: dict = {"tablefmt": "simple", "disable_numparse": True}
 _HIDDEN = ("epochs", "best_epoch", "images_per_second", "parameters", "device")
 
@@ -21,15 +25,19 @@ def format_comparison(comparison: Comparison) -> str:
         blocks.append("\n".join(f"note: {note}" for note in comparison.notes))
     blocks.append(_runs(comparison))
     if any(len(group.rows) > 1 for group in comparison.groups):
-        blocks.append("by group, mean +- sd over its runs, percent\n" + _groups(comparison))
+        blocks.append(
+            "by group, mean +- sd over its runs, percent\n"
+            + _text(groups_table(comparison, head=_short))
+        )
     if comparison.reference:
         blocks.append(
             f"difference to {comparison.reference}, percentage points, +- sd of one run's "
-            "difference (* over paired seeds)\n" + _differences(comparison)
+            "difference (* over paired seeds)\n"
+            + _text(differences_table(comparison, head=lambda name: f"d {_short(name)}"))
         )
     if comparison.left_out:
         rows = [[run.name, run.state, run.reason] for run in comparison.left_out]
-        blocks.append("not compared\n" + tabulate(rows, headers=["run", "", "why"], **_STYLE))
+        blocks.append("not compared\n" + _text((["run", "", "why"], rows)))
     return "\n\n".join(blocks)
 
 
@@ -72,29 +80,56 @@ def _runs(comparison: Comparison) -> str:
         [number(name, row[name]) if name in NUMBERS else show(row[name]) for name in columns]
         for _, row in table.iterrows()
     ]
-    headers = [name.removeprefix("test_").replace("train_seconds", "seconds") for name in columns]
-    return tabulate(rows, headers=headers, **_STYLE)
+    headers = [_short(name).replace("train_seconds", "seconds") for name in columns]
+    return _text((headers, rows))
 
 
-def _groups(comparison: Comparison) -> str:
+def _text(table: Table) -> str:
+    heads, rows = table
+    return tabulate(rows, headers=heads, **_STYLE)
+
+
+def groups_table(
+    comparison: Comparison, plus_minus: str = "+-", head: Callable[[str], str] = str
+) -> Table:
+    """Returns mean, standard deviation and number of runs of each group: heads and rows."""
     metrics = _known(comparison)
     rows = [
-        [group.label, str(len(group.rows)), *(spread_text(group.metrics[m]) for m in metrics)]
+        [
+            group.label,
+            str(len(group.rows)),
+            *(spread_text(group.metrics[name], plus_minus) for name in metrics),
+        ]
         for group in comparison.groups
     ]
-    headers = ["", "n", *(name.removeprefix("test_") for name in metrics)]
-    return tabulate(rows, headers=headers, **_STYLE)
+    return ["group", "n", *map(head, metrics)], rows
 
 
-def _differences(comparison: Comparison) -> str:
+def differences_table(
+    comparison: Comparison, plus_minus: str = "+-", head: Callable[[str], str] = str
+) -> Table:
+    """Returns each group's difference to the reference: heads and rows."""
     metrics = _known(comparison)
     rows = [
-        [group.label, *(difference_text(group.differences[m]) for m in metrics)]
+        [group.label, *(difference_text(group.differences[m], plus_minus) for m in metrics)]
         for group in comparison.groups
         if group.differences
     ]
-    headers = ["", *(f"d {name.removeprefix('test_')}" for name in metrics)]
-    return tabulate(rows, headers=headers, **_STYLE)
+    return ["group", *map(head, metrics)], rows
+
+
+def intervals_table(comparison: Comparison, head: Callable[[str], str] = str) -> Table:
+    """Returns the intervals of the paired bootstrap: heads and rows, none without one."""
+    rows = [
+        [group.label, *(found.text((column,), 2) for column in range(len(TESTED)))]
+        for group in comparison.groups
+        if (found := comparison.bootstrap.get(group.label)) and found.difference is not None
+    ]
+    return ["group", *(head(f"test_{name}") for name in TESTED)], rows
+
+
+def _short(metric: str) -> str:
+    return metric.removeprefix("test_")
 
 
 def _known(comparison: Comparison) -> list[str]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import wandb
 import yaml
 from PIL import Image
 
@@ -18,9 +20,8 @@ from deepacc_d2.evaluation.types import SUMMARY_KEYS
 from deepacc_lightning import evaluate, train
 from deepacc_lightning.core.config import compose_config
 from deepacc_lightning.wandb.loggers import STEP, WandbLogger, run_columns, wandb_run_id
-from deepacc_lightning.wandb.offline import OfflineRun
 
-FinishedRun = Callable[[Path], OfflineRun]
+FinishedRun = Callable[[Path], SimpleNamespace]
 
 METHOD = {"alpha": 0.2, "beta": 1.0, "gamma": 0.1, "m": 0.25, "s": 64.0, "delta": 0.5}
 METHOD |= {"center": "single", "center_share": 1.0}
@@ -38,21 +39,22 @@ def out(shared_overrides: list[str], tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="module")
-def run(out: Path, finished_run: FinishedRun) -> OfflineRun:
+def run(out: Path, finished_run: FinishedRun) -> SimpleNamespace:
     return finished_run(out)
 
 
-def test_it_is_grouped_tagged_and_finished(run: OfflineRun, out: Path) -> None:
-    assert run.project == "deepacc-d2"
-    assert (run.group, run.job_type) == ("a-sweep", "baseline")
-    assert run.tags == ["baseline", "quick", "tiny"]
+def test_it_is_grouped_tagged_and_finished(run: SimpleNamespace, out: Path) -> None:
+    told = run.run
+    assert told["project"] == "deepacc-d2"
+    assert (told["run_group"], told["job_type"]) == ("a-sweep", "baseline")
+    assert told["tags"] == ["baseline", "quick", "tiny"]
     assert run.exit_code == 0
     facts = json.loads((out / "run.json").read_text())
-    assert run.run_id == facts["wandb_id"]
-    assert run.path.parent.name.endswith(f"-{run.run_id}")
+    assert told["run_id"] == facts["wandb_id"]
+    assert run.path.parent.name.endswith(f"-{facts['wandb_id']}")
 
 
-def test_columns_are_flat_beside_the_whole_config(run: OfflineRun, out: Path) -> None:
+def test_columns_are_flat_beside_the_whole_config(run: SimpleNamespace, out: Path) -> None:
     facts = json.loads((out / "run.json").read_text())
     config = yaml.safe_load((out / "config.yaml").read_text())
     assert {name: run.config[name] for name in METHOD} == METHOD
@@ -69,7 +71,7 @@ def test_columns_are_flat_beside_the_whole_config(run: OfflineRun, out: Path) ->
     assert run.config["scale"]["batch_size"] == 2
 
 
-def test_curves_are_those_of_the_csv_file(run: OfflineRun, out: Path) -> None:
+def test_curves_are_those_of_the_csv_file(run: SimpleNamespace, out: Path) -> None:
     with (out / "csv" / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     names = [name for name in rows[0] if name not in ("step", "epoch")]
@@ -84,7 +86,7 @@ def test_curves_are_those_of_the_csv_file(run: OfflineRun, out: Path) -> None:
         assert np.allclose(found, expected, rtol=1e-6, atol=0, equal_nan=True), name
 
 
-def test_every_loss_has_a_curve_of_every_step(run: OfflineRun) -> None:
+def test_every_loss_has_a_curve_of_every_step(run: SimpleNamespace) -> None:
     for name in ("loss", "loss_cls", "loss_box_reg", "loss_rpn_cls", "loss_rpn_loc"):
         rows = [row for row in run.history if f"train/{name}" in row]
         assert [row[STEP] for row in rows] == list(range(6)), name
@@ -97,7 +99,7 @@ def test_every_loss_has_a_curve_of_every_step(run: OfflineRun) -> None:
     assert total == pytest.approx(parts, rel=1e-5)
 
 
-def test_speed_is_plausible(run: OfflineRun) -> None:
+def test_speed_is_plausible(run: SimpleNamespace) -> None:
     for row in run.history:
         if "time/step_seconds" in row:
             product = row["time/images_per_second"] * row["time/step_seconds"]
@@ -105,13 +107,14 @@ def test_speed_is_plausible(run: OfflineRun) -> None:
             assert 0 <= row["time/data_wait_fraction"] < 1
 
 
-def test_validation_goes_with_epoch_and_step_and_its_best_is_kept(run: OfflineRun) -> None:
+def test_validation_goes_with_epoch_and_step_and_its_best_is_kept(run: SimpleNamespace) -> None:
     rows = [row for row in run.history if "val/map50" in row]
     assert [(row["epoch"], row[STEP]) for row in rows] == [(0, 2), (1, 5)]
     for name in SUMMARY_KEYS:
         best = "min" if name == "aer" else "max"
         defined = run.metrics[f"val/{name}"]
-        assert defined == {"step_metric": STEP, "summary": [best, "last"]}
+        assert defined["step_metric"] == STEP
+        assert defined["summary"] == {best: True, "last": True}
         values = [row[f"val/{name}"] for row in rows if np.isfinite(float(row[f"val/{name}"]))]
         kept = run.summary[f"val/{name}"]
         if values:
@@ -119,7 +122,7 @@ def test_validation_goes_with_epoch_and_step_and_its_best_is_kept(run: OfflineRu
             assert kept["last"] == pytest.approx(values[-1]), name
 
 
-def test_summary_has_the_score_of_the_best_checkpoint(run: OfflineRun, out: Path) -> None:
+def test_summary_has_the_score_of_the_best_checkpoint(run: SimpleNamespace, out: Path) -> None:
     best = json.loads((out / "run.json").read_text())["best"]
     assert best["monitor"] == "val/map50"
     assert run.summary["best/val_map50"] == pytest.approx(best["score"])
@@ -127,7 +130,7 @@ def test_summary_has_the_score_of_the_best_checkpoint(run: OfflineRun, out: Path
     assert run.summary["best/val_map50"] == pytest.approx(max(logged))
 
 
-def test_summary_has_the_metrics_of_the_test(run: OfflineRun, out: Path) -> None:
+def test_summary_has_the_metrics_of_the_test(run: SimpleNamespace, out: Path) -> None:
     written = json.loads((out / "test" / "metrics.json").read_text())
     for name in SUMMARY_KEYS:
         if written[name] is not None:
@@ -136,11 +139,11 @@ def test_summary_has_the_metrics_of_the_test(run: OfflineRun, out: Path) -> None
         assert run.summary[f"test/group/{group}/aer"] == pytest.approx(row["aer"]), group
 
 
-def table(run: OfflineRun, key: str) -> dict:
+def table(run: SimpleNamespace, key: str) -> dict:
     return json.loads((run.files / run.summary[key]["path"]).read_text())
 
 
-def test_tables_are_those_of_the_report(run: OfflineRun, out: Path) -> None:
+def test_tables_are_those_of_the_report(run: SimpleNamespace, out: Path) -> None:
     written = json.loads((out / "test" / "metrics.json").read_text())
     for key, part in (("per_class", "per_class"), ("per_group", "per_group")):
         content = table(run, f"test/{key}")
@@ -152,7 +155,7 @@ def test_tables_are_those_of_the_report(run: OfflineRun, out: Path) -> None:
                 assert cells[name] == pytest.approx(value), (cells, name)
 
 
-def test_confusion_matrix_has_every_pair_of_classes(run: OfflineRun, out: Path) -> None:
+def test_confusion_matrix_has_every_pair_of_classes(run: SimpleNamespace, out: Path) -> None:
     content = table(run, "Custom Chart Tables/test/confusion_matrix_table")
     assert content["columns"] == ["Actual", "Predicted", "nPredictions"]
     counts = {(true, found): n for true, found, n in content["data"]}
@@ -163,7 +166,7 @@ def test_confusion_matrix_has_every_pair_of_classes(run: OfflineRun, out: Path) 
         assert of_class == written["per_class"][name]["gt"], name
 
 
-def test_images_have_boxes_of_both_kinds(run: OfflineRun, tiny_data: Path) -> None:
+def test_images_have_boxes_of_both_kinds(run: SimpleNamespace, tiny_data: Path) -> None:
     truth = json.loads((tiny_data / "annotations" / "test.json").read_text())
     records = {image["file_name"]: image for image in truth["images"]}
     (files,) = [files for files in run.artifacts.values() if "test/images.table.json" in files]
@@ -209,14 +212,12 @@ def test_an_evaluation_is_a_run_of_its_own(
     overrides += [f"data.root={tiny_data}", f"out={tmp_path / 'evaluation'}", "logger=evaluation"]
     summary = evaluate.run(compose_config("evaluate", overrides))
     run = finished_run(tmp_path / "evaluation")
-    assert run.job_type == "evaluate"
+    assert run.run["job_type"] == "evaluate"
     assert run.config["alpha"] == METHOD["alpha"], "the columns are those of the training"
     assert run.config["split"] == "test"
     for name, value in summary.items():
         assert float(run.summary[f"evaluate/{name}"]) == pytest.approx(value, nan_ok=True), name
-    assert not any(key.startswith("test/") for key in run.logged_keys()), (
-        "trainings' tests stay apart"
-    )
+    assert not any(key.startswith("test/") for key in run.keys), "trainings' tests stay apart"
     assert run.summary["evaluate/images"]["nrows"] == 3
 
 
@@ -271,3 +272,15 @@ def test_ending_a_run_never_fails_a_training(
     assert f"wandb sync {tmp_path / 'run-1'}" in error
     logger.finish()
     assert capsys.readouterr().err == ""
+
+
+def test_a_finished_run_is_on_disk_when_finish_returns(tmp_path: Path) -> None:
+    """W&B's own finish returns before: four times of five, 7 bytes were there."""
+    for number in range(5):
+        logger = WandbLogger(offline=True, project="p", save_dir=str(tmp_path), id=f"run{number}")
+        logger.log_metrics({"train/loss": 1.0}, step=0)
+        logger.finish()
+        (path,) = tmp_path.glob(f"wandb/offline-run-*-run{number}/run-*.wandb")
+        size = path.stat().st_size
+        time.sleep(0.2)
+        assert path.stat().st_size == size > 1000, wandb.run

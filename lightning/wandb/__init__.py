@@ -1,0 +1,1 @@
+"""Weights & Biases: loggers, offline runs, the dashboard."""
