@@ -21,7 +21,7 @@ from deepacc_d2.checkpoint import read_checkpoint
 from deepacc_d2.command.flags import build_parser
 from deepacc_d2.errors import ConfigError, DataError, UserError
 from deepacc_d2.files import read_json, whole_file
-from deepacc_d2.modeling.local_centers import check_delta
+from deepacc_d2.method import check_settings
 
 CONFIG_KEYS = (
     *("preset", "seed", "alpha", "beta", "gamma", "m", "s", "delta", "center", "center_share"),
@@ -77,7 +77,7 @@ def with_delta(config: Mapping[str, Any], delta: float) -> dict[str, Any]:
     Raises:
         ConfigError: it has no inference branch, or delta is outside [0, 1].
     """
-    check_delta(delta)
+    check_settings(delta=delta)
     changed = copy.deepcopy(dict(config))
     heads = changed["model"].get("roi_heads") or {}
     branch = (heads.get("box_predictor") or {}).get("inference_branch")

@@ -13,7 +13,8 @@ from deepacc_d2.evaluation.comparison.page import build_page
 from deepacc_d2.evaluation.comparison.result import Comparison, build_comparison, to_dict
 from deepacc_d2.evaluation.comparison.runs import find_runs, read_runs
 from deepacc_d2.evaluation.comparison.text import format_comparison
-from deepacc_lightning.core.run_info import make_run_dir, write_json, write_text
+from deepacc_d2.files import whole_file, write_json, write_text
+from deepacc_lightning.core.run_info import make_run_dir
 
 RESAMPLES = 1000
 """Bootstrap resamples of the test images, by default."""
@@ -81,9 +82,9 @@ def draw(comparison: Comparison, folder: Path) -> list[Path]:
             path.unlink()
     paths = []
     for name, plot in drawers.items():
-        temporary = folder / f".{name}.tmp"
-        plot().savefig(temporary, format="png", dpi=110)
-        paths.append(temporary.replace(folder / name))
+        with whole_file(folder / name) as temporary:
+            plot().savefig(temporary, format="png", dpi=110)
+        paths.append(folder / name)
     return paths
 
 

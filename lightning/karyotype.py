@@ -17,7 +17,7 @@ from deepacc_d2.data.dataset import read_split
 from deepacc_d2.data.made.composed import find_cells
 from deepacc_d2.detection.detector import DEFAULT_CHECKPOINT, Detector, model_hash
 from deepacc_d2.errors import ConfigError, DataError
-from deepacc_d2.files import whole_file
+from deepacc_d2.files import whole_file, write_json, write_text
 from deepacc_d2.images.read import read_image
 from deepacc_d2.karyotype.calibration import plot_reliability
 from deepacc_d2.karyotype.fit import KnownCell, fit_settings
@@ -27,7 +27,7 @@ from deepacc_d2.karyotype.table import evaluation_report
 from deepacc_d2.prediction.predictor import load_predictor
 from deepacc_lightning.core.cli import check_data_root, run_entry_point, run_guarded
 from deepacc_lightning.core.config import config_dir, register_resolvers
-from deepacc_lightning.core.run_info import describe_run, write_json, write_text
+from deepacc_lightning.core.run_info import describe_run
 from deepacc_lightning.jobs.made_cells import Raw, composed_cells, made_cells, source_cells
 from deepacc_lightning.train import quiet
 
@@ -142,7 +142,7 @@ def _some(coco: Mapping[str, Any], number: int | None) -> dict[str, Any]:
 
 
 def _key(cfg: DictConfig, detector: Detector) -> str:
-    """Returns what detections depend on beside the image."""
+    """Returns what detections depend on besides the image."""
     digest = model_hash(Path(cfg.ckpt or DEFAULT_CHECKPOINT))
     return json.dumps([digest, cfg.precision, detector.settings()], sort_keys=True, default=str)
 

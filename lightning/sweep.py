@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from filelock import FileLock
 
 from deepacc_d2.errors import ConfigError
+from deepacc_d2.files import write_json
 from deepacc_lightning import train
-from deepacc_lightning.core.run_info import make_run_dir, write_json
+from deepacc_lightning.core.run_info import make_run_dir
 from deepacc_lightning.jobs.job import Job
 from deepacc_lightning.jobs.launchers import check_extra
 from deepacc_lightning.jobs.progress import values_text
@@ -21,13 +22,13 @@ from deepacc_lightning.reports.sweep_report import report
 
 
 def run(overrides: Sequence[str]) -> list[Job]:
-    """Runs the sweep that the overrides describe, or goes on with it.
+    """Runs the sweep that the overrides describe, or continues it.
 
     Returns:
         Its jobs; those that are not done have failed.
 
     Raises:
-        UserError: bad input, told before anything starts.
+        UserError: bad input, reported before anything starts.
         KeyboardInterrupt: after what was trained has been saved.
     """
     train.quiet()

@@ -23,6 +23,7 @@ from deepacc_d2.checkpoint import read_checkpoint
 from deepacc_d2.data.dataset import DatasetInfo
 from deepacc_d2.data.union import DataSets
 from deepacc_d2.errors import ConfigError, DataError, UserError
+from deepacc_d2.files import write_text
 from deepacc_lightning.core.cli import (
     check_accelerator,
     check_data_root,
@@ -34,7 +35,7 @@ from deepacc_lightning.core.cli import (
 from deepacc_lightning.core.config import config_dir, instantiate_all, register_resolvers, to_plain
 from deepacc_lightning.core.method_check import check_method
 from deepacc_lightning.core.processes import RUN_TIME, is_main_process, rank, was_requeued
-from deepacc_lightning.core.run_info import device_name, make_run_dir, write_text
+from deepacc_lightning.core.run_info import device_name, make_run_dir
 from deepacc_lightning.training.callbacks import Throughput, format_duration
 from deepacc_lightning.training.datamodule import ChromosomeDataModule
 from deepacc_lightning.training.final_test import run_test

@@ -129,8 +129,13 @@ def _check_samples(source: Source, issues: list[Issue]) -> list[Sample]:
         stated = (record.width or facts.width, record.height or facts.height)
         if stated != (facts.width, facts.height):
             detail = f"image {facts.width}x{facts.height}, annotation says {stated[0]}x{stated[1]}"
+            if facts.turned and stated == (facts.height, facts.width):
+                detail += "; its EXIF orientation turns it: annotate it as shown"
             issues.append(Issue(Defect.SIZE_MISMATCH, record.name, detail))
             continue
+        issues += [Issue(Defect.POOR_IMAGE, record.name, text) for text in facts.shortcomings]
+        if facts.turned:
+            issues.append(Issue(Defect.TURNED, record.name))
         boxes, found = clean_boxes(
             record.boxes, width=facts.width, height=facts.height, name=record.name
         )
@@ -253,12 +258,12 @@ def _write(
                 [_coco_image(sample, number) for number, sample in own],
                 [sample.boxes for _, sample in own],
             )
-            write_json(root / "annotations" / f"{split}.json", coco)
+            write_json(root / "annotations" / f"{split}.json", coco, indent=None)
         info["fingerprint"] = fingerprint(root)
         report = build_report(root, info, issues)
         write_report(root, report)
         write_contact_sheet(root)
-        write_json(root / "dataset.json", info, indent=2)
+        write_json(root / "dataset.json", info)
     return report
 
 

@@ -49,6 +49,11 @@ class Check(Enum):
     DUPLICATE_IMAGE = ("duplicate_image", False, "same image twice in a split")
     STRAY_FILE = ("stray_file", False, "file in images/ that no split lists")
     ODD_COUNT = ("odd_count", False, f"not {USUAL_BOXES[0]} to {USUAL_BOXES[1]} boxes in an image")
+    POOR_IMAGE = (
+        "poor_image",
+        False,
+        "image without contrast or with few gray levels: export it anew, in its full depth",
+    )
     NO_CASE = ("no_case", False, "image without case_id: splits may share patients")
 
     def __init__(self, key: str, fatal: bool, text: str) -> None:
@@ -188,7 +193,11 @@ def _check_file(state: _State, path: Path, name: str, *, split: str, size: tuple
         return
     if (facts.width, facts.height) != size:
         detail = f"image {facts.width}x{facts.height}, annotation {size[0]}x{size[1]}"
+        if facts.turned and (facts.height, facts.width) == size:
+            detail += "; its EXIF orientation turns it: annotate it as shown"
         state.add(Check.SIZE_MISMATCH, name, detail)
+    for shortcoming in facts.shortcomings:
+        state.add(Check.POOR_IMAGE, name, shortcoming)
     other, where = state.hashes.setdefault(facts.pixels, (name, split))
     if other != name:
         check = Check.DUPLICATE_IMAGE if where == split else Check.IN_TWO_SPLITS

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from deepacc_d2.cell import Cell
 from deepacc_d2.errors import ConfigError
-from deepacc_d2.images.read import as_gray, read_image
+from deepacc_d2.images.gray import as_gray
+from deepacc_d2.images.read import read_image
 from deepacc_d2.prediction.inputs import list_images
 from deepacc_d2.prediction.predictor import Predictor, load_predictor
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,13 +13,13 @@ from sqlalchemy import select
 
 from deepacc_d2.cell import Cell
 from deepacc_d2.errors import DataError
-from deepacc_d2.files import whole_directory
+from deepacc_d2.files import whole_directory, write_json
 from deepacc_d2.karyogram import Karyogram
 from deepacc_d2.karyotype.case import CaseResult
-from deepacc_d2.prediction.folder import JOB, OutputFolder, write_whole
+from deepacc_d2.prediction.folder import JOB, OutputFolder
 from deepacc_d2.prediction.outputs import check_suffixes
 from deepacc_d2.prediction.summary import surest, write_cases
-from deepacc_d2.prediction.tables import write_errors, write_tables
+from deepacc_d2.prediction.tables import job_tables, write_errors
 from deepacc_d2.review.cases import CaseState
 from deepacc_d2.review.pictures import image_of, karyogram_of, write_reviewed
 from deepacc_d2.review.store.chain import FIRST, now
@@ -98,7 +99,12 @@ def export(
             problem = write_reviewed(folder, cell, overlay=overlay, karyogram=suffixes)
             problems += [problem] if problem else []
         write_errors(folder, [])
-        write_tables(folder)
+        of_cases: dict[str, list[Cell]] = defaultdict(list)
+        with job_tables(folder) as add_to_tables:
+            for written in folder.cells():
+                add_to_tables(written)
+                if written.case_id is not None:
+                    of_cases[written.case_id].append(written)
 
         def draw(of_case: list[Cell]) -> Karyogram | None:
             best = surest(of_case)
@@ -111,6 +117,7 @@ def export(
         models = [json.loads(job) for job in jobs]
         karyotypes = write_cases(
             folder,
+            dict(sorted(of_cases.items())),
             about=about_models(models),
             amend=lambda result: amended(result, states.get(result.case_id or "", CaseState())),
             draw=draw,
@@ -123,7 +130,7 @@ def export(
             "figures": told,
             "jobs": models,
         }
-        write_whole(root / JOB, json.dumps(job, indent=2) + "\n")
+        write_json(root / JOB, job)
     return Exported(len(kept), len(karyotypes), tuple(problems), str(job["trail"]["hash"]))
 
 

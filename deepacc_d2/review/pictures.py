@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepacc_d2.errors import DataError
-from deepacc_d2.files import whole_file
+from deepacc_d2.files import whole_file, write_bytes, write_json
 from deepacc_d2.images.read import read_image
 from deepacc_d2.karyogram import Karyogram, build_karyogram, draw_overlay
-from deepacc_d2.prediction.folder import OutputFolder, write_whole
+from deepacc_d2.prediction.folder import OutputFolder
 from deepacc_d2.prediction.record import class_of, to_record
 from deepacc_d2.review.store.store import ReviewedCell
 from deepacc_d2.review.summary import corrected, touched
@@ -118,11 +117,11 @@ def write_reviewed(
         else:
             if overlay:
                 drawn = cv2.cvtColor(draw_overlay(gray, cell.found.cell), cv2.COLOR_RGB2BGR)
-                write_whole(folder.overlay(cell.name), cv2.imencode(".png", drawn)[1].tobytes())
+                write_bytes(folder.overlay(cell.name), cv2.imencode(".png", drawn)[1].tobytes())
             built = karyogram_of(cell, gray) if karyogram else None
             for suffix in karyogram:
                 assert built is not None
                 with whole_file(folder.karyogram(cell.name, suffix)) as path:
                     built.save(Path(path))
-    write_whole(folder.record(cell.name), json.dumps(record_of(cell), indent=1) + "\n")
+    write_json(folder.record(cell.name), record_of(cell), indent=1)
     return problem

@@ -21,7 +21,7 @@ from deepacc_lightning.core.processes import run_time
 
 
 def config_dir() -> str:
-    """Returns the directory of ``conf``: beside the sources, or inside an installed wheel."""
+    """Returns the directory of ``conf``: next to the sources, or inside an installed wheel."""
     source = Path(__file__).resolve().parents[2] / "conf"
     if (source / "train.yaml").is_file():
         return str(source)

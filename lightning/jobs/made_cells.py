@@ -128,7 +128,7 @@ def _known(
 
 
 def _digest(coco: Mapping[str, Any], seed: int) -> str:
-    """Returns what made cells depend on beside their order, as a short hash."""
+    """Returns what made cells depend on besides their order, as a short hash."""
     images = [
         [image["file_name"], image.get("sha256"), image.get("case_id")] for image in coco["images"]
     ]

@@ -11,6 +11,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from deepacc_d2.errors import ConfigError, DataError
+from deepacc_d2.files import LEFTOVERS
 from deepacc_d2.moved import with_present_names
 from deepacc_lightning.core.config import compose_config, quoted, to_plain
 from deepacc_lightning.core.processes import is_main_process
@@ -45,9 +46,7 @@ def continued(run_dir: str | Path, overrides: Iterable[str]) -> DictConfig:
     folder = Path(run_dir).resolve()
     saved, facts = read_run_dir(folder)
     if saved.get("ablation", {}).get("protocol") == "heads":
-        raise ConfigError(
-            f"{folder} trains heads alone: continue with the same `make ablation` command"
-        )
+        raise ConfigError(f"{folder} trains heads alone: repeat the same `make ablation` command")
     said = {_key(o): o for o in overrides}
     if "out" in said and Path(said["out"].partition("=")[2].strip("'\"")).resolve() != folder:
         raise ConfigError(f"RESUME={folder} continues in that directory: leave OUT out")
@@ -127,7 +126,7 @@ def last_checkpoint(folder: Path) -> str | None:
             damaged.replace(damaged.with_name(f"{damaged.name}.damaged"))
         if problems:
             print(f"continuing from the one before it, {path}", flush=True)
-        for leftover in checkpoints.glob(".*.tmp"):
+        for leftover in checkpoints.glob(LEFTOVERS):
             leftover.unlink(missing_ok=True)
     return str(path) if path else None
 
