@@ -17,9 +17,9 @@ IN_VENV = '$(VENV)/bin/python' -m
 
 # Names alone: what they do and take is in deepacc_d2/command/table.py, which `make help` prints.
 LAUNCHED = train context ablation sweep evaluate compare dashboard predict review explain \
-           robustness karyotype export data data-check synthetic test bench
+           robustness karyotype export data data-check synthetic test coverage bench
 
-.PHONY: $(LAUNCHED) lint format setup lock clean help
+.PHONY: $(LAUNCHED) lint format docs docs-serve setup lock clean help
 
 $(LAUNCHED):
 	$(LAUNCH) $@
@@ -27,10 +27,17 @@ lint: setup
 	$(IN_VENV) ruff check .
 	$(IN_VENV) ruff format --check .
 	@'$(VENV)/bin/lint-imports' --no-logo
+	@mkdir -p .mypy_cache && ln -sfn ../lightning .mypy_cache/deepacc_lightning
 	$(IN_VENV) mypy
 format: setup
 	$(IN_VENV) ruff check --fix-only --quiet .
 	$(IN_VENV) ruff format .
+docs:
+	@exec sh tools/run.sh tools/setup_env.py --extras "docs $(EXTRAS)"
+	$(IN_VENV) mkdocs build
+docs-serve:
+	@exec sh tools/run.sh tools/setup_env.py --extras "docs $(EXTRAS)"
+	$(IN_VENV) mkdocs serve
 setup:
 	@exec sh tools/run.sh tools/setup_env.py
 lock:

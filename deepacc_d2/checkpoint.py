@@ -31,7 +31,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Reads a checkpoint that our training wrote, without running any code of it.
 
     Raises:
-        DataError: no such file, cut short, or not one of ours.
+        DataError: no such file, cut short, or not one of this project.
     """
     path = Path(path)
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""Errors that a user can mend, and how the command line reports them."""
+"""Errors that a user can fix, and how the command line reports them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NoReturn
 class UserError(Exception):
     """Bad input, configuration or environment.
 
-    The message is one line that names the offending thing and says how to mend it. Command-line
+    The message is one line that names the offending thing and says how to fix it. Command-line
     entry points print it as ``error: <message>`` without a traceback and exit with status 2.
     """
 

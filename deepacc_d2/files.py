@@ -96,7 +96,7 @@ def check_target(out: Path, src: Path, *, overwrite: bool) -> None:
     """Refuses an OUT that would lose data or cannot be written.
 
     Raises:
-        ConfigError: OUT is there already, is no data set of ours, overlaps SRC, or is read-only.
+        ConfigError: OUT exists, is not a data set made here, overlaps SRC, or is read-only.
     """
     resolved, source = out.resolve(), src.resolve()
     if resolved == source or resolved in source.parents or source in resolved.parents:
@@ -120,7 +120,7 @@ def check_target(out: Path, src: Path, *, overwrite: bool) -> None:
 
 @contextmanager
 def whole_directory(out: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Gives a temporary directory beside ``out`` that takes its name when the block ends well.
+    """Gives a temporary directory next to ``out`` that takes its name when the block ends well.
 
     On any error, Ctrl-C included, the temporary directory is removed and an old ``out`` stays.
 
@@ -154,9 +154,9 @@ LEFTOVERS = ".*.tmp*"
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Gives a temporary path beside ``path`` that takes its name when the block ends well.
+    """Gives a temporary path next to ``path`` that takes its name when the block ends well.
 
-    It has the same suffix, which many writers tell the format from. On any error it is removed and
+    It has the same suffix, from which many writers see the format. On any error it is removed and
     an old file stays. A killed process leaves one that :data:`LEFTOVERS` matches.
     """
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")

@@ -1,4 +1,4 @@
-"""The human ideogram at 550 bands: band positions and stains, from the CSV beside this module.
+"""The human ideogram at 550 bands: band positions and stains, from the CSV next to this module.
 
 Positions are relative to the chromosome's own ISCN length: 0 at the p telomere, 1 at the q
 telomere. See README.md in this folder for the source of the table.

@@ -1,4 +1,4 @@
-"""Pages from templates: ``*.html.j2`` beside the code that fills them."""
+"""Pages from templates: ``*.html.j2`` next to the code that fills them."""
 
 from __future__ import annotations
 

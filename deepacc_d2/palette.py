@@ -11,7 +11,7 @@ GROUP_COLORS: dict[str, str] = {
     "F": "#56b4e9",
     "G": "#6a3d9a",
 }
-"""A color per Denver group, told apart by color-blind readers (after Okabe and Ito)."""
+"""A color per Denver group, which color-blind readers can tell apart (after Okabe and Ito)."""
 
 BLUE, ORANGE = GROUP_COLORS["A"], GROUP_COLORS["B"]
 """Of two things, or of one."""

@@ -27,10 +27,10 @@ CONFIG_KEYS = (
     *("preset", "seed", "alpha", "beta", "gamma", "m", "s", "delta", "center", "center_share"),
     *("pixel_mean", "pixel_std", "model", "scale", "optim"),
 )
-"""What of a run's config is the model's; the rest says where it lay and what it logged."""
+"""What of a run's config is the model's; the rest says where it was and what it logged."""
 
 CARD_KEYS = ("name", "version", "licence", "data", "commands", "metrics", "limits")
-"""What a card must tell."""
+"""What a card must say."""
 
 
 def release(
@@ -53,7 +53,7 @@ def release(
     """
     missing = [key for key in CARD_KEYS if not card.get(key)]
     if missing:
-        raise ConfigError(f"the card does not tell {', '.join(missing)}: write all of its keys")
+        raise ConfigError(f"the card does not have {', '.join(missing)}: write all of its keys")
     config = content["deepacc_config"]
     if delta is not None:
         config = with_delta(config, delta)
@@ -62,7 +62,7 @@ def release(
         "model": {name: small(value) for name, value in content["model"].items()},
         "deepacc_config": {
             **{key: config[key] for key in CONFIG_KEYS if key in config},
-            # An evaluation computes as the training did, unless it is told otherwise.
+            # An evaluation computes as the training did, unless the config says otherwise.
             "trainer": {"precision": config["trainer"]["precision"]},
         },
         "card": dict(card),

@@ -174,7 +174,7 @@ def make_trunk(cfg: DictConfig, fixed: Sequence[str]) -> Path:
 
 
 def run(overrides: Sequence[str]) -> AblationResult | None:
-    """Runs the ablation that the overrides describe, or goes on with it.
+    """Runs the ablation that the overrides describe, or continues it.
 
     Returns:
         The comparison; none while other processes still have jobs.

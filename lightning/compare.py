@@ -43,7 +43,7 @@ def compare(
         The files: ``compare.csv``, ``compare.json``, ``compare.html`` and ``images/*.png``.
 
     Raises:
-        DataError: a path does not exist, no run lies there, or none of them can be compared.
+        DataError: a path does not exist, no run is there, or none of them can be compared.
         ConfigError: an unknown key or reference, or ``out`` cannot be written to.
     """
     found, left_out = read_runs(find_runs(runs))

@@ -43,7 +43,7 @@ DPI = 150
 
 
 def find_data_root(image: Path) -> Path | None:
-    """Returns the data set in whose ``images`` folder a file lies, or None."""
+    """Returns the data set in whose ``images`` folder a file is, or None."""
     for folder in image.absolute().parents:
         if folder.name == "images" and (folder.parent / "dataset.json").is_file():
             return folder.parent
@@ -187,7 +187,7 @@ def explain_image(
 
 
 def run(cfg: DictConfig) -> Explanation:
-    """Explains one image and writes the picture, with a JSON of the same name beside it.
+    """Explains one image and writes the picture, with a JSON of the same name next to it.
 
     Raises:
         UserError: a bad checkpoint, image, data set or output path.

@@ -92,7 +92,7 @@ def output_path(cfg: DictConfig) -> Path:
 
 
 def files_of(path: Path) -> list[Path]:
-    """Returns the files of an exported model: OpenVINO's weights lie beside it."""
+    """Returns the files of an exported model: OpenVINO's weights are next to it."""
     return [path.with_suffix(".bin"), path] if path.suffix == ".xml" else [path]
 
 
@@ -112,7 +112,7 @@ def run(cfg: DictConfig) -> Exported:
     reference = detector_of(network, told)
     core = network.core
     metadata = describe(
-        told, cfg.ckpt, size_divisibility=core.size_divisibility, precision=cfg.precision
+        dict(told), cfg.ckpt, size_divisibility=core.size_divisibility, precision=cfg.precision
     )
     val = None if cfg.data.root is None else Split(cfg.data.root, "val")
     calibration: list[Gray] = []

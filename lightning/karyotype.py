@@ -100,20 +100,18 @@ def run(cfg: DictConfig) -> Evaluation:
     write_json(out / "calibration.json", record)
     title = f"{predictor.name}: {len(coco['images'])} images of {cfg.split}, {root.name}"
     changed, not_made = made[cfg.split]
-    scores = {
-        "made": score_made(changed, settings, not_made=not_made) if changed else None,
-        "real": score_cells(known[cfg.split], settings),
-        "composed": score_cells(composed, settings) if composed else None,
-    }
+    made_scores = score_made(changed, settings, not_made=not_made) if changed else None
+    real_scores = score_cells(known[cfg.split], settings)
+    composed_scores = score_cells(composed, settings) if composed else None
     report = evaluation_report(
         result,
         settings,
         strengths,
         title=title,
         fitted=fitted,
-        made=scores["made"],
-        real=scores["real"],
-        composed=scores["composed"],
+        made=made_scores,
+        real=real_scores,
+        composed=composed_scores,
     )
     print(report)
     write_text(out / "report.md", report + "\n")
@@ -124,7 +122,8 @@ def run(cfg: DictConfig) -> Evaluation:
         split=cfg.split,
         images={split: len(found["images"]) for split, found in splits.items()},
     )
-    told = {name: own.to_dict() for name, own in scores.items() if own is not None}
+    scores = (("made", made_scores), ("real", real_scores), ("composed", composed_scores))
+    told = {name: own.to_dict() for name, own in scores if own is not None}
     content = {**facts, **record, **result.to_dict(), "as_fitted": fitted.to_dict(), **told}
     write_json(out / "karyotype.json", content)
     plot_reliability(result.before, result.after).savefig(out / "reliability.png", dpi=110)
@@ -143,7 +142,7 @@ def _some(coco: Mapping[str, Any], number: int | None) -> dict[str, Any]:
 
 
 def _key(cfg: DictConfig, detector: Detector) -> str:
-    """Returns what detections depend on beside the image."""
+    """Returns what detections depend on besides the image."""
     digest = model_hash(Path(cfg.ckpt or DEFAULT_CHECKPOINT))
     return json.dumps([digest, cfg.precision, detector.settings()], sort_keys=True, default=str)
 

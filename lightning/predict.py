@@ -100,7 +100,7 @@ def predictor_of(cfg: DictConfig) -> Predictor:
 
 
 def _images(images: Any) -> Images:
-    # Absolute: a result tells where its image is, wherever it is read, and Ray runs elsewhere.
+    # Absolute: a result says where its image is, wherever it is read, and Ray runs elsewhere.
     if isinstance(images, ListConfig):
         return [str(Path(str(item)).expanduser().absolute()) for item in images]
     return str(Path(str(images)).expanduser().absolute())

@@ -22,13 +22,13 @@ from deepacc_lightning.reports.sweep_report import report
 
 
 def run(overrides: Sequence[str]) -> list[Job]:
-    """Runs the sweep that the overrides describe, or goes on with it.
+    """Runs the sweep that the overrides describe, or continues it.
 
     Returns:
         Its jobs; those that are not done have failed.
 
     Raises:
-        UserError: bad input, told before anything starts.
+        UserError: bad input, reported before anything starts.
         KeyboardInterrupt: after what was trained has been saved.
     """
     train.quiet()

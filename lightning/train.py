@@ -1,4 +1,4 @@
-"""``make train``: composes the config, trains, tests the best checkpoint, says where all lies."""
+"""``make train``: composes the config, trains, tests the best checkpoint, lists what it wrote."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ register_resolvers()
 
 
 def quiet() -> None:
-    """Silences notes of libraries that a user can do nothing about; warnings of ours stay."""
+    """Silences notes of libraries that a user can do nothing about; our own warnings stay."""
     os.environ.setdefault("WANDB_SILENT", "true")
     for name in ("pytorch_lightning", "lightning", "lightning_fabric", "wandb", "torch.fx"):
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -68,7 +68,7 @@ def build_datamodule(cfg: DictConfig) -> ChromosomeDataModule:
     """Builds the data module of a training config, and the data set where it is a made one.
 
     Raises:
-        UserError: no directory is named, or what lies in it is no data set.
+        UserError: no directory is named, or what is in it is no data set.
     """
     named = to_plain(cfg.data)
     datamodule = ChromosomeDataModule(
@@ -208,7 +208,8 @@ def announce(cfg: DictConfig, trainer: pl.Trainer, info: DatasetInfo, out: Path)
         f"training, {info.counts['val']} validation, {info.counts['test']} test{devices} -> {out}",
         flush=True,
     )
-    if trainer.max_epochs and trainer.max_epochs % trainer.check_val_every_n_epoch:
+    every = trainer.check_val_every_n_epoch
+    if trainer.max_epochs and every and trainer.max_epochs % every:
         print(
             "note: the last epoch will not be validated, so it cannot become the best: "
             f"trainer.check_val_every_n_epoch={trainer.check_val_every_n_epoch} does not divide "
@@ -265,7 +266,8 @@ def fit(
 
 def training_facts(trainer: pl.Trainer, module: DetectionModule, seconds: float) -> dict[str, Any]:
     """Returns what a finished training cost."""
-    throughput = next((c for c in trainer.callbacks if isinstance(c, Throughput)), None)
+    callbacks: list[pl.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    throughput = next((c for c in callbacks if isinstance(c, Throughput)), None)
     return {
         # Lightning has moved the module back to the CPU by now.
         "device": device_name(trainer.strategy.root_device),
@@ -285,7 +287,7 @@ def plain_metrics(trainer: pl.Trainer) -> dict[str, float]:
 def finish(
     trainer: pl.Trainer, module: DetectionModule, datamodule: ChromosomeDataModule, out: Path
 ) -> dict[str, float]:
-    """Tests the best checkpoint, writes the report and prints where everything lies."""
+    """Tests the best checkpoint, writes the report and prints where everything is."""
     best = Path(trainer.checkpoint_callback.best_model_path or "")  # type: ignore[union-attr]
     if best.is_file():
         module.load_weights(read_checkpoint(best)["model"])
@@ -305,7 +307,7 @@ def check_new(out: Path) -> None:
     """
     if is_main_process() and (out / "run.json").is_file():
         raise ConfigError(
-            f"{out} holds a run already: go on with it by RESUME={out}, or choose another OUT"
+            f"{out} holds a run already: continue it with RESUME={out}, or choose another OUT"
         )
 
 
@@ -329,7 +331,7 @@ def main(cfg: DictConfig) -> None:
             cfg = continued(cfg.resume, task_overrides() or [])
             if is_finished(cfg.resume):
                 if is_main_process():
-                    print(f"{cfg.resume} is finished: there is nothing to go on with", flush=True)
+                    print(f"{cfg.resume} is finished: there is nothing to continue", flush=True)
                 return
         else:
             check_new(Path(cfg.out))

@@ -2,10 +2,47 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from torch.utils._python_dispatch import TorchDispatchMode
+
+TESTS = Path(__file__).parent
+# Files and folders whose tests train, start other processes, export models, read huge pictures or
+# run notebooks.
+SLOW = (
+    "detection/export",
+    "detection/test_runners.py",
+    "images/test_spread_fields.py",
+    "lightning/test_ablation.py",
+    "lightning/test_compare.py",
+    "lightning/test_context.py",
+    "lightning/test_configs.py",
+    "lightning/test_dashboard.py",
+    "lightning/test_ddp.py",
+    "lightning/test_explain.py",
+    "lightning/test_export.py",
+    "lightning/test_karyotype.py",
+    "lightning/test_predict.py",
+    "lightning/test_several_sets.py",
+    "lightning/test_sweep.py",
+    "lightning/test_sweep_launchers.py",
+    "lightning/test_train.py",
+    "lightning/training/test_resume.py",
+    "lightning/wandb",
+    "notebooks",
+    "test_benchmarks.py",
+    "test_distributed.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests of SLOW: `-m "not slow"` leaves them out."""
+    paths = [TESTS / name for name in SLOW]
+    for item in items:
+        if any(item.path == path or path in item.path.parents for path in paths):
+            item.add_marker(pytest.mark.slow)
 
 
 class _Operators(TorchDispatchMode):

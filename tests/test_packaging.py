@@ -31,7 +31,7 @@ CONDA_NAMES = {
     "opencv-python-headless": "py-opencv",
     "matplotlib": "matplotlib-base",
 }
-EXTRAS = ("joblib", "optuna", "ray", "submitit", "export", "review", "browser")
+EXTRAS = ("joblib", "optuna", "ray", "submitit", "export", "review", "browser", "docs")
 VARIABLES = (
     *("EXP", "DATA", "DATA_DIR", "SCALE", "SEED", "CKPT", "IMAGE", "OUT", "ARGS", "FORMAT", "SRC"),
     *("PRECISION", "OVERWRITE", "IMAGES", "CASES"),
@@ -496,7 +496,10 @@ def test_data_targets() -> None:
     assert composed("synthetic", "OUT=/s", "ARGS=--train 4") == (
         ".venv/bin/python -m deepacc_d2.data.synthetic --out /s --train 4"
     )
-    assert composed("test", "ARGS=-k aam") == ".venv/bin/python -m pytest -k aam"
+    assert composed("test", "ARGS=-k aam") == (
+        ".venv/bin/python -m pytest -n 2 --dist loadfile -k aam"
+    )
+    assert composed("coverage").endswith("-n 2 --dist loadfile --cov --cov-report=term")
     assert composed("bench") == ".venv/bin/python tests/benchmarks/run.py"
 
 
@@ -512,7 +515,7 @@ def test_data_targets() -> None:
         (["synthetic"], "make synthetic needs OUT="),
         (["train", "DATA=/a", "DATA_DIR=/b"], "DATA=/a is a directory already"),
         (["train", "ARGS='a"], "ARGS='a: no closing quotation"),
-        (["train", "RESUME=/a", "CKPT=/b"], "RESUME goes on in a run's own directory"),
+        (["train", "RESUME=/a", "CKPT=/b"], "RESUME continues a run in its directory"),
     ],
 )
 def test_wrong_variables_get_one_line_and_status_2(arguments: list[str], message: str) -> None:
@@ -712,7 +715,7 @@ def test_unknown_extra_gets_one_line(tmp_path: Path) -> None:
     result = make("setup", "EXTRAS=optna", f"VENV={tmp_path / 'venv'}")
     assert result.returncode == 2
     assert result.stderr.splitlines()[0] == (
-        "error: EXTRAS=optna: unknown extra optna: there is joblib, optuna, ray, submitit, export"
+        f"error: EXTRAS=optna: unknown extra optna: there is {', '.join(EXTRAS)}"
     )
     assert not (tmp_path / "venv").exists()
 

@@ -56,12 +56,12 @@ def test_what_is_passed_on(tmp_path: Path, content: dict[str, Any]) -> None:
 
 
 def test_a_card_must_tell_all(content: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="does not tell data, limits"):
+    with pytest.raises(ConfigError, match="does not have data, limits"):
         release.release(content, {k: v for k, v in CARD.items() if k not in ("data", "limits")})
 
 
 @pytest.mark.parametrize(
-    ("card", "message"), [("- a\n", "no mapping"), ("a: [\n", "no YAML"), ("a: 1\n", "not tell")]
+    ("card", "message"), [("- a\n", "no mapping"), ("a: [\n", "no YAML"), ("a: 1\n", "not have")]
 )
 def test_bad_cards(
     tmp_path: Path,

@@ -55,6 +55,9 @@ def main() -> None:
     except KeyboardInterrupt:
         setup_env.fail("interrupted; the next make installs what is missing", status=130)
     os.chdir(ROOT)
+    if sys.argv[1] in ("test", "coverage"):
+        # The tests' processes share the cores; more threads in each would wait for each other.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
     start(str(python), arguments, make_command(sys.argv[1], os.environ))
 
 

@@ -38,9 +38,9 @@ from typing import NoReturn
 ROOT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = ROOT / "requirements"
 LOCKS = ("bootstrap.lock", "project.lock", "detectron2.lock")
-EXTRAS = ("joblib", "optuna", "ray", "submitit", "export", "review", "browser")
+EXTRAS = ("joblib", "optuna", "ray", "submitit", "export", "review", "browser", "docs")
 STAMP = "stamp.json"
-# Beside the stamp, which an interrupted install takes away: what was asked for is not forgotten.
+# Apart from the stamp, which an interrupted install removes, so that the choice is not forgotten.
 CHOSEN = "extras.json"
 
 Stamp = dict[str, object]
@@ -61,7 +61,7 @@ def wanted_stamp(root: Path = ROOT, extras: Iterable[str] = ()) -> Stamp:
     """What the environment of the checkout at `root` must hold, with some optional extras.
 
     The project's part covers what an editable install depends on: the packaging tables of
-    pyproject.toml and where the checkout lies (so a moved checkout is installed again).
+    pyproject.toml and the place of the checkout (so a moved checkout is installed again).
     """
     texts = [(root / "requirements" / name).read_text(encoding="utf-8") for name in LOCKS]
     added = {
@@ -139,7 +139,7 @@ def pip(python: str | Path, *arguments: str, what: str) -> None:
     # setuptools warns that an editable install may shadow a folder here; it is the same folder.
     env = {**os.environ, "PYTHONWARNINGS": "ignore"}
     if subprocess.run(command, cwd=ROOT, env=env, check=False).returncode:
-        fail(f"pip could not install {what} (its message is above); mend that and run make again")
+        fail(f"pip could not install {what} (its message is above); fix that and run make again")
 
 
 def install_locked(python: str | Path, name: str, *arguments: str) -> None:
@@ -154,7 +154,7 @@ def install_detectron2(python: str | Path, site_packages: Path) -> None:
 
     The only wheel there is is tagged for Python 3.10, for the sake of a compiled module that
     nothing here needs and newer Pythons ignore (RoIAlign and NMS come from torchvision). Hence
-    pip is told to fetch it for 3.10, which it allows only with an explicit target; `--upgrade`
+    pip fetches it for 3.10, which it allows only with an explicit target; `--upgrade`
     lets it replace an earlier copy there.
     """
     options = ("--only-binary=:all:", "--python-version", "3.10", "--upgrade")

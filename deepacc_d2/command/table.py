@@ -23,8 +23,8 @@ DATA = Option(
 )
 DATA_DIR = Option("data.root", "where the data set is, for a DATA given by name", "DATA_DIR")
 CKPT = Option("ckpt", "checkpoint that a training wrote", "CKPT", "path")
-KNOWN = CKPT._replace(help="checkpoint; the shipped DeepACC by default")
-SHIPPED = CKPT._replace(help="checkpoint, .onnx or .xml; the shipped DeepACC by default")
+KNOWN = CKPT._replace(help="checkpoint; the included detector by default")
+SHIPPED = CKPT._replace(help="checkpoint, .onnx or .xml; the included detector by default")
 OUT = Option("out", "output directory", "OUT", "path")
 OVERWRITE = Option("overwrite", "replace what is at the output", "OVERWRITE", "switch")
 IS_PRESET = Option("preset", "refuse a checkpoint of another preset", "EXP")
@@ -53,7 +53,7 @@ MODEL = (
         exclusive=(
             "CKPT",
             "RESUME",
-            "RESUME goes on in a run's own directory, CKPT starts another one from a checkpoint: "
+            "RESUME continues a run in its directory, CKPT starts another one from a checkpoint: "
             "pass one of them",
         ),
     ),
@@ -274,10 +274,25 @@ SETS = (
     ),
 )
 
+# Two processes, each with whole files; ARGS="-n 0" uses one.
+TESTS = ("-m", "pytest", "-n", "2", "--dist", "loadfile")
+
 WORK = (
     Command(
-        "test", DEVELOPMENT, "run the tests", 'ARGS="tests/losses -k aam"', program=("-m", "pytest")
+        "test",
+        DEVELOPMENT,
+        "run the tests; -m 'not slow' is the fast half",
+        'ARGS="tests/losses -k aam"',
+        program=TESTS,
     ),
+    Command(
+        "coverage",
+        DEVELOPMENT,
+        "run the tests and print which lines they reach",
+        program=(*TESTS, "--cov", "--cov-report=term"),
+    ),
+    Command("docs", DEVELOPMENT, "build the documentation into site/ and check its links"),
+    Command("docs-serve", DEVELOPMENT, "show the documentation as you edit it, on port 8000"),
     Command("lint", DEVELOPMENT, "check style, formatting, imports and types"),
     Command("format", DEVELOPMENT, "reformat the code and fix what ruff can fix"),
     Command(

@@ -52,7 +52,7 @@ def clean_boxes(
             issues.append(Issue(Defect.BOX_NO_AREA, name, f"{label} has no area"))
             continue
         if right <= 0 or bottom <= 0 or left >= width or top >= height:
-            issues.append(Issue(Defect.BOX_OUTSIDE, name, f"{label} lies outside {width}x{height}"))
+            issues.append(Issue(Defect.BOX_OUTSIDE, name, f"{label} is outside {width}x{height}"))
             continue
         relative = max(box.xyxy) <= _RELATIVE
         overhang = max(-left, -top, right - width, bottom - height)

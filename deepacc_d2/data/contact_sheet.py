@@ -28,7 +28,7 @@ _COLUMNS = 4
 def draw_boxes(
     image: np.ndarray, boxes: np.ndarray, classes: list[int], *, scale: float = 1.0
 ) -> np.ndarray:
-    """Returns the image enlarged by ``scale`` with boxes coloured per Denver group and labelled.
+    """Returns the image enlarged by ``scale`` with boxes colored by Denver group and labeled.
 
     Args:
         image: gray uint8 (H, W) or BGR uint8 (H, W, 3).

@@ -2,7 +2,7 @@
 
 The reader of the format only reads; what is here is the same for all: decode every image, clamp
 and drop boxes, drop duplicates, split, copy, write and report. All is written to a temporary
-directory beside OUT that takes OUT's name at the very end.
+directory next to OUT that takes OUT's name at the very end.
 """
 
 from __future__ import annotations
@@ -217,7 +217,7 @@ def _refuse(issues: list[Issue]) -> None:
     bad = [issue for issue in issues if issue.defect.effect is not Effect.NOTE]
     if bad:
         raise DataError(
-            f"--strict: {bad[0]} ({bad[0].defect.key}), and {len(bad) - 1} more: mend the source, "
+            f"--strict: {bad[0]} ({bad[0].defect.key}), and {len(bad) - 1} more: fix the source, "
             "or leave --strict away to skip and count them"
         )
 

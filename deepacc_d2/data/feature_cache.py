@@ -1,7 +1,7 @@
 """Feature maps and proposals of a frozen trunk on disk, memory-mapped.
 
 One cache holds one split. Its records are the images in each of their views (flipped copies), image
-by image. Every record has a fixed place from the start, so that writing can stop and go on.
+by image. Every record has a fixed place from the start, so that writing can stop and continue.
 
 Shapes: R records, C channels, H x W cells of a level, P proposals at most, G boxes at most.
 """
@@ -96,7 +96,7 @@ class FeatureCache:
     """The cache of one split.
 
     Args:
-        folder: where it lies; made if missing.
+        folder: where it is; made if missing.
         layout: what it shall hold; null to open one as it is.
 
     Raises:
@@ -131,7 +131,7 @@ class FeatureCache:
             self.folder.mkdir(parents=True, exist_ok=True)
         self._open(create=not exists)
         if not exists:
-            # Last, so that a layout says that the files beside it are whole.
+            # Last, so that a layout says that the other files are whole.
             write_json(path, asdict(layout), indent=None)
 
     def _open(self, *, create: bool) -> None:
@@ -228,7 +228,7 @@ class FeatureCache:
             DataError: it was not written yet.
         """
         if not self._arrays["done"][record]:
-            raise DataError(f"{self.folder} is not complete: build it again to go on")
+            raise DataError(f"{self.folder} is not complete: build it again to continue")
         image = self.layout.images[record // len(self.layout.views)]
         size = (image["input_height"], image["input_width"])
         dtype = DTYPES[self.layout.dtype]

@@ -59,7 +59,7 @@ def split_by_case(
     if len(sizes) < wanted:
         raise DataError(
             f"{len(sizes)} case(s) cannot fill {wanted} case-disjoint splits: add data, set "
-            "ratios such as 1:0:0, or tell cases apart with --case-regex"
+            "ratios such as 1:0:0, or separate cases with --case-regex"
         )
     ordered = sorted(sizes)
     lacking = np.asarray(ratios, dtype=np.float64) / sum(ratios) * len(cases)

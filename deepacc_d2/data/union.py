@@ -1,4 +1,4 @@
-"""Several data sets in the internal format, read as one: own cells beside public ones.
+"""Several data sets in the internal format, read as one: own cells together with public ones.
 
 The order in which they are named makes no difference: images follow the sets' fingerprints. Image
 and annotation ids are numbered anew, since sets repeat them.
@@ -232,7 +232,7 @@ def check_apart(members: Sequence[Member], *, own_cases: bool = False) -> None:
         own_cases: do not compare cases, only images.
 
     Raises:
-        DataError: names the first case, or byte-identical image, that lies in other splits of
+        DataError: names the first case, or byte-identical image, that is in other splits of
             another set.
     """
     if not own_cases:
@@ -264,7 +264,7 @@ def _where(place: Place) -> str:
 
 
 def _parted(members: Sequence[Member], key: str) -> Iterator[tuple[str, Place, Place]]:
-    """Gives what lies in different splits of different sets, each with two such places."""
+    """Gives what is in different splits of different sets, each with two such places."""
     places: dict[str, dict[tuple[int, str], Place]] = {}
     for split in SPLITS:
         for number, member in enumerate(members):

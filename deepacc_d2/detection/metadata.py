@@ -1,4 +1,4 @@
-"""What an exported file says of itself, so that a runner needs nothing beside it."""
+"""What an exported file says of itself, so that a runner needs nothing else."""
 
 from __future__ import annotations
 

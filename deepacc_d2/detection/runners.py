@@ -59,7 +59,7 @@ def load_runner(path: str | Path, *, threads: int | None = None) -> OnnxDetector
     """Reads an exported detector; its suffix says which runtime it is for.
 
     Args:
-        path: a ``.onnx`` file, or a ``.xml`` file with its ``.bin`` beside it.
+        path: a ``.onnx`` file, or a ``.xml`` file with its ``.bin`` next to it.
         threads: of the CPU; None leaves it to the runtime.
 
     Raises:
@@ -144,7 +144,7 @@ class OpenVinoDetector(_Exported):
         """Reads a file.
 
         Args:
-            path: the ``.xml`` file; its ``.bin`` lies beside it.
+            path: the ``.xml`` file; its ``.bin`` is next to it.
             device: OpenVINO's name of one.
             precision: ``fp32`` or ``bf16``, to compute in another than the file was exported for.
             threads: of the CPU; None leaves it to OpenVINO.

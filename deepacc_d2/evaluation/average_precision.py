@@ -38,8 +38,8 @@ class ClassAP:
 def average_precision(truth: FlatBoxes, detections: FlatBoxes, *, coco: bool = True) -> ClassAP:
     """Computes the AP of every class.
 
-    The interpolated precision of a class is a step function of recall whose steps lie at i / G_k.
-    COCO's evaluation, asked for the precision at exactly these recalls beside its 101 even ones,
+    The interpolated precision of a class is a step function of recall whose steps are at i / G_k.
+    COCO's evaluation, asked for the precision at exactly these recalls and its 101 even ones,
     so gives the whole area without error: the mean over them (the AP of PASCAL VOC from 2010 on).
 
     Classes are evaluated one by one, which changes no number: each has recalls of its own, and

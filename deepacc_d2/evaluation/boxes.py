@@ -176,7 +176,7 @@ def keep_best(found: FlatBoxes, limit: int) -> FlatBoxes:
 def suppress(found: FlatBoxes, iou_threshold: float, *, per_class: bool) -> FlatBoxes:
     """Non-maximum suppression within every image, over each class apart or over all together.
 
-    In float64: torchvision tells classes apart by shifting boxes, which costs float32 its last
+    In float64: torchvision separates classes by shifting boxes, which costs float32 its last
     digits.
     """
     keep = np.zeros(len(found), dtype=bool)

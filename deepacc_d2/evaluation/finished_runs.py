@@ -18,7 +18,7 @@ from deepacc_d2.evaluation.types import ImagePrediction
 from deepacc_d2.files import read_json
 
 FOLDER = "test"
-"""Where the report lies in the directory of a run."""
+"""Where the report is in the directory of a run."""
 
 _TOLERANCE = 0.1  # percentage points; rounded boxes may tip one match of a small test set
 _EVALUATE = "run `make evaluate` for it again"

@@ -1,4 +1,4 @@
-"""Places for many small labels beside the things that they name, so that few hide each other.
+"""Places for many small labels next to the things that they name, so that few hide each other.
 
 Rectangles are XYXY with y upward, in any one unit (points, 1/72 inch, in our figures).
 """
@@ -102,7 +102,7 @@ def write_labels(
     obstacles: np.ndarray,
     distances: tuple[float, ...] = (1.0,),
 ) -> None:
-    """Writes labels beside their anchors, the bold ones choosing their places first.
+    """Writes labels next to their anchors, the bold ones choosing their places first.
 
     Args:
         axes: with its final limits and place in the figure.

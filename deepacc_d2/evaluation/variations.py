@@ -43,7 +43,7 @@ def in_a_field(gray: Gray, boxes: Boxes, rng: np.random.Generator) -> Varied:
     height, width = small.shape
     y = int(rng.integers(0, FIELD[0] - height + 1))
     x = int(rng.integers(0, FIELD[1] - width + 1))
-    # Light passes the field's background and what lies in it one after the other.
+    # Light passes the field's background and what is in it one after the other.
     light = np.ones(FIELD, dtype=np.float32)
     light[y : y + height, x : x + width] = np.minimum(small / np.percentile(small, 90), 1.0)
     free = np.ones(FIELD, dtype=bool)

@@ -1,6 +1,6 @@
 """Foreground parts: which of them are chromosomes, and which of those make one spread.
 
-Nuclei, stains and dust are told from chromosomes by area, thickness and slenderness, all relative
+Nuclei, stains and dust differ from chromosomes in area, thickness and slenderness, all relative
 to what most of the foreground is: nothing here knows a magnification. P is a number of parts,
 masks are uint8 (H, W) of 0 and 1.
 """
@@ -42,7 +42,7 @@ SIZE_TO_AREA = 1.77
 # are thick, and slender one by one, and if this share of all that is as thick or thicker is theirs,
 # by length in thicknesses. The 46 chromosomes of a cell are 70 to 400 thicknesses long, short and
 # thick or long and thin. A nucleus is one thickness long; grains in nuclei are many, but round, or
-# so many that they are longer; where grains are kept and chromosomes left out, the share tells.
+# so many that they are longer; where grains are kept and chromosomes left out, the share decides.
 BELIEVED_PARTS = 10
 BELIEVED_LENGTH = (60.0, 500.0)
 BELIEVED_SLENDERNESS = 1.4
@@ -51,7 +51,7 @@ BELIEVED_SHARE = 0.6
 
 @dataclass(frozen=True)
 class Group:
-    """Parts that lie together.
+    """Parts that are together.
 
     Attributes:
         areas: (P,) in pixels.
@@ -107,7 +107,7 @@ class Group:
 
 
 def find_group(mask: Mask) -> Group | None:
-    """Returns the group that is most of a spread; None if no parts lie together."""
+    """Returns the group that is most of a spread; None if no parts are together."""
     if mask.all():
         return None
     best: Group | None = None
@@ -121,7 +121,7 @@ def find_group(mask: Mask) -> Group | None:
 
 
 def _candidates(mask: Mask) -> Iterator[Group]:
-    """Yields the largest group by each way to tell chromosomes, the usual way first."""
+    """Yields the largest group by each way to recognize chromosomes, the usual way first."""
     parts = _Parts.of(mask)
     group = parts.largest_group(parts.by_area())
     if group is not None:

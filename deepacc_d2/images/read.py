@@ -249,7 +249,7 @@ def _decode_any(image: Image.Image, file: IO[bytes]) -> ReadImage:
 
 
 def _raw_mode(image: Image.Image) -> str:
-    """Returns how Pillow's decoder will be told to unpack the pixels."""
+    """Returns how Pillow's decoder will unpack the pixels."""
     tiles = getattr(image, "tile", [])
     args: Any = tiles[0][3] if tiles else ""
     return str(args if isinstance(args, str) else next(iter(args or ()), ""))

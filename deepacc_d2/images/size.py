@@ -1,8 +1,8 @@
 """How large the chromosomes of a spread are, from the foreground alone.
 
-A chromosome of length L and width W that lies at an angle a has a box of area
+A chromosome of length L and width W that is at an angle a has a box of area
 (L cos a + W sin a)(L sin a + W cos a) = L W + (L^2 + W^2) sin a cos a, on average over all angles
-L W + (L^2 + W^2) / pi. Area alone does not tell it: of two chromosomes of one area, the long and
+L W + (L^2 + W^2) / pi. Area alone does not give it: of two chromosomes of one area, the long and
 thin one has the larger box. So the size is taken from area and width, which fix the length.
 """
 

@@ -62,7 +62,7 @@ TILES = (0.4, 0.16)
 MIN_TILE = 400
 # At most so many tiles of one size are looked at, those first that have the most detail.
 MAX_TILES = 30
-# Detail is told on an overview of this longest side, by what is less wide than this there.
+# Detail is measured on an overview of this longest side, by what is less wide than this there.
 OVERVIEW_SIDE = 2400
 DETAIL_WIDTH = 11
 
@@ -74,7 +74,7 @@ class Spread:
     Attributes:
         box: XYXY in pixels around its chromosomes.
         chromosome_size: median square root of a chromosome's box area, in pixels, as estimated
-            from the foreground without telling touching chromosomes apart.
+            from the foreground without separating touching chromosomes.
         parts: foreground parts in it, single and touching chromosomes.
         others: further, smaller spreads at a distance.
     """
@@ -98,7 +98,7 @@ def find_spread(gray: Gray) -> Spread | None:
     """Finds the largest group of chromosome-like parts; None if there is none."""
     height, width = gray.shape
     best = _look(gray, (0, 0, width, height))
-    # Of a picture that is seen in full detail tiles tell more only where nothing was found.
+    # Of a picture that is seen in full detail tiles show more only if nothing was found.
     none = best is None or best.score < MIN_SCORE
     if none or (best is not None and not best.believed and max(height, width) > MAX_SIDE):
         best = _best_tile(gray, best)
@@ -147,7 +147,7 @@ def _best_tile(gray: Gray, best: _Look | None) -> _Look | None:
 
 
 def _with_others(top: _Look, looks: list[_Look]) -> _Look:
-    """Counts the spreads believed of other tiles that lie beside each other and the best one."""
+    """Counts the spreads believed of other tiles that are next to each other and the best one."""
     boxes = [top.spread.box]
     for look in sorted(looks, key=lambda look: -look.score):
         if look.believed and not any(_meet(look.spread.box, box) for box in boxes):

@@ -80,7 +80,7 @@ class ViewSettings:
             normalize: see the class.
 
         Raises:
-            ConfigError: nothing in them tells a size.
+            ConfigError: nothing in them gives a size.
         """
         tone = False
         size: dict[str, Any] = {}
@@ -206,7 +206,7 @@ def plain_view(gray: Gray, shown: Gray) -> View:
 def second_view(
     gray: Gray, view: View, boxes: NDArray[np.floating], settings: ViewSettings
 ) -> View | None:
-    """Shows the network an image again, at the size that its boxes tell.
+    """Shows the network an image again, at the size that its boxes suggest.
 
     Args:
         gray: uint8 (H, W), the image.
@@ -238,13 +238,13 @@ def second_view(
     zoom = min(wanted, _largest_zoom(crop, settings))
     if abs(np.log(zoom / view.zoom)) <= np.log(1 + WRONG_SIZE):
         return None
-    note = f"{view.note}; second look, zoomed {zoom:.2f} times as the boxes told"
+    note = f"{view.note}; second look, zoomed {zoom:.2f} times, by the size of the boxes"
     image = _show(gray, crop, zoom, settings)
     return View(image, zoom, crop, view.inverted, True, note)
 
 
 def told_size(boxes: NDArray[np.floating]) -> float:
-    """Returns the chromosome size in a view that a detector's boxes (N, 4) in it tell; N >= 1."""
+    """Returns the chromosome size in a view that a detector's boxes (N, 4) in it give; N >= 1."""
     sides = (boxes[:, 2:] - boxes[:, :2]).astype(np.float64)
     return float(np.median(np.sqrt(sides.prod(axis=1)))) / BOX_TO_SIZE
 

@@ -1,6 +1,6 @@
 """The medial axis of a chromosome's body, by shortest paths within it.
 
-The axis is the path between the two points that lie farthest apart within the body, drawn to where
+The axis is the path between the two points that are farthest apart within the body, drawn to where
 it is thick, cut back from the tips (there it would run into a corner), smoothed until normals of
 the body do not cross, moved to the middle of its cross-sections and extended to both ends. Short,
 round chromosomes have no such path: their principal axis is taken. Points are complex numbers
@@ -197,7 +197,7 @@ def _center(mask: Mask, axis: Axis, half_width: float) -> Axis:
     grid = axis[:, None] + across[None, :] * normals(axis)[:, None]
     inside = read(mask.astype(np.float32), grid) > 0.5
     middle = len(across) // 2
-    # Only the run of pixels around the axis: another arm of the body may lie within reach.
+    # Only the run of pixels around the axis: another arm of the body may be within reach.
     right = np.logical_and.accumulate(inside[:, middle:], axis=1)
     left = np.logical_and.accumulate(inside[:, middle::-1], axis=1)
     offset = 0.25 * (right.sum(axis=1) - left.sum(axis=1))

@@ -31,7 +31,7 @@ _NUCLEUS = 2.8
 _PIECE = 0.15
 # A body is nowhere more than this many times as thick as on average.
 _STUMP = 1.35
-# Loose parts in a box belong to the chromosome if they lie within this many half widths of it.
+# Loose parts in a box belong to the chromosome if they are within this many half widths of it.
 _LOOSE = 1.0
 # Darkness of the foreground's percentile that is drawn as ``_DEEPEST``.
 _PERCENTILE, _DEEPEST = 98.0, 0.86
@@ -45,7 +45,7 @@ class Cut:
         x, y: image position of the first pixel.
         dark: float32 (h, w), 0 for white background to 1 for black, 0 outside the chromosome.
         mask: bool (h, w), the chromosome's pixels; all True where ``whole``.
-        whole: nothing could be told from the background: ``dark`` is the plain crop.
+        whole: nothing could be separated from the background: ``dark`` is the plain crop.
     """
 
     x: int
@@ -180,7 +180,7 @@ def _divide(field: _Field, windows: list[tuple[int, ...]]) -> list[Mask | None]:
 
 
 def _main_part(field: _Field, sizes: NDArray[np.float64], window: tuple[int, ...]) -> int:
-    """Returns the part that fills the box from side to side and lies most within it; 0 if none."""
+    """Returns the part that fills the box from side to side and is most within it; 0 if none."""
     x0, y0, x1, y1 = window
     parts = field.parts[y0:y1, x0:x1]
     best, best_score = 0, 0.0
@@ -281,7 +281,7 @@ def _one_chromosome(own: Mask, allowed: Mask, half_width: float) -> Mask:
 
 
 def _corridor(own: Mask, allowed: Mask, depth: NDArray[Any], half_width: float) -> Mask:
-    """Keeps what lies along one path through a mask, and gives it back what crosses that path.
+    """Keeps what is along one path through a mask, and gives it back what crosses that path.
 
     A watershed leaves stumps of neighbours, and pieces without what joins them.
     """
@@ -298,7 +298,7 @@ def _corridor(own: Mask, allowed: Mask, depth: NDArray[Any], half_width: float) 
     distance, (near_y, near_x) = ndimage.distance_transform_edt(far, return_indices=True)
     thickness = float(np.clip(thickness, 0.7 * half_width, 1.25 * half_width))
     on_path = ~far & ~body
-    # Not only beside the gap itself: a crossing is cut obliquely.
+    # Not only next to the gap itself: a crossing is cut obliquely.
     bridge = ndimage.distance_transform_edt(~on_path) <= thickness if on_path.any() else on_path
     of_bridge = (bridge & ~far)[near_y, near_x]
     kept = (body & (distance <= _STUMP * thickness + 1)) | (

@@ -217,7 +217,7 @@ def _label(pen: _Pen, slot: Slot) -> None:
 
 
 def _ticks(pen: _Pen, karyogram: Karyogram, layout: Layout) -> set[str]:
-    """Draws coloured ticks on the line below each marked chromosome; returns the marks used."""
+    """Draws colored ticks on the line below each marked chromosome; returns the marks used."""
     used: set[str] = set()
     for slot in layout.slots:
         for place in slot.places:

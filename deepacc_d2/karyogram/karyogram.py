@@ -30,7 +30,7 @@ class Karyogram:
     Attributes:
         cell: what it shows.
         strips: one for each of ``cell.chromosomes``, in their order.
-        layout: where everything lies on the page.
+        layout: where everything is on the page.
     """
 
     cell: Cell

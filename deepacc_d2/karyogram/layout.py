@@ -1,7 +1,7 @@
-"""Where everything lies on a karyogram's page.
+"""Where everything is on a karyogram's page.
 
 Units are pixels of a page 1600 wide, y down. All chromosomes of a cell have one common scale. In a
-row all centromeres lie on one level, labels on another.
+row all centromeres are on one level, labels on another.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Place:
 
     Attributes:
         strip: number of the strip, None for an empty place.
-        x0, y0, x1, y1: where it lies.
+        x0, y0, x1, y1: where it is.
         extra: one more than the class has.
     """
 

@@ -1,4 +1,4 @@
-"""What a chromosome is marked for in pictures, and in which colours."""
+"""What a chromosome is marked for in pictures, and in which colors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ UNSURE_POLARITY = 0.75
 
 @dataclass(frozen=True)
 class Mark:
-    """A colour and what it stands for in a legend."""
+    """A color and what it means in a legend."""
 
     color: str
     meaning: str
@@ -22,7 +22,7 @@ class Mark:
 
 EXTRA = Mark(palette.ALARM, "extra copy")
 
-# Told apart by colour-blind eyes (after Okabe and Ito) and from the groups' colours by their use.
+# Fit for color-blind readers (after Okabe and Ito). Their use separates them from group colors.
 MARKS: dict[str, Mark] = {
     "extra": EXTRA,
     "low_confidence": Mark(palette.DOUBT, "low confidence"),

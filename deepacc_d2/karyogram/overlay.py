@@ -24,13 +24,13 @@ _SIZE = 72.0
 _SHORTEST, _LONGEST = 1000, 2600
 _MAX_ENLARGED = 6.0
 _FONT_SIZE = 17
-_LEGEND_WIDTH = 980  # of the colours' legend below a narrow image
+_LEGEND_WIDTH = 980  # of the colors' legend below a narrow image
 _FLAGS = ("low_confidence", "reassigned", "touching")
 _LEFT_OUT, _UNIDENTIFIED = MARKS["left_out"].color, MARKS["unidentified"].color
 
 
 def draw_overlay(gray: NDArray[np.uint8], cell: Cell) -> NDArray[np.uint8]:
-    """Draws boxes coloured by Denver group, class labels, and dots for what is marked.
+    """Draws boxes colored by Denver group, class labels, and dots for what is marked.
 
     Args:
         gray: uint8 (H, W), the image that the boxes are in.
@@ -85,7 +85,7 @@ def _font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
 
 
 def color_of(chromosome: Chromosome) -> str:
-    """Returns the colour of a chromosome's box: its Denver group's, a gray where it has none."""
+    """Returns the color of a chromosome's box: that of its Denver group, gray if it has none."""
     if chromosome.assigned == LEFT_OUT:
         return _LEFT_OUT
     if not chromosome.placed:
@@ -150,7 +150,7 @@ def _text(chromosome: Chromosome) -> str:
 
 
 def _foot(pen: ImageDraw.ImageDraw, cell: Cell, top: int) -> None:
-    """Writes the groups' colours, the marks in use and the disclaimer below the image."""
+    """Writes the groups' colors, the marks in use and the disclaimer below the image."""
     font = _font(14)
     x = 8.0
     used = {flag for c in cell.chromosomes for flag in c.flags}

@@ -1,4 +1,4 @@
-"""Which end of a straightened chromosome is its short arm, and where its centromere lies.
+"""Which end of a straightened chromosome is its short arm, and where its centromere is.
 
 Both ways up, the strip's profile of darkness is compared with the ideogram's bands of its class,
 blurred to what a metaphase shows, over small stretches of either arm; and the strip's width with
@@ -162,7 +162,7 @@ def _best_fit(bands: Profile, name: str) -> tuple[float, float]:
 def _constriction(width: Profile, expected: float) -> tuple[float, float]:
     """Returns how much narrower the body is at a centromere's place, and the narrowest place.
 
-    Narrowness is relative to the body beside it, in units of the median width.
+    Narrowness is relative to the body around it, in units of the median width.
     """
     at = np.linspace(0, 1, POINTS)
     smooth = ndimage.gaussian_filter1d(width, 1.5, mode="nearest")

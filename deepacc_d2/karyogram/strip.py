@@ -19,7 +19,7 @@ class Strip:
         zoom: strip pixels for one image pixel.
         centromere: its place along the strip, 0 (top) to 1 (bottom).
         polarity_confidence: probability, 0.5 to 1, that the p arm is up.
-        cut: False where no background could be told and the plain crop is shown.
+        cut: False if no background was found and the plain crop is shown.
         unidentified: it is a chromosome without a class; False for one that is left out.
     """
 

@@ -256,8 +256,8 @@ class StrengthResult:
         allowed: whether ``told`` less ``false`` is no less than without the prior, and enough
             clear gains are kept, where that was asked.
         right: cells with the right number of each class.
-        named_gains, clear_gains: inserted homologs that the boxes tell by themselves, and those
-            that they tell clearly; see :mod:`deepacc_d2.karyotype.made`.
+        named_gains, clear_gains: inserted homologs that the boxes name by themselves, and those
+            that they name clearly; see :mod:`deepacc_d2.karyotype.made`.
         kept_named_gains, kept_gains: of these, those that are still counted.
         losses, told_losses: removed chromosomes, and those that are counted as missing.
     """

@@ -134,7 +134,7 @@ def reliability(confidence: ArrayLike, correct: ArrayLike, bins: int = 15) -> Re
     sure = np.asarray(confidence, dtype=np.float64)
     right = np.asarray(correct, dtype=np.float64)
     if sure.ndim != 1 or sure.shape != right.shape or bins < 1:
-        raise DataError("calibration: confidences and outcomes have to be as many, bins positive")
+        raise DataError("calibration: give as many confidences as outcomes, and bins above 0")
     if not ((sure >= 0) & (sure <= 1 + 1e-9)).all():
         raise DataError("calibration: a confidence is outside 0 to 1")
     edges = np.linspace(0.0, 1.0, bins + 1)

@@ -2,7 +2,7 @@
 
 The cells of each clone are counted in square brackets, larger abnormal clones first and normal
 cells last: ``47,XY,+21[8]/46,XY[12]``. The prefix ``mos`` is not written: that a mosaic is
-constitutional, the cells by themselves do not tell. docs/KARYOTYPE.md gives the rules.
+constitutional, the cells by themselves do not show. docs/KARYOTYPE.md gives the rules.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ def summarize_counts(
     unclear_by_box = unclear if unidentified_by_box is None else list(unidentified_by_box)
     sizes = {len(each) for each in (found, by_box, sure, unclear, unclear_by_box)}
     if sizes != {len(names)}:
-        raise DataError(f"case {case_id}: names, counts and confidences have to be as many")
+        raise DataError(f"case {case_id}: give as many names as counts and confidences")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise DataError(f"case {case_id}: two cells are named {twice}: give each its own name")

@@ -122,7 +122,7 @@ def find_clones(
 def completed(counts: ArrayLike, unidentified: Sequence[int]) -> NDArray[np.int64]:
     """Returns counts (C, 24) in which unidentified chromosomes take places that seem empty.
 
-    One that could not be told may be the one that is lacking: such a cell is no evidence of a
+    One that could not be identified may be the one that is missing: such a cell is no evidence of a
     loss. Where more is lacking than is unidentified, what the fewest cells lack is filled first.
 
     Args:

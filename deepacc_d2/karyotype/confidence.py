@@ -1,7 +1,7 @@
 """How probable it is that all counts of a cell are right, in a way that orders every cell.
 
 The product of the boxes' probabilities is 0 for any cell of a foreign laboratory, the bad and the
-hopeless alike. Here a cell is told by doubts that do not saturate, :data:`DOUBTS`, each larger
+hopeless alike. Here a cell is described by doubts that do not saturate, :data:`DOUBTS`, each larger
 where the cell is worse, and its confidence is a logistic regression of them::
 
     confidence = sigmoid(offset - sum_i weight_i * doubt_i),   weight_i >= 0
@@ -34,11 +34,11 @@ _SUREST = -1e-15  # log of a product that rounding has made 1
 
 
 def log_product(probabilities: ArrayLike, assigned: ArrayLike) -> float:
-    """Returns the log-probability that all of a cell is right as its boxes tell it.
+    """Returns the log-probability that all of a cell is right, by its boxes.
 
     The product of the boxes' probabilities and of the copy-number prior at strength 1: a count
     that is not normal is more often a chromosome missed than one that is not there, and no box
-    tells of what was missed. An unidentified box counts as its most probable class.
+    shows what was missed. An unidentified box counts as its most probable class.
 
     Args:
         probabilities: calibrated (N, 25).
@@ -144,7 +144,7 @@ def fit_product(products: ArrayLike, correct: ArrayLike) -> tuple[float, float]:
     """
     given, right = np.asarray(products, dtype=np.float64), np.asarray(correct, dtype=bool)
     if given.ndim != 1 or given.shape != right.shape:
-        raise DataError("cell confidence: values and outcomes have to be as many")
+        raise DataError("cell confidence: give as many values as outcomes")
     if not (given <= 0).all():
         raise DataError("cell confidence: a value is no log-probability")
     if len(given) == 0:
@@ -161,7 +161,7 @@ def fit_product(products: ArrayLike, correct: ArrayLike) -> tuple[float, float]:
 def fit_weights(doubts: ArrayLike, correct: ArrayLike) -> tuple[float, ...]:
     """Fits offset and weights of the doubts; see the module.
 
-    A ridge pulls the weights towards 0: doubts that tell the same share what they explain.
+    A ridge pulls the weights towards 0: doubts that say the same share what they explain.
 
     Args:
         doubts: (N, D) of :func:`cell_doubts`.
@@ -169,7 +169,7 @@ def fit_weights(doubts: ArrayLike, correct: ArrayLike) -> tuple[float, ...]:
 
     Returns:
         The offset and D weights of at least 0; empty with fewer than :data:`ENOUGH_CELLS` cells
-        of either outcome, which can tell no weights.
+        of either outcome, too few to fit weights.
 
     Raises:
         DataError: the shapes differ or a value is not finite.
@@ -222,7 +222,7 @@ def _fit(
 
 
 def ranking_area(confidence: ArrayLike, correct: ArrayLike) -> float:
-    """Returns the area under the ROC curve: how well a confidence tells right from wrong.
+    """Returns the area under the ROC curve: how well a confidence separates right from wrong.
 
     The share of all pairs of a right and a wrong one in which the right one is surer, ties as
     half, by the Mann-Whitney statistic of ``scipy.stats.rankdata``.
@@ -239,7 +239,7 @@ def ranking_area(confidence: ArrayLike, correct: ArrayLike) -> float:
     """
     sure, right = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=bool)
     if sure.ndim != 1 or sure.shape != right.shape:
-        raise DataError("ranking: confidences and outcomes have to be as many")
+        raise DataError("ranking: give as many confidences as outcomes")
     positive = int(right.sum())
     pairs = positive * (len(right) - positive)
     if not pairs:

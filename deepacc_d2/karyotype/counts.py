@@ -23,7 +23,7 @@ class Abnormality:
 
     Attributes:
         name: of the autosome, or ``sex`` for the sex chromosomes together: which of them is too
-            many or too few, XXY does not tell.
+            many or too few, XXY does not show.
         change: copies more than normal; of ``sex`` the number of sex chromosomes less two.
         found: what is there: ``3`` for a trisomy, ``XXY``; empty if nothing.
     """

@@ -29,7 +29,7 @@ FIT_STRENGTHS = (0.0, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0, 1.5)
 ENOUGH_GAINS = 10
 CAUTIOUS_STRENGTH = 0.25
 """With fewer than :data:`ENOUGH_GAINS` cells that have an extra chromosome, and without enough
-inserted homologs, no greater strength is tried: nothing would tell that it hides a trisomy. At 0.25
+inserted homologs, no greater strength is tried: nothing would show that it hides a trisomy. At 0.25
 a box leaves a class that has three for one that lacks a copy only if it is less than exp(8 x 0.25)
 = 7.4 times as probable."""
 

@@ -1,7 +1,7 @@
-"""Whether a cell can be karyotyped at all, and if not, why: told in plain words.
+"""Whether a cell can be karyotyped at all, and if not, why, in plain words.
 
 A program that gives every picture a karyotype gives some of them a wrong one. What is judged here
-is the boxes alone: how many there are, how many of them are in doubt, and how they lie; and how
+is the boxes alone: how many there are, how many of them are in doubt, and where they are; and how
 the picture was shown to the network. Boxes are XYXY in pixels of the image.
 """
 
@@ -18,7 +18,7 @@ from deepacc_d2.karyotype.settings import KaryotypeSettings
 # Boxes of which more than the first share of the smaller's height lies beside the other are beside
 # each other; in a row if that is at least the second share.
 _BESIDE, _IN_ROW = 0.1, 0.75
-# Of fewer boxes, how they lie tells nothing.
+# With fewer boxes, their places mean nothing.
 _ENOUGH_BOXES = 20
 # Share of pairs beside each other that at least three rows have: 1/3, and 46 chromosomes are
 # spread over them unevenly. One row has all, two have half.
@@ -115,7 +115,7 @@ def aligned_share(boxes: ArrayLike) -> tuple[float, float]:
 
     Two boxes are beside each other if their heights overlap. In a row they overlap wholly, the
     smaller one within the height of the taller, whether baselines or centromeres stand on one
-    level; in different rows not at all. Chromosomes of a metaphase lie at any height: half of the
+    level; in different rows not at all. Chromosomes of a metaphase are at any height: half of the
     pairs that overlap do so in part only. Nothing hangs on a single box, so that a letter that is
     taken for a chromosome or a chromosome that was missed changes little.
 
@@ -152,7 +152,7 @@ def is_karyogram_page(boxes: ArrayLike, aligned: float = KaryotypeSettings.page_
 
 
 def smaller_spread(boxes: ArrayLike) -> float:
-    """Returns the share of boxes (N, 4) that lie in the second largest group; 0 if all are one.
+    """Returns the share of boxes (N, 4) that are in the second largest group; 0 if all are one.
 
     Boxes nearer to each other than three times their median size are of one group.
     """

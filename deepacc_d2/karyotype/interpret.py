@@ -1,4 +1,4 @@
-"""From the boxes of one cell and their class probabilities to all that is told of the cell."""
+"""From the boxes of one cell and their class probabilities to everything said about the cell."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["Interpretation", "KaryotypeSettings", "interpret"]
 
 @dataclass(frozen=True)
 class Interpretation:
-    """What the N boxes of a cell tell; the fields of prediction.types.Cell and Chromosome.
+    """What the N boxes of a cell show; the fields of prediction.types.Cell and Chromosome.
 
     Attributes:
         probabilities: (N, 25) float64, calibrated.
@@ -42,7 +42,7 @@ class Interpretation:
             more than a draft.
         karyotype_by_box: the same of ``counts_by_box``.
         confidence: probability that ``counts`` are all right; 0 where nothing is counted.
-        doubts: (D,) that it is told by, see :data:`deepacc_d2.karyotype.settings.DOUBTS`.
+        doubts: (D,) that it is computed from, see :data:`deepacc_d2.karyotype.settings.DOUBTS`.
         log_product: log of the product of the boxes' probabilities and the prior.
         cell_flags: of the cell.
         reasons: why the cell cannot be karyotyped; empty if it can.
@@ -79,7 +79,7 @@ def interpret(
         boxes: (N, 4) XYXY in pixels.
         probabilities: (N, 25) as the network gives them, of the 24 classes and of no chromosome.
         settings: temperature, strength of the prior and thresholds; the defaults if not given.
-        showing: how the picture was shown to the network, to tell whether the cell is fit.
+        showing: how the picture was shown to the network, to decide whether the cell is fit.
 
     Raises:
         DataError: the shapes do not fit, or a value is no probability or not finite.

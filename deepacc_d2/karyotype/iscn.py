@@ -88,7 +88,7 @@ def differences(counts: ArrayLike, level: int = 2) -> list[str]:
 def parse_karyotype(text: str) -> NDArray[np.int64]:
     """Reads an ISCN short form of numerical changes; the inverse of :func:`format_karyotype`.
 
-    A ploidy level that is not written is that of the total. Changes may be told from any level
+    A ploidy level that is not written is that of the total. Changes may be counted from any level
     that is written, as in ``58<2n>,...``.
 
     Returns:

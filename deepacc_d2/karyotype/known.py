@@ -65,7 +65,7 @@ def box_labels(
     """
     classes = np.asarray(true_classes, dtype=np.int64)
     if classes.shape != (len(np.asarray(true_boxes, dtype=np.float64).reshape(-1, 4)),):
-        raise DataError("boxes, probabilities and true classes have to be as many")
+        raise DataError("give as many probabilities and true classes as boxes")
     rows = matched_rows(boxes, probabilities, true_boxes, iou_threshold)
     labels = np.full(len(rows), NUM_CLASSES, dtype=np.int64)
     labels[rows >= 0] = classes[rows[rows >= 0]]
@@ -80,7 +80,7 @@ def matched_rows(
     truth = np.asarray(true_boxes, dtype=np.float64).reshape(-1, 4)
     p = np.asarray(probabilities, dtype=np.float64).reshape(-1, NUM_CLASSES + 1)
     if len(p) != len(found):
-        raise DataError("boxes, probabilities and true classes have to be as many")
+        raise DataError("give as many probabilities and true classes as boxes")
     low = np.maximum(found[:, None, :2], truth[None, :, :2])
     high = np.minimum(found[:, None, 2:], truth[None, :, 2:])
     shared = np.prod(np.clip(high - low, 0, None), axis=2)

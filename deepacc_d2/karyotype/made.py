@@ -227,7 +227,7 @@ class CellScores:
 
 
 def score_cells(cells: Sequence[KnownCell], settings: KaryotypeSettings) -> CellScores:
-    """Scores whole cells: gains that are told, and gains and losses that are not there."""
+    """Scores whole cells: gains that are recognized, and gains and losses that are not there."""
     hits: dict[str, list[tuple[bool, bool]]] = {name: [] for name in CellScores.__annotations__}
     for cell in cells:
         calibrated = apply_temperature(cell.probabilities, settings.temperature)

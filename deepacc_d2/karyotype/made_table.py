@@ -21,7 +21,7 @@ _REAL = ("no_false_gain", "no_false_loss", "normal")
 
 
 def made_parts(made: MadeScores, real: CellScores) -> list[str]:
-    """Returns the parts of a report on made cells, beside unchanged real ones."""
+    """Returns the parts of a report on made cells, with unchanged real ones."""
     rows: list[list[str | Share]] = [
         ["inserted third homologs counted right", *made.gains],
         ["removed chromosomes counted as missing", *made.losses],

@@ -37,7 +37,7 @@ CELL_FLAGS = (
 """Flags of a cell in the order in which they are given.
 
 ``abnormal``: the counts are neither those of 46,XX nor of 46,XY. ``unidentified``: there is a
-chromosome of no class that could be told. ``sex_unclear``: the two answers have other
+chromosome whose class could not be determined. ``sex_unclear``: the two answers have other
 sex chromosomes, there is none, or one of them is of low confidence. ``answers_differ``: the
 assignment and the boxes by themselves give different karyotypes. ``many_touching``: more than a
 quarter of the chromosomes, and at least 6, touch another.
@@ -47,7 +47,7 @@ _MANY_TOUCHING = 0.25, 6
 
 
 def overlap_of_smaller(boxes: ArrayLike) -> NDArray[np.float64]:
-    """Returns (N, N) the share of the smaller of each two boxes that lies in the other.
+    """Returns (N, N) the share of the smaller of each two boxes that is in the other.
 
     Args:
         boxes: (N, 4) XYXY in pixels. The diagonal is 0; so are boxes without area.

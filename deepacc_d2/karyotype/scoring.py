@@ -84,7 +84,7 @@ class Evaluation:
         tied: share of the cells whose confidence another cell has too.
         unfit: cells that would get no karyotype, judged by their boxes alone.
         unfit_right: of these the ones with all counts right: false alarms.
-        unidentified: boxes that are counted, but of no class that could be told.
+        unidentified: boxes that are counted, but whose class could not be determined.
         right_total: cells with the right number of chromosomes, unidentified ones included.
         changed: boxes that the assignment changed.
         mended: of these wrong before and right after.

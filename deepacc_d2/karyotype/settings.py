@@ -18,7 +18,7 @@ DOUBTS = (
     "answers_differ",
     "unidentified",
 )
-"""What a cell's confidence is told by, each larger where the cell is worse.
+"""What a cell's confidence is computed from, each larger where the cell is worse.
 
 ``expected_wrong``: log of 0.1 plus the boxes expected to be wrong. ``doubtful_share``: of the
 chromosomes, below ``low_confidence``. ``least_margins``: less the inverse hyperbolic sine of the
@@ -39,7 +39,7 @@ class KaryotypeSettings:
     """What :func:`deepacc_d2.karyotype.interpret.interpret` goes by.
 
     ``make karyotype`` fits the first two and ``cell_weights`` on validation images; the defaults
-    are for a network that nobody has fitted them for. docs/KARYOTYPE.md tells how the thresholds
+    are for a network that nobody has fitted them for. docs/KARYOTYPE.md says how the thresholds
     were chosen.
 
     Attributes:
@@ -51,17 +51,17 @@ class KaryotypeSettings:
         low_confidence: a chromosome below this probability is flagged. 0.8: beyond one wrong in
             five, looking at the chromosome again is worth the while.
         low_cell_confidence: a cell below this probability is flagged.
-        touching: boxes of which the smaller lies in the other by more than this share are
+        touching: boxes of which the smaller is in the other by more than this share are
             flagged. 0.25: the boxes of chromosomes side by side overlap less, unless they touch.
         few_chromosomes: a cell with fewer is unfit. 35: ISCN's lower end of what is near to
             diploid.
-        unidentified: a chromosome is of no class that could be told if its most probable class has
+        unidentified: the class of a chromosome cannot be determined if its most probable class has
             less than this share of all 24.
         most_doubtful: a cell is unfit if more than this share of its chromosomes are of low
             confidence.
         size_factor: a cell is unfit if its chromosomes were shown to the network more than this
             many times larger or smaller than in training, at least 1.
-        second_spread: a cell is unfit if its chromosomes lie in two groups far apart, of which
+        second_spread: a cell is unfit if its chromosomes are in two groups far apart, of which
             the smaller has more than this share of them.
         page_aligned: a picture is taken for a karyogram's page if this share of the chromosomes
             stand in rows.
@@ -149,7 +149,7 @@ class KaryotypeSettings:
 
 
 def _read_weights(told: Any) -> tuple[float, ...]:
-    """Returns weights that are told by name.
+    """Returns weights that are given by name.
 
     Raises:
         DataError: they are not those of :data:`DOUBTS`.

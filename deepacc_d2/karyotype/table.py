@@ -58,7 +58,7 @@ def evaluation_report(
         title: says what was evaluated.
         fitted: the same of the cells that the settings were fitted on.
         made: of cells with an inserted or removed chromosome, made of the test split.
-        real: whole cells of the test split; told with ``made`` or ``composed``.
+        real: whole cells of the test split; shown with ``made`` or ``composed``.
         composed: of another laboratory's chromosome crops, laid out as pictures.
     """
     parts = [
@@ -68,8 +68,8 @@ def evaluation_report(
         f"cell confidence {_confidence(settings)}.",
         "## Each box by itself, and the consistent assignment",
         _answers(result),
-        f"The assignment changes {result.changed} of {result.boxes} boxes: {result.mended} are "
-        f"mended, {result.spoilt} spoilt. Shares with 95 % Wilson intervals.",
+        f"The assignment changes {result.changed} of {result.boxes} boxes: {result.mended} become "
+        f"right, {result.spoilt} become wrong. Shares with 95 % Wilson intervals.",
         "## Calibration",
         _calibration(result, fitted),
         "## Cells and chromosomes in doubt",
@@ -183,7 +183,7 @@ def _strengths(strengths: Sequence[StrengthResult], chosen: float) -> str:
         rows,
         [
             *("strength", "wrong boxes", "cells with all counts right", "abnormal cells kept"),
-            "changed classes told, unchanged called changed, %",
+            "changed classes found, unchanged called changed, %",
             *(_OF_MADE if made else ()),
             "allowed",
         ],
@@ -193,7 +193,7 @@ def _strengths(strengths: Sequence[StrengthResult], chosen: float) -> str:
 _OF_MADE = (
     "clear inserted third homologs still counted",
     "all named by their boxes, still counted",
-    "removed chromosomes told",
+    "removed chromosomes noticed",
 )
 
 
@@ -211,7 +211,7 @@ def _rule(strengths: Sequence[StrengthResult]) -> list[str]:
     if clear >= ENOUGH_CLEAR_GAINS:
         return [
             f"Allowed is what keeps {100 * LEAST_KEPT:.0f} % of the clear inserted third homologs "
-            "counted and tells changed from unchanged classes no worse than no prior."
+            "counted and separates changed from unchanged classes no worse than no prior."
         ]
     if not any(each.named_gains or each.losses for each in strengths):
         return []

@@ -32,10 +32,10 @@ def cosine_similarity(features: Tensor, centers: Tensor) -> Tensor:
 
 
 def add_angular_margin(cosines: Tensor, m: float) -> Tensor:
-    """Returns cos(theta + m), and past theta = pi - m the line that goes on falling.
+    """Returns cos(theta + m), and past theta = pi - m the line that keeps falling.
 
     cos(theta + m) rises again beyond that angle, which would reward the worst proposals; there
-    cos(theta) - m sin(m) is taken instead, as ArcFace does. (Where it takes over it lies below -1
+    cos(theta) - m sin(m) is taken instead, as ArcFace does. (Where it takes over it is below -1
     for margins up to 2.33; larger ones, which nobody uses, make a step upwards there.)
 
     >>> [round(float(c), 3) for c in add_angular_margin(torch.tensor([1.0, 0.0, -1.0]), m=0.5)]

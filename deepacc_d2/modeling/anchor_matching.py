@@ -36,7 +36,7 @@ def overlaps(truth: Tensor, anchors: Tensor, group: int = 1) -> Overlaps:
     Args:
         truth: (G, 4) XYXY.
         anchors: (N, 4) XYXY.
-        group: so many consecutive anchors lie close together, as those of one cell do; their
+        group: so many consecutive anchors are close together, as those of one cell do; their
             common hull is looked at first. Any number gives the same result.
     """
     count = len(anchors)

@@ -72,7 +72,7 @@ def _give_shared_weights_to_both(
 ) -> None:
     """Renames a shared head's weights, such as ``fc1.weight``, to those of the two stacks.
 
-    A weight of another shape, or one beside the stacks' own, stays under its name, so that loading
+    A weight of another shape, or one besides the stacks' own, stays under its name, so that loading
     reports it as one without a place.
     """
     for name, weight in head.classification.state_dict().items():

@@ -18,7 +18,7 @@ SETTINGS = {
 """The keys of ``MODEL.DEEPACC`` that are settings of the method, by their names there."""
 
 MARGIN_BRANCHES = ("angular", "linear", "none")
-# Detectron2's heads honour them; these would go on in silence, without the part that is meant.
+# Detectron2's heads respect them; these heads would silently train without them.
 UNSUPPORTED = (
     "MASK_ON",
     "KEYPOINT_ON",
@@ -90,7 +90,7 @@ def check_deepacc_config(cfg: CfgNode) -> None:
     """Refuses a config that contradicts itself, before the heads are built from it.
 
     Raises:
-        ConfigError: names the yacs key and says how to mend it.
+        ConfigError: names the yacs key and says how to fix it.
     """
     if "DEEPACC" not in cfg.MODEL:
         raise ConfigError(

@@ -229,7 +229,7 @@ def _start_from_linear_classifier(
     """Lets weights of a detector without branches start the margin branch.
 
     Rows of a linear classifier point at their classes, as the margin branch's centers do; of an
-    angular one only their directions count. A classifier of other classes, or one beside a margin
+    angular one only their directions count. A classifier of other classes, or one next to a margin
     branch, stays under its name, so that loading reports it as one without a place.
     """
     branch = predictor.margin_branch

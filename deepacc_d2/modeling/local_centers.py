@@ -2,7 +2,7 @@
 
 The paper takes one proposal of each class as that class's center in its image. One chromosome is a
 noisy center, and chromosomes come in pairs: a pair center is made of the best proposal and of the
-best one that lies elsewhere. Shrinkage mixes either with the learned, global center.
+best one that is elsewhere. Shrinkage mixes either with the learned, global center.
 
 Shapes: N proposals of B images, C = K + 1 classes of which the last is background, d features.
 """

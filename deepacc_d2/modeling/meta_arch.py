@@ -58,7 +58,7 @@ def _channels_last(images: ImageList) -> ImageList:
 
 @META_ARCH_REGISTRY.register()
 class ChromosomeRCNN(GeneralizedRCNN):
-    """Faster R-CNN over uint8 images, gray (1, H, W) or colour (3, H, W).
+    """Faster R-CNN over uint8 images, gray (1, H, W) or color (3, H, W).
 
     A gray image meets a three-channel trunk by broadcasting: ``pixel_mean`` has as many entries
     as the trunk has input channels, so the image is expanded while it is normalized.

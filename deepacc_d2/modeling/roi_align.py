@@ -31,7 +31,7 @@ def _taps(start: Tensor, length: Tensor, cells: int, samples: int, size: int) ->
 
     Returns:
         Indices int64 and weights float32, both (N, P, 2s): two neighbours of each sample, which
-        share the weight 1/s; zero weight where the sample lies outside the map.
+        share the weight 1/s; zero weight where the sample is outside the map.
     """
     steps = (torch.arange(cells * samples, device=start.device) + 0.5) / (cells * samples)
     points = start[:, None] + length[:, None] * steps

@@ -3,7 +3,7 @@
 Detectron2 draws the samples of all images of a batch from one global stream of random numbers, so
 what is drawn for an image depends on which images came before it. Here an image that carries a
 ``seed`` gets a stream of its own: the sample is the same however the images of a step are shared
-out over processes, and a training that goes on from a checkpoint draws what it would have drawn.
+out over processes, and a training that resumes from a checkpoint draws what it would have drawn.
 Images without a seed are sampled as Detectron2 does.
 """
 

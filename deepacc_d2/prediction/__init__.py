@@ -1,1 +1,1 @@
-"""From an image to chromosomes, and files that tell of them."""
+"""From an image to chromosomes, and files with the results."""

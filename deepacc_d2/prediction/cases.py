@@ -17,7 +17,7 @@ def case_ids(paths: Sequence[Path], cases: str | Path | None) -> list[str | None
 
     Args:
         paths: of the images.
-        cases: None: no image has one. ``folder``: the name of the folder that an image lies in,
+        cases: None: no image has one. ``folder``: the name of the folder that an image is in,
             with that of the folder above in front where two folders are called alike. Else a CSV
             file with a header that has the columns ``file`` and ``case``, in either case and any
             order, separated by commas, semicolons or tabs, in UTF-8, UTF-16 or Windows' Western
@@ -40,7 +40,7 @@ def case_ids(paths: Sequence[Path], cases: str | Path | None) -> list[str | None
 
 
 def _folder_names(folders: Sequence[Path]) -> list[str | None]:
-    """Returns a name for each folder, with as much of its path as tells it from the others."""
+    """Returns a name for each folder, with as much of its path as makes it unique."""
     names = {folder: folder.name or folder.as_posix() for folder in folders}
     rules: list[Callable[[Path], str]] = [lambda f: f"{f.parent.name}/{f.name}", Path.as_posix]
     for rule in rules:

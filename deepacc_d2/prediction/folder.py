@@ -75,7 +75,7 @@ class OutputFolder:
 
 
 def open_folder(root: Path, job: Mapping[str, Any], *, overwrite: bool = False) -> OutputFolder:
-    """Makes a job's output folder, or goes on in it.
+    """Makes a job's output folder, or continues the job in it.
 
     Args:
         root: the folder.

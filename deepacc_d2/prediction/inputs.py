@@ -46,7 +46,7 @@ def list_images(
             folder is searched with all below it, for the usual suffixes of images in either
             case; hidden files and folders are passed over, links to folders not followed. A file
             that is named is taken whatever its suffix. Numbers in names sort by value.
-        cases: None; ``folder``: the folder that an image lies in is its case; or a CSV file, see
+        cases: None; ``folder``: the folder that an image is in is its case; or a CSV file, see
             :func:`deepacc_d2.prediction.cases.case_ids`.
         out: a folder that is passed over: what a job writes is not its input.
 
@@ -146,7 +146,7 @@ def _walk(folder: Path, spared: str | None) -> Iterator[Path]:
         except OSError as error:
             raise DataError(
                 f"folder {current} cannot be read ({error.strerror or error}): permit it or name "
-                "the images beside it"
+                "the images next to it"
             ) from None
 
 

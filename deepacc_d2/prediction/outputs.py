@@ -27,7 +27,7 @@ def check_suffixes(suffixes: Sequence[str]) -> tuple[str, ...]:
     dotted = tuple(dict.fromkeys(f".{suffix.lower().lstrip('.')}" for suffix in suffixes))
     for suffix in dotted:
         if suffix not in KARYOGRAMS:
-            raise ConfigError(f"karyogram={suffix}: choose of png, svg and pdf")
+            raise ConfigError(f"karyogram={suffix}: choose from png, svg and pdf")
     return dotted
 
 

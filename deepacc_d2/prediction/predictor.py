@@ -90,7 +90,7 @@ class Predictor:
         return interpret(found.boxes, found.probabilities, self.karyotype, showing)
 
     def settings(self) -> dict[str, Any]:
-        """Returns what decides the results beside the network, as plain containers."""
+        """Returns what else decides the results besides the network, as plain containers."""
         return {**self.detector.settings(), "karyotype": self.karyotype.to_dict()}
 
 

@@ -80,7 +80,7 @@ def _chromosome(chromosome: Chromosome) -> dict[str, Any]:
 
 
 def from_record(record: Mapping[str, Any], source: str = "record") -> Cell:
-    """Returns the cell that a record tells of.
+    """Returns the cell that a record describes.
 
     Args:
         record: of :func:`to_record`.
@@ -91,7 +91,7 @@ def from_record(record: Mapping[str, Any], source: str = "record") -> Cell:
     """
     if record.get("format") != FORMAT:
         raise DataError(
-            f"{source} is of format {record.get('format')}, not {FORMAT}: predict it anew"
+            f"{source} is of format {record.get('format')}, not {FORMAT}: predict it again"
         )
     try:
         return Cell(
@@ -111,7 +111,7 @@ def from_record(record: Mapping[str, Any], source: str = "record") -> Cell:
             draft=record["draft"],
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{source} is damaged ({error!r}): predict it anew") from error
+        raise DataError(f"{source} is damaged ({error!r}): predict it again") from error
 
 
 def _from_chromosome(record: Mapping[str, Any]) -> Chromosome:

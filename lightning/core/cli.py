@@ -23,7 +23,7 @@ from deepacc_lightning.core.processes import (
 
 
 def check_overrides(config_name: str, overrides: list[str]) -> DictConfig:
-    """Composes the config once, so that a misspelt choice or key is told in one line.
+    """Composes the config once, so that a misspelled choice or key is reported in one line.
 
     Returns:
         The config.
@@ -123,7 +123,7 @@ def fail(error: UserError) -> NoReturn:
 
 
 def interrupted(run_dir: Path | None = None, *, by: str = "", status: int = 130) -> None:
-    """Says what ended the run, and how to go on where it left a checkpoint.
+    """Says what ended the run, and how to resume if it left a checkpoint.
 
     Args:
         run_dir: of a training; null for a program without checkpoints.
@@ -133,7 +133,7 @@ def interrupted(run_dir: Path | None = None, *, by: str = "", status: int = 130)
     if is_main_process():
         checkpoint = run_dir / "checkpoints" / "last.ckpt" if run_dir else None
         kept = checkpoint is not None and checkpoint.is_file()
-        rest = f"; checkpoint kept in {checkpoint}, RESUME={run_dir} goes on" if kept else ""
+        rest = f"; checkpoint kept in {checkpoint}, continue with RESUME={run_dir}" if kept else ""
         print(f"interrupted{f' by {by}' if by else ''}{rest}", file=sys.stderr)
     # The main process is still to end its loggers.
     sys.exit(0 if is_lightnings_child() else status)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from deepacc_lightning.core.processes import run_time
 
 
 def config_dir() -> str:
-    """Returns the directory of ``conf``: beside the sources, or inside an installed wheel."""
+    """Returns the directory of ``conf``: next to the sources, or inside an installed wheel."""
     source = Path(__file__).resolve().parents[2] / "conf"
     if (source / "train.yaml").is_file():
         return str(source)
@@ -63,7 +63,7 @@ def auto_precision() -> str:
 
 def register_resolvers() -> None:
     """Registers the interpolations that the files under ``conf`` use. May be called again."""
-    resolvers = {
+    resolvers: dict[str, Callable[..., Any]] = {
         "repeat": lambda value, count: [value] * count,
         "divide": lambda a, b: a / b,
         "last": lambda values: values[-1],
@@ -128,7 +128,7 @@ def instantiate_all(nodes: Mapping[Any, Any] | None) -> list[Any]:
             if isinstance(cause, UserError):
                 raise cause from None
             lines = str(error).strip().splitlines()
-            raise ConfigError(f"{name} cannot be built: {' '.join(lines[:2])}") from error
+            raise ConfigError(f"{name!s} cannot be built: {' '.join(lines[:2])}") from error
     return built
 
 

@@ -31,7 +31,7 @@ def is_main_process() -> bool:
 
 
 def is_lightnings_child() -> bool:
-    """Says whether Lightning started this process beside the main one.
+    """Says whether Lightning started this process in addition to the main one.
 
     Lightning kills the main process as soon as it sees one of these fail.
     """
@@ -43,7 +43,7 @@ def run_time(pattern: str) -> str:
     """Returns when the run began, the same in all its processes; names the run directory.
 
     Lightning starts the other processes of a node itself, which inherit our environment. Those of
-    torchrun were started together: the first one tells the others through torchrun's own store.
+    torchrun were started together: the first one informs the others through torchrun's own store.
     Slurm restarts a preempted job under its old number, by which it finds its directory again.
 
     Args:

@@ -1,4 +1,4 @@
-"""What is saved beside a run's checkpoints: config, revision, seed, versions, data."""
+"""What is saved with a run's checkpoints: config, revision, seed, versions, data."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def made_cells(
 
     made, number = [], gains + losses
     for order in tqdm(orders, desc=f"changing, {split}", disable=not orders):
-        cell = _known(detector, raw, f"{order.name} of {digest}", lambda o=order: picture(o))
+        cell = _known(detector, raw, f"{order.name} of {digest}", partial(picture, order))
         if cell is not None:
             made.append(Made(cell, order.gain, order.class_index))
     return made, number - len(made)
@@ -127,7 +128,7 @@ def _known(
 
 
 def _digest(coco: Mapping[str, Any], seed: int) -> str:
-    """Returns what made cells depend on beside their order, as a short hash."""
+    """Returns what made cells depend on besides their order, as a short hash."""
     images = [
         [image["file_name"], image.get("sha256"), image.get("case_id")] for image in coco["images"]
     ]

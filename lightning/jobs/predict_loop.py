@@ -207,6 +207,6 @@ def draw(folder: OutputFolder, gray: Gray, cell: Cell, options: dict[str, Any]) 
         write_cell(folder, gray, cell, **options)
     except OSError as error:
         return f"its results cannot be written ({error.strerror or error}): free some space"
-    except Exception as error:  # a defect of ours in one picture must not stop thousands
+    except Exception as error:  # a bug that one picture shows must not stop thousands
         return f"it cannot be drawn ({type(error).__name__}: {error}): please report this"
     return ""

@@ -1,4 +1,4 @@
-"""Checks of a sweep's command line: everything that can be told before the first job starts."""
+"""Checks of a sweep's command line: everything that can be known before the first job starts."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ KINDS: dict[type, tuple[Any, str]] = {
 
 @dataclass(frozen=True)
 class Training:
-    """What a job's config says, without where it lies and what it logs.
+    """What a job's config says, without where it is and what it logs.
 
     Attributes:
         job: the job.
@@ -208,7 +208,7 @@ def check_folder(folder: Path, manifest: dict[str, Any]) -> None:
 
 
 def check_jobs(defaults: Defaults, jobs: Sequence[Job]) -> tuple[Training, ...]:
-    """Composes and checks jobs, and what lies in their folders already.
+    """Composes and checks jobs, and what is in their folders already.
 
     Raises:
         ConfigError: names the first thing that is wrong.

@@ -3,7 +3,7 @@
 Hydra's own plugin for Optuna (hydra-optuna-sweeper 1.3.0) is not used: it takes Optuna 2 only, of
 2021, whose storage on disk fails with today's SQLAlchemy; it counts its trials anew each time it is
 started, forgets the ones that ran when it was stopped, and ends at the first batch with a failed
-job. Here the study lies in the sweep's folder, and several processes may work on it.
+job. Here the study is in the sweep's folder, and several processes may work on it.
 """
 
 from __future__ import annotations

@@ -37,8 +37,8 @@ from deepacc_lightning.jobs.sweep_check import (
 
 OWN = {
     "out": "it is each job's folder: use OUT for the sweep's",
-    "ckpt_path": "each job goes on from its own checkpoint by itself, leave CKPT out",
-    "resume": "the same command goes on by itself, leave RESUME out",
+    "ckpt_path": "each job resumes from its own checkpoint by itself, leave CKPT out",
+    "resume": "the same command continues by itself, leave RESUME out",
     "hydra/launcher": "use LAUNCHER",
     "hydra/sweeper": "use SWEEPER",
     "hydra.sweep.dir": "use OUT",
@@ -168,7 +168,7 @@ def values_of(override: Override) -> list[str]:
 def job_name(values: Mapping[str, str]) -> str:
     """Names a job's folder by its values, such as ``alpha=0.1,m=0.25``.
 
-    Keys are cut to their last part where that tells them apart; what a file system or a shell would
+    Keys are cut to their last part where that keeps them apart; what a file system or a shell would
     stumble over is replaced, with a digest of what it was.
     """
     parts = [f"{short}={_plain(values[key])}" for key, short in short_names(values).items()]
@@ -221,7 +221,7 @@ def make_plan(overrides: Sequence[str]) -> Sweep:
     """Reads and checks a sweep's command line; composes every job of a grid.
 
     Raises:
-        ConfigError: one line that names what is wrong and the mend.
+        ConfigError: one line that names what is wrong and the fix.
     """
     request = read_request(overrides)
     defaults = Defaults()

@@ -50,7 +50,7 @@ def measure_centers(
         model = build_from_checkpoint(read_checkpoint(path), path)
         if not has_margin_branch(model):
             continue
-        model = model.to(device_of(cfg), memory_format=torch.channels_last).eval()
+        model = model.to(memory_format=torch.channels_last).to(device_of(cfg)).eval()
         with torch.no_grad():
             found[preset] = measure_center_quality(
                 model, datamodule.val_dataloader(), datamodule.coco("val"), DELTAS
@@ -90,7 +90,7 @@ def centers_markdown(qualities: Mapping[str, CenterQuality], *, heading: str = "
         f"least score asked for; first seed, {count} validation images, in percent. Covered: "
         "classes in the image that have a local center. The next four columns: what the centers "
         "lie on. Paired: centers with a second proposal elsewhere in the image; Partner Right: "
-        "those of these that lie on a chromosome of the class.\n\n"
+        "those of these that are on a chromosome of the class.\n\n"
         f"{table}\n"
     )
 

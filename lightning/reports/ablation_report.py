@@ -109,7 +109,7 @@ def publish(
     name: str,
     centers: dict[str, CenterQuality],
 ) -> None:
-    """Puts the tables into a Markdown file, and the figures into ``images`` beside it.
+    """Puts the tables into a Markdown file, and the figures into ``images`` next to it.
 
     Args:
         result: the comparison.

@@ -186,7 +186,7 @@ def _text(value: Any) -> str:
 
 
 def _from(root: Path, path: str) -> str:
-    """Returns a path relative to a folder that it lies in, else as it is."""
+    """Returns a path relative to a folder that it is in, else as it is."""
     relative = os.path.relpath(path, root)
     return path if relative.startswith("..") else relative
 

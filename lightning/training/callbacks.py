@@ -87,7 +87,7 @@ class Throughput(Callback):
         self._batch_came: float | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the totals, which a training that goes on adds to."""
+        """Returns the totals, which a resumed training adds to."""
         return {"seconds": self.seconds, "images": self.images}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -163,4 +163,5 @@ def is_written(trainer: pl.Trainer, *, done: bool = False) -> bool:
         done: whether the step is counted already.
     """
     steps: int = trainer.global_step if done else trainer.global_step + 1
-    return steps % trainer.log_every_n_steps == 0
+    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+    return steps % every == 0

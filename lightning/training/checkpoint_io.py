@@ -22,7 +22,7 @@ class CheckpointError(UserError):
 
 
 class SafeCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside the one it replaces, onto the disk, and renames it.
+    """Writes a checkpoint next to the one it replaces, flushes it to the disk and renames it.
 
     Lightning writes to a temporary file too, but in the system's folder for those, from where a
     move to another disk is a copy that can be cut short; and it holds the whole file in memory.
@@ -35,7 +35,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
         """Saves a checkpoint.
 
         Raises:
-            CheckpointError: the disk is full or cannot be written to; what lay there is intact.
+            CheckpointError: the disk is full or cannot be written to; the earlier file is intact.
         """
         path = Path(path)
         try:
@@ -55,7 +55,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
             reason = error.strerror if isinstance(error, OSError) else None
             raise CheckpointError(
                 f"checkpoint {path} could not be written ({reason or 'no space left?'}); the one "
-                f"before is intact: make room and go on with RESUME={path.parent.parent}"
+                f"before is intact: free some space and continue with RESUME={path.parent.parent}"
             ) from error
 
 
@@ -74,7 +74,7 @@ def _is_write_error(error: RuntimeError) -> bool:
 
 
 def read_intact(path: str | Path) -> dict[str, Any]:
-    """Reads a checkpoint of ours, every byte of it checked against the file's checksums.
+    """Reads a checkpoint of this project, every byte of it checked against the file's checksums.
 
     Raises:
         DataError: as :func:`~deepacc_d2.checkpoint.read_checkpoint`, or a checksum is off.
@@ -92,7 +92,7 @@ def read_intact(path: str | Path) -> dict[str, Any]:
 
 
 def newest_intact(folder: str | Path) -> tuple[Path | None, dict[Path, str]]:
-    """Finds the checkpoint that a training goes on from.
+    """Finds the checkpoint that a training resumes from.
 
     Args:
         folder: ``checkpoints`` of a run directory.

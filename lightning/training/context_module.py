@@ -161,12 +161,16 @@ class ContextModule(pl.LightningModule):
         self.history.append(dict(self.figures))
         self.log("in_context", self.figures["in_context"], prog_bar=True)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         """Makes AdamW and its schedule, a step at a time."""
         matrices = [p for p in self.context.parameters() if p.ndim > 1]
         vectors = [p for p in self.context.parameters() if p.ndim <= 1]
+        groups: list[dict[str, Any]] = [
+            {"params": matrices},
+            {"params": vectors, "weight_decay": 0.0},
+        ]
         optimizer = torch.optim.AdamW(
-            [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}],
+            groups,
             lr=self.lr,
             weight_decay=self.weight_decay,
         )

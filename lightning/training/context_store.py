@@ -1,4 +1,4 @@
-"""The cells that a detector keeps, on disk, so that a stopped ``make context`` goes on."""
+"""The cells that a detector keeps, on disk, so that a stopped ``make context`` can continue."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class CellStore:
         model: the detector, in evaluation mode.
         context: says which boxes are kept.
         augmentations: the checkpoint's nodes, by split.
-        facts: what the cells depend on beside the augmentations; a file of others is made anew.
+        facts: what the cells depend on besides the augmentations; a file of others is made anew.
         seed: of the augmentations.
         images: so many of a split, evenly spaced; None for all.
         num_workers: that load images.

@@ -1,4 +1,4 @@
-"""Lightning's CSV logger, for runs that go on in their directory."""
+"""Lightning's CSV logger, for runs that are resumed in their directory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from deepacc_d2.files import whole_file
 
 
 class _Writer(ExperimentWriter):
-    """Goes on with a file; Lightning's deletes it."""
+    """Continues a file; Lightning's deletes it."""
 
     def _check_log_dir_exists(self) -> None:
         path = Path(self.metrics_file_path)
@@ -23,7 +23,7 @@ class _Writer(ExperimentWriter):
                 self.metrics_keys = list(csv.DictReader(file).fieldnames or [])
 
     def forget_from(self, step: int) -> None:
-        """Drops what was logged from a step on: a training that goes on logs it again."""
+        """Drops what was logged from a step on: a resumed training logs it again."""
         path = Path(self.metrics_file_path)
         if not path.is_file():
             return
@@ -48,11 +48,11 @@ class CSVLogger(loggers.CSVLogger):
     @property
     def experiment(self) -> Any:
         """Returns the writer; does nothing but in the main process."""
-        if self._experiment is None and rank_zero_only.rank == 0:
+        if self._experiment is None and rank_zero_only.rank == 0:  # type: ignore[attr-defined]
             self._experiment = _Writer(log_dir=self.log_dir)
         return super().experiment
 
     def forget_from(self, step: int) -> None:
         """Drops the curves from a step on; see the writer."""
-        if rank_zero_only.rank == 0:
+        if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
             self.experiment.forget_from(step)

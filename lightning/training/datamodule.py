@@ -111,7 +111,7 @@ class ChromosomeDataModule(pl.LightningDataModule):
         if generate is not None and self.data.several:
             raise ConfigError(
                 "drawn metaphases are one data set: make them by `make synthetic OUT=...`, and "
-                "name their directory beside the others"
+                "name their directory with the others"
             )
         self.augmentations = {"train": train_augmentations, "test": test_augmentations}
         self.batch_size = batch_size
@@ -175,7 +175,7 @@ class ChromosomeDataModule(pl.LightningDataModule):
                 f"{size} training images do not fill one batch of "
                 f"{self.batch_size} on {world_size} device(s): lower batch_size"
             )
-        order = DistributedSampler(
+        order: DistributedSampler[int] = DistributedSampler(
             range(size),  # type: ignore[arg-type]
             num_replicas=world_size,
             rank=rank,

@@ -141,7 +141,7 @@ def heads_of(model: nn.Module) -> CachedRCNN:
 def build_caches(
     cfg: DictConfig, model: ChromosomeRCNN, datamodule: ChromosomeDataModule, folder: Path
 ) -> dict[str, FeatureCache]:
-    """Caches the trunk's output on all splits, or goes on where that was stopped.
+    """Caches the trunk's output on all splits, or continues where that was stopped.
 
     Args:
         cfg: a training config, with ``heads``.

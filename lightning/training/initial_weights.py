@@ -1,4 +1,4 @@
-"""Weights to start a training from: checkpoints of ours, and any of Detectron2's."""
+"""Weights to start a training from: checkpoints of this project, and any of Detectron2's."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _without_a_place(keys: list[str]) -> list[str]:
 
 
 def load_trunk(model: nn.Module, path: str | Path) -> None:
-    """Gives a detector the backbone, FPN and RPN of a checkpoint of ours, whatever heads that has.
+    """Gives a detector the backbone, FPN and RPN of a checkpoint of this project, with any heads.
 
     Raises:
         DataError: the checkpoint cannot be read, or its trunk is another network.

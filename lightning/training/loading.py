@@ -3,7 +3,7 @@
 What an image looks like when it is drawn depends on seed, epoch and image alone (and, where an
 epoch sees it several times, on which time it is): not on which process or loader worker draws it,
 nor on what was drawn before. So the same images make the same step however they are shared out, and
-a training that goes on in the middle of an epoch sees what it would have seen.
+a training that resumes in the middle of an epoch sees what it would have seen.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 class Draw(NamedTuple):
     """An image in an epoch, for the first (0), second, ... time."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # of tuples it is a method, which is not used
     epoch: int
     time: int = 0
 
 
 class EpochDraws:
-    """What an epoch draws of images that lie in parts with weights.
+    """What an epoch draws of images that are in parts with weights.
 
     A part of n images and weight w gives round(w * n) draws: each image floor(w) times, and what is
     left to different images that seed and epoch choose.
@@ -145,7 +145,7 @@ class ResumableLoader(DataLoader):
     """Batches of this epoch that were given out."""
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        self.done = self.sampler.start // self.batch_size  # type: ignore[attr-defined, operator]
+        self.done = self.sampler.start // self.batch_size  # type: ignore[attr-defined]
         for batch in super().__iter__():
             self.done += 1
             yield batch

@@ -123,7 +123,8 @@ class DetectionModule(pl.LightningModule):
         """Logs a step's numbers; of several processes their mean, where it will be written."""
         trainer = self.trainer
         # The step is counted after its last batch.
-        written = (trainer.global_step + 1) % trainer.log_every_n_steps == 0
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        written = (trainer.global_step + 1) % every == 0
         if trainer.world_size > 1 and written:
             values = mean_over_processes(values, LOGGED_STATISTICS.values(), self.device)
         loss = values.pop("train/loss")
@@ -179,7 +180,7 @@ class DetectionModule(pl.LightningModule):
         self.log_dict(summary)
         self.log(f"{prefix}_map50", summary[f"{prefix}/map50"], prog_bar=True, logger=False)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         """Makes the optimizer and its per-step schedule."""
         assert self.optimizer_factory is not None, "this module was built for evaluation only"
         groups = get_default_optimizer_params(self.model, weight_decay_norm=self.weight_decay_norm)
@@ -234,7 +235,7 @@ class DetectionModule(pl.LightningModule):
             "accumulate_grad_batches": self.trainer.accumulate_grad_batches,
             "rng": rng_states(),
         }
-        # What is logged up to here must not be lost where a killed run goes on from here.
+        # What is logged up to here must not be lost if a killed run resumes from here.
         for logger in self.trainer.loggers:
             logger.save()
 
@@ -269,7 +270,8 @@ class DetectionModule(pl.LightningModule):
             self._rng = None
         if self._position is not None:
             # Lightning would do it had the schedule not asked for the number of batches before.
-            self.trainer.train_dataloader.load_state_dict(self._position)
+            loader: Any = self.trainer.train_dataloader
+            loader.load_state_dict(self._position)
             self._position = None
         for logger in self.trainer.loggers:
             if isinstance(logger, CSVLogger):

@@ -1,4 +1,4 @@
-"""``RESUME=<run dir>``: a training that goes on in its own directory as if it had not stopped."""
+"""``RESUME=<run dir>``: a training that continues in its own directory as if it had not stopped."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from deepacc_lightning.training.run_settings import first_difference, settings_o
 
 
 def is_finished(run_dir: str | Path) -> bool:
-    """Says whether there is nothing to go on with: the run was trained and tested to its end.
+    """Says whether there is nothing to continue: the run was trained and tested to its end.
 
     Raises:
         DataError: there is no run.
@@ -29,7 +29,7 @@ def is_finished(run_dir: str | Path) -> bool:
 
 
 def continued(run_dir: str | Path, overrides: Iterable[str]) -> DictConfig:
-    """Composes the config of a run that goes on.
+    """Composes the config of a run that is resumed.
 
     Args:
         run_dir: its run directory.
@@ -46,10 +46,10 @@ def continued(run_dir: str | Path, overrides: Iterable[str]) -> DictConfig:
     folder = Path(run_dir).resolve()
     saved, facts = read_run_dir(folder)
     if saved.get("ablation", {}).get("protocol") == "heads":
-        raise ConfigError(f"{folder} trains heads alone: go on by the same `make ablation` command")
+        raise ConfigError(f"{folder} trains heads alone: repeat the same `make ablation` command")
     said = {_key(o): o for o in overrides}
     if "out" in said and Path(said["out"].partition("=")[2].strip("'\"")).resolve() != folder:
-        raise ConfigError(f"RESUME={folder} goes on in that directory: leave OUT out")
+        raise ConfigError(f"RESUME={folder} continues in that directory: leave OUT out")
     now = {key: o for key, o in said.items() if key not in ("resume", "out", "ckpt_path")}
     begun = facts.get("overrides")
     if begun is not None:
@@ -57,7 +57,7 @@ def continued(run_dir: str | Path, overrides: Iterable[str]) -> DictConfig:
         cfg = compose_config("train", [*merged.values(), f"out={quoted(folder)}"])
     elif now:
         raise ConfigError(
-            f"{folder} was not begun by make train: leave everything but RESUME out, or go on by "
+            f"{folder} was not begun by make train: leave everything but RESUME out, or resume by "
             "the command that began it"
         )
     else:
@@ -72,7 +72,7 @@ def continued(run_dir: str | Path, overrides: Iterable[str]) -> DictConfig:
         if difference:
             raise ConfigError(
                 f"{folder} holds a run of other settings ({difference}): leave EXP and ARGS out to "
-                "go on as it began, or take it as a start by CKPT= with another OUT="
+                "continue as it began, or start another run from it with CKPT= and another OUT="
             )
     cfg.out = str(folder)
     cfg.resume = str(folder)
@@ -108,7 +108,7 @@ def read_run_dir(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def last_checkpoint(folder: Path) -> str | None:
-    """Finds the checkpoint that a run goes on from, and says what is wrong with newer ones.
+    """Finds the checkpoint that a run resumes from, and says what is wrong with newer ones.
 
     Those are put aside: the next ``last.ckpt`` would make one of them the ``previous.ckpt``.
 
@@ -125,7 +125,7 @@ def last_checkpoint(folder: Path) -> str | None:
             print(f"warning: {problem}", flush=True)
             damaged.replace(damaged.with_name(f"{damaged.name}.damaged"))
         if problems:
-            print(f"going on from the one before it, {path}", flush=True)
+            print(f"continuing from the one before it, {path}", flush=True)
         for leftover in checkpoints.glob(LEFTOVERS):
             leftover.unlink(missing_ok=True)
     return str(path) if path else None
@@ -141,7 +141,7 @@ def recorded_overrides(cfg: DictConfig, given: list[str] | None) -> list[str] | 
 
     Args:
         cfg: the run's config.
-        given: what was said on this command line; for a run that goes on, what was said at first
+        given: what was said on this command line; for a resumed run, what was said at first
             stays.
     """
     if not cfg.resume:
@@ -155,7 +155,7 @@ def relocate(checkpoint: dict[str, Any], run_dir: str | Path) -> None:
 
     Args:
         checkpoint: as Lightning loads it, before its callbacks' states are restored.
-        run_dir: where the run lies now.
+        run_dir: where the run is now.
     """
     folder = Path(run_dir) / "checkpoints"
     for state in checkpoint.get("callbacks", {}).values():
@@ -172,7 +172,7 @@ def relocate(checkpoint: dict[str, Any], run_dir: str | Path) -> None:
 
 
 def check_same_data(run_dir: str | Path, fingerprint: str) -> None:
-    """Checks that a run goes on with the data set that it began with.
+    """Checks that a run continues with the data set that it began with.
 
     Raises:
         DataError: it does not.

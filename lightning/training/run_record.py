@@ -20,13 +20,13 @@ from deepacc_lightning.training.stopping import Terminated
 class RunRecord:
     """Keeps ``run.json`` of a run directory true, from its start to whatever ends it.
 
-    Its ``status`` is ``running``, ``finished``, ``interrupted`` (by a signal; it can go on) or
+    Its ``status`` is ``running``, ``finished``, ``interrupted`` (by a signal; it can be resumed) or
     ``failed``; a run that was killed stays ``running``. ``best`` is the checkpoint that was chosen
     by validation, with its score. Only the main process writes.
 
     Args:
         out: the run directory.
-        facts: about the run, beside those of :func:`~deepacc_lightning.core.run_info.describe_run`.
+        facts: about the run, with those of :func:`~deepacc_lightning.core.run_info.describe_run`.
     """
 
     def __init__(self, out: Path, **facts: Any) -> None:

@@ -17,7 +17,7 @@ SETTINGS = (
     "init_trunk",
     "trainer",
 )
-"""Keys of a run's config that make its result; the rest says where it lies and what it logs."""
+"""Keys of a run's config that make its result; the rest says where it is and what it logs."""
 HARDWARE = (
     "_target_",
     "accelerator",

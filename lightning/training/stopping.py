@@ -18,7 +18,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Terminated(BaseException):
     """A training was ended by SIGTERM, as Slurm sends it before it takes a node away.
 
-    No ``Exception``, like ``KeyboardInterrupt``: nothing that mends errors is to catch it.
+    No ``Exception``, like ``KeyboardInterrupt``: nothing that handles errors is to catch it.
     """
 
 
@@ -49,7 +49,7 @@ def log_step(trainer: pl.Trainer) -> None:
 
 
 class TimedCheckpoint(ModelCheckpoint):
-    """Lightning's ``ModelCheckpoint`` within epochs, at places that can be gone on from.
+    """Lightning's ``ModelCheckpoint`` within epochs, at places that can be resumed from.
 
     Not between the batches of a step; and not at an epoch's last batch, from where Lightning would
     go on without the epoch's validation: the checkpoint of the epoch's end follows soon.
@@ -71,8 +71,8 @@ class TimedCheckpoint(ModelCheckpoint):
 class StopOnSignal(Checkpoint):
     """Saves a checkpoint and ends the training at the first Ctrl-C or SIGTERM, or once asked to.
 
-    The step in progress is finished first: the middle of one is no state to go on from. At the end
-    of an epoch its validation is finished too, since half a validation cannot be gone on with. A
+    The step in progress is finished first: the middle of one is no state to resume from. At the end
+    of an epoch its validation is finished too, since half a validation cannot be continued. A
     second signal ends the process at once, and leaves the last checkpoint as it is.
 
     Lightning counts this as a checkpoint callback, so that it runs after all others that change

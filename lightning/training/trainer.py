@@ -38,7 +38,7 @@ class GatherBatchNorm(LayerSync):
         """Makes them plain again."""
         for part in model.modules():
             if isinstance(part, GatheredBatchNorm2d):
-                part.__class__ = nn.BatchNorm2d
+                part.__class__ = nn.BatchNorm2d  # type: ignore[assignment]
         return model
 
 

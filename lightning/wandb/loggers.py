@@ -32,7 +32,7 @@ class WandbLogger(loggers.WandbLogger):
 
     Offline it needs no login and no network. Online, where there is no login or the server does
     not answer, it says so in one line and logs offline, for ``wandb sync``. The run's summary keeps
-    the best of each validation metric beside the last.
+    the best of each validation metric besides the last.
 
     Args:
         images: test images in the table of an evaluation, at most; 0 for none.
@@ -199,7 +199,7 @@ def warn(problem: str, run: Any) -> None:
 
 
 def run_columns(config: Mapping[str, Any] | None, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what a run is found by in a list of runs: its whole config, and flat keys beside it.
+    """Returns what a run is found by in a list of runs: its whole config, and flat keys with it.
 
     Args:
         config: the resolved config, nested; ``alpha``, ``preset``, ``seed`` and others are at its
@@ -260,7 +260,7 @@ def wandb_run_id(out: Path, checkpoint: str | None = None) -> str:
         checkpoint: what the run continues from, or null.
 
     Returns:
-        The id in ``run.json`` where the run goes on in the directory that its checkpoint lies in,
+        The id in ``run.json`` if the run continues in the directory of its checkpoint,
         else a new one: of two runs that branch off from one checkpoint neither is the first.
     """
     if checkpoint and out.resolve() in Path(checkpoint).resolve().parents:

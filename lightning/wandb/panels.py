@@ -66,7 +66,7 @@ def preset_panels() -> list[Any]:
     def bars(title: str, keys: list[str]) -> Any:
         return wr.BarPlot(
             title=title,
-            metrics=keys,
+            metrics=list(keys),
             groupby=wr.Config("preset"),
             groupby_aggfunc="mean",
             groupby_rangefunc="minmax",

@@ -34,7 +34,7 @@ def evaluation_media(
     num_images: int,
     image_size: int,
 ) -> dict[str, Any]:
-    """Builds what is logged of an evaluation beside its nine scalars.
+    """Builds what is logged of an evaluation besides its nine scalars.
 
     Args:
         coco: the ground truth.
@@ -99,7 +99,7 @@ def table(columns: list[str], rows: list[list[Any]]) -> wandb.Table:
             return float(value) if np.isfinite(value) else None
         return value
 
-    return wandb.Table(columns=columns, data=[[cell(value) for value in row] for row in rows])
+    return wandb.Table(columns=list(columns), data=[[cell(value) for value in row] for row in rows])
 
 
 def confusion_chart(metrics: Metrics) -> Any:

@@ -26,7 +26,7 @@ LEAST_FILL = 0.12
 MOST_STRAY = 0.1
 # Around the thresholded pixels, what the pale edge takes, in pixels.
 EDGE = 2
-# A moved chromosome's center comes to lie this far from its target's, in half the sum of sizes.
+# A moved chromosome's center ends up this far from its target's, in half the sum of sizes.
 NEAREST, FARTHEST = 0.15, 0.9
 
 
@@ -134,7 +134,7 @@ class CrowdingTransform(T.Transform):
         self.boxes: dict[int, NDArray[np.float64]] = {}
         dark = WHITE - image.astype(np.float32)
         # All are cut out before the first is put down, lest one be cut out together with a piece
-        # of another that came to lie there.
+        # of another that was put there.
         patches = [self._cut(dark, move) for move in moves]
         for move, patch in zip(moves, patches, strict=True):
             self._put(dark, move, patch)
@@ -195,12 +195,12 @@ class CrowdingTransform(T.Transform):
         return moved
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
-        """Points cannot be moved: which chromosome they lie on is not known."""
+        """Points cannot be moved: which chromosome they are on is not known."""
         raise NotImplementedError("only boxes can follow moved chromosomes")
 
 
 class RandomCrowding(T.Augmentation):
-    """Moves a few isolated chromosomes onto or beside others.
+    """Moves a few isolated chromosomes onto or next to others.
 
     After :class:`~deepacc_d2.images.transforms.NormalizeTone`, on which the threshold rests.
 
@@ -231,7 +231,7 @@ class RandomCrowding(T.Augmentation):
                 break
             cutout = cutouts[int(n)]
             target = int(self._rand_range(0, len(boxes)))
-            # A chromosome that another came to lie on could not be cut out any more.
+            # A chromosome under another one could not be cut out any more.
             if (
                 cutout.row in busy
                 or target == cutout.row

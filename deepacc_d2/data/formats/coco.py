@@ -1,4 +1,4 @@
-"""COCO JSON, one file or one per split, with the images anywhere beside."""
+"""COCO JSON, one file or one per split, with the images anywhere near it."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def read_labelme(src: Path, options: ReadOptions) -> Source:
             source.issues.append(Issue(Defect.AMBIGUOUS, name, str(error)))
             continue
         if image is None:
-            detail = f"no image {image_path or path.stem} beside it"
+            detail = f"no image {image_path or path.stem} next to it"
             if content.get("imageData"):
                 detail += "; it is embedded in the JSON: export it to a file with LabelMe"
             source.issues.append(Issue(Defect.MISSING_IMAGE, name, detail))

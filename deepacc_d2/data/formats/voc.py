@@ -123,7 +123,7 @@ def read_list(path: Path) -> list[str]:
 
 
 def read_voc(src: Path, options: ReadOptions) -> Source:
-    """Reads ``{Annotations,JPEGImages,ImageSets/Main}``, or XML files that lie beside images.
+    """Reads ``{Annotations,JPEGImages,ImageSets/Main}``, or XML files next to images.
 
     Raises:
         DataError: no XML file under the source.

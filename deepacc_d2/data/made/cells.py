@@ -91,7 +91,7 @@ def plan(cells: Sequence[SourceCell], number: int, *, gain: bool, seed: int) -> 
         if len(able):
             chosen = rng.permutation(able)[:RECEIVERS]
             orders.append(Order(gain, k, tuple(int(row) for row in chosen), n))
-    # What lies in memory of a case serves its next order.
+    # What is in memory of a case serves its next order.
     return sorted(orders, key=lambda order: str(cells[order.receivers[0]].case_id))
 
 

@@ -1,6 +1,6 @@
 """Single chromosomes of a karyotype laid out as a picture of a spread.
 
-A laboratory's karyotype that was cut into files tells the true copy numbers of real chromosomes,
+A laboratory's karyotype that was cut into files gives the true copy numbers of real chromosomes,
 gains too. Laid out apart from each other, turned at random, on white, they are a picture that a
 detector can read. It is an easy one: nothing touches, and there is no debris.
 """
@@ -133,7 +133,7 @@ def _lay_out(
         if spot is None:
             return None
         y, x = step * spot[0], step * spot[1]
-        # The patch's pale corners may reach out of the picture; what counts lies in it.
+        # The patch's pale corners may reach out of the picture; what counts is in it.
         height, width = min(len(patch), side - y), min(len(patch), side - x)
         place = np.s_[y : y + height, x : x + width]
         dark[place] = np.maximum(dark[place], patch[:height, :width])

@@ -98,7 +98,7 @@ def insert(
         scene: the cell.
         piece: a chromosome of another cell.
         rng: draws angle and place.
-        touching: lay it against a chromosome; otherwise it touches nothing.
+        touching: put it against a chromosome; otherwise it touches nothing.
 
     Returns:
         The cell with it; None if there is no such place, or the two cells look too different.

@@ -23,7 +23,7 @@ def turned(
 
 
 def is_free(busy: NDArray[np.bool_], shape: NDArray[np.bool_], step: int = 1) -> NDArray[np.bool_]:
-    """Returns where a shape (h, w) can lie on an image (H, W), touching nothing and inside it.
+    """Returns where a shape (h, w) can be put on an image (H, W), touching nothing and inside it.
 
     Places are those of its upper left corner, each ``step`` pixels: row i, column j of the result
     stand for pixel ``(step * i, step * j)``. With larger steps some free places are overlooked. The

@@ -27,13 +27,13 @@ from deepacc_d2.images.spread import (
 RIM = 0.06
 # Darker than the background by this, in normalized levels, is in the way: pale nuclei too.
 FAINT = 18.0
-# Where at least this share of another's box lies in a cut-out's, the two may be one part.
+# Where at least this share of another's box is in a cut-out's, the two may be one part.
 SHARED = 0.6
 
 
 @dataclass(frozen=True, eq=False)
 class Isolated:
-    """Where an isolated chromosome lies.
+    """Where an isolated chromosome is.
 
     Attributes:
         place: rows and columns of the patch (h, w) around it.
@@ -103,7 +103,7 @@ def look_at(gray: Gray, boxes: ArrayLike, classes: ArrayLike) -> Scene | None:
 
 
 def _alone(cutout: Cutout, boxes: NDArray[np.float64]) -> bool:
-    """Whether no other box lies in the cut-out's bounds for the most part."""
+    """Whether no other box is mostly in the cut-out's bounds."""
     x, y = cutout.corner
     height, width = cutout.mask.shape
     shared = np.minimum(boxes[:, 2:], [x + width, y + height]) - np.maximum(boxes[:, :2], [x, y])

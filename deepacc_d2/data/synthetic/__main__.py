@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    """Writes the data set or the preview and prints where it lies."""
+    """Writes the data set or the preview and prints where it is."""
     options = vars(_parser().parse_args())
     out, workers = options.pop("out"), options.pop("workers")
     preview, truth = options.pop("preview"), options.pop("truth")

@@ -182,7 +182,7 @@ def draw_chromosome(
     level = level + 0.35 * (level - _smooth(level, 6 * scale / _STEP))
     density = style.light + (style.dark - style.light) * np.clip(level, -0.4, 1.25)
     density = density * (1 + 0.05 * _noise(rng, len(s), 9 * scale / _STEP))
-    # Stain lies in lumps that differ between the sister chromatids.
+    # The stain has lumps that differ between the sister chromatids.
     lumps = [_noise(rng, len(s), 1.7 * scale / _STEP) for _ in range(2)]
     density = density[:, None] * (1 + style.mottle * np.stack(lumps, -1))
 
@@ -218,7 +218,7 @@ def _sample(profile: np.ndarray, s: np.ndarray) -> np.ndarray:
 
 
 def _soft_step(distance: np.ndarray) -> np.ndarray:
-    """Coverage of a pixel whose center lies ``distance`` px inside an edge."""
+    """Coverage of a pixel whose center is ``distance`` px inside an edge."""
     coverage: np.ndarray = np.clip(distance + 0.5, 0, 1)
     return coverage
 

@@ -68,10 +68,10 @@ class SyntheticConfig:
             raise ConfigError(f"synthetic size {self.size} is too narrow: keep the ratio below 3")
         for name in ("size_variation", "abnormality_rate", "loss_rate", "overlap_rate"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"synthetic {name} must lie in 0..1, not {getattr(self, name)}")
+                raise ConfigError(f"synthetic {name} must be in 0..1, not {getattr(self, name)}")
         for name in ("nucleus_rate", "debris_rate", "box_margin"):
             if not 0 <= getattr(self, name) <= 20:
-                raise ConfigError(f"synthetic {name} must lie in 0..20, not {getattr(self, name)}")
+                raise ConfigError(f"synthetic {name} must be in 0..20, not {getattr(self, name)}")
         if self.seed < 0:
             raise ConfigError(f"synthetic seed must not be negative, not {self.seed}")
 

@@ -1,4 +1,4 @@
-"""Where the chromosomes of a spread come to lie.
+"""Where the chromosomes of a spread are placed.
 
 Chromosomes are laid one after another, longest first, into a roughly round region. Each looks at
 a number of random places on a coarse occupancy grid and takes the freest one; a set share lies
@@ -47,7 +47,7 @@ def place(
         obstacles: (center, radius) of nuclei, which chromosomes mostly avoid.
 
     Returns:
-        N complex positions of the axes' centers; every chromosome lies inside the image.
+        N complex positions of the axes' centers; every chromosome is inside the image.
     """
     w, h = size
     left, top, right, bottom = margins

@@ -20,7 +20,7 @@ def draw_nuclei(
         radius = scale * float(np.clip(rng.lognormal(4.25, 0.33), 38, 170))
         angle = rng.uniform(0, 2 * np.pi)
         distance = rng.uniform(0.75, 1.1)
-        # Large nuclei lie farther out, so that the crop cuts them and not the spread.
+        # Large nuclei are farther out, so that the crop cuts them and not the spread.
         push = 0.6 * (radius - 60 * scale)
         x = w / 2 + (w / 2 * distance + push) * np.cos(angle)
         y = h / 2 + (h / 2 * distance + push) * np.sin(angle)
@@ -96,7 +96,7 @@ def add_nucleus(
 
 
 def add_debris(rng: np.random.Generator, canvas: np.ndarray, amount: float, scale: float) -> None:
-    """Adds specks of dust, stain crystals, and faint blobs that lie out of focus."""
+    """Adds specks of dust, stain crystals, and faint blobs that are out of focus."""
     h, w = canvas.shape
     for _ in range(rng.poisson(7 * amount)):  # specks, some in groups
         x, y = rng.uniform(0, w), rng.uniform(0, h)

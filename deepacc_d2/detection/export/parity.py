@@ -26,7 +26,7 @@ MOST_SCORE = 1e-3
 SAME_IOU = 0.5
 MOST_TIES = 1 / 500
 """Share of chromosomes that may differ by more. The RPN cuts at a rank and at an overlap: where two
-proposals are level there to the sixth digit, rounding decides which of them goes on, and another
+proposals are level there to the sixth digit, rounding decides which of them is kept, and another
 one is classified."""
 
 

@@ -76,7 +76,7 @@ def read_openvino(path: str | Path) -> Any:
 
 
 def write_openvino(model: Any, path: str | Path, metadata: ExportMetadata) -> None:
-    """Writes an OpenVINO model as ``.xml``, with its weights as ``.bin`` beside it.
+    """Writes an OpenVINO model as ``.xml``, with its weights as ``.bin`` next to it.
 
     Args:
         model: of :func:`read_openvino`, quantized or not.

@@ -50,7 +50,7 @@ def write_ablation_report(
             put in its order, others follow.
         coco: ground truth of the split that all runs were tested on.
         title: of the report, one line.
-        facts: what the reader must know beside it (device, steps, trunk), as a list.
+        facts: what else the reader must know (device, steps, trunk), as a list.
         commands: shell lines that give this result.
         reference: the preset to compare with.
         resamples: number of bootstrap resamples.
@@ -100,7 +100,7 @@ def write_ablation_report(
 def update_section(path: str | Path, name: str, text: str) -> None:
     """Replaces a marked section of a Markdown file; the rest of the file stays as it is.
 
-    The section lies between the lines ``<!-- begin NAME -->`` and ``<!-- end NAME -->``. Where
+    The section is between the lines ``<!-- begin NAME -->`` and ``<!-- end NAME -->``. Where
     they are missing it is appended, where the file is missing that is made.
 
     Args:
@@ -117,7 +117,7 @@ def update_section(path: str | Path, name: str, text: str) -> None:
     try:
         old = target.read_bytes().decode("utf-8") if target.exists() else ""
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path} ({error}): mend it or give another file") from error
+        raise ConfigError(f"cannot read {path} ({error}): fix it or give another file") from error
     section = f"{begin}\n{text.strip()}\n{end}"
     if begin not in old and end not in old:
         before = old.rstrip() + "\n\n" if old.strip() else ""
@@ -125,7 +125,7 @@ def update_section(path: str | Path, name: str, text: str) -> None:
     elif old.count(begin) == old.count(end) == 1 and old.index(begin) < old.index(end):
         new = old[: old.index(begin)] + section + old[old.index(end) + len(end) :]
     else:
-        raise DataError(f"{path} must have {begin!r} and {end!r} once each, in this order: mend it")
+        raise DataError(f"{path} must have {begin!r} and {end!r} once each, in this order: fix it")
 
     def write(temporary: Path) -> None:
         temporary.write_bytes(new.encode("utf-8"))
@@ -151,7 +151,7 @@ def _write(folder: Path, result: AblationResult) -> list[Path]:
 
 
 def _write_whole(path: Path, write: Callable[[Path], object]) -> Path:
-    """Writes a file by way of a temporary one beside it."""
+    """Writes a file under a temporary name first."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(path) as temporary:

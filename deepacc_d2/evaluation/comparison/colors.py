@@ -1,4 +1,4 @@
-"""Colors of runs, the same in every plot of a comparison, told apart by color-blind readers."""
+"""Colors of runs, the same in every plot of a comparison; fit for color-blind readers."""
 
 from __future__ import annotations
 

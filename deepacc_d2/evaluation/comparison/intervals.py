@@ -79,7 +79,7 @@ def _ground_truth(run: Run) -> dict[str, Any]:
     root = Path(str(data.get("root")))
     path = root / "annotations" / "test.json"
     if not path.is_file():
-        raise DataError(f"the data set is no more at {root}")
+        raise DataError(f"the data set is no longer at {root}")
     info = root / "dataset.json"
     if info.is_file() and read_json(info).get("fingerprint") != run.fingerprint:
         raise DataError(f"the data set at {root} is not the one that the runs were trained on")

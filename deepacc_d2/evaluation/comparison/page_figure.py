@@ -20,7 +20,7 @@ NAMES = {
 INK, GRID, POINT = "#222222", "#e4e4e4", "#0072b2"
 HEIGHT = 400
 SCALE = "Cividis_r"
-"""More is darker. Told apart by color-blind readers, and in gray."""
+"""More is darker, also for color-blind readers and in gray."""
 
 
 @dataclass(frozen=True)

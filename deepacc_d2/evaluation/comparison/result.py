@@ -58,7 +58,7 @@ def build_comparison(
 
     Args:
         runs: at least one.
-        left_out: what was found beside them.
+        left_out: what else was found.
         title: of the page; by default the number of runs.
         by: keys to group by, see :func:`group_runs`.
         reference: group to compare with, see :func:`group_runs`.
@@ -111,7 +111,7 @@ def _notes(runs: Sequence[Run], settings: Settings, groups: Sequence[Group]) -> 
             f"Groups mix runs that differ in {', '.join(mixed)}: their spread is not that of seeds."
         )
     notes += [
-        f"{_listed(labels)} always vary together: their effects cannot be told apart."
+        f"{_listed(labels)} always vary together: their effects cannot be separated."
         for labels in inseparable(settings)
     ]
     if len(runs) > 1 and all(len(group.rows) == 1 for group in groups):

@@ -124,7 +124,7 @@ class _NotComparableError(Exception):
 def find_runs(patterns: Sequence[str | Path]) -> list[Path]:
     """Lists the run directories at or below some paths, each once, sorted within each path.
 
-    A directory is a run's if it has ``run.json``, or ``config.yaml`` beside ``csv`` or
+    A directory is a run's if it has ``run.json``, or ``config.yaml`` next to ``csv`` or
     ``checkpoints``; or if a sweep has noted its failure there (``failed.txt``), or an ablation
     beside it (``.NAME.failed``).
 
@@ -132,7 +132,7 @@ def find_runs(patterns: Sequence[str | Path]) -> list[Path]:
         patterns: directories, or shell patterns such as ``runs/sep-*``.
 
     Raises:
-        DataError: nothing was given, a path does not exist, or no run lies under it.
+        DataError: nothing was given, a path does not exist, or it holds no run.
     """
     if not patterns:
         raise DataError('no runs were named: pass RUNS="runs/a runs/b"')

@@ -219,7 +219,7 @@ def running_median(
 ) -> list[tuple[float, float]]:
     """Returns medians over a quarter of the points, at least five, by rising value.
 
-    Each lies at the mean of its values (the geometric one where ``log``).
+    Each is at the mean of its values (the geometric one where ``log``).
     """
     order = np.argsort(values, kind="stable")
     x = np.log(np.asarray(values)[order]) if log else np.asarray(values, dtype=float)[order]

@@ -1,4 +1,4 @@
-"""What differs between the settings of runs, found without being told, and what they share."""
+"""What differs between the settings of runs, found without a list of keys, and what they share."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ IGNORED = (
     "trainer.enable_model_summary",
     "trainer.log_every_n_steps",
 )
-"""Keys, or whole nodes, that say where a run lies, what it logs, on what hardware it ran, or that
+"""Keys, or whole nodes, that say where a run is, what it logs, on what hardware it ran, or that
 are taken from the data, which are compared by their fingerprint."""
 KEPT = ("ablation.protocol", "callbacks.ema")
 """Exceptions within these nodes."""
@@ -211,7 +211,7 @@ def _wanted(run: Run) -> dict[str, Value]:
     out = run.config.get("out")
 
     def placeless(value: Value) -> Value:
-        """The value without the run's own directory, which any part may be told."""
+        """The value without the run's own directory, which any part may contain."""
         own = isinstance(value, str) and isinstance(out, str) and len(out) > 1
         return value.replace(out, "OUT") if own else value  # type: ignore[union-attr, arg-type]
 

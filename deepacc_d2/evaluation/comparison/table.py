@@ -33,7 +33,7 @@ MOST_NAMED = 4
 """Settings that a group is named by at most."""
 TEXTS = ("run", "data", "device")
 COLUMNS = (*TEXTS, *NUMBERS)
-"""Columns of the table of runs beside the settings that vary."""
+"""Columns of the table of runs after the settings that vary."""
 
 
 @dataclass(frozen=True)

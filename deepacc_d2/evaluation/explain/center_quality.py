@@ -1,4 +1,4 @@
-"""Are the local centers right? How often a class has one, and on what chromosome it lies.
+"""Are the local centers right? How often a class has one, and on what chromosome it is.
 
 For each class of an image the margin branch's most confident proposal is the candidate; it becomes
 the local center if its score is above delta (Luo et al. 2020, Eq. 2). A wrong one makes the
@@ -29,7 +29,7 @@ from deepacc_d2.modeling.local_centers import PARTNER_SCORE, lie_apart
 
 DELTAS: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
 OUTCOMES: tuple[str, ...] = ("right", "same_group", "other_group", "nothing")
-"""What a center's proposal lies on: a chromosome of its class, of its Denver group, of another
+"""What a center's proposal is on: a chromosome of its class, of its Denver group, of another
 group, or none."""
 
 Truth = tuple[np.ndarray, np.ndarray]
@@ -46,7 +46,7 @@ class CenterQuality:
         absent: (D, K) int64, those of these images that hold no chromosome of the class.
         present: (K,) int64, images that hold the class.
         pairs: (D, K) int64, images in which a class's local center has a partner.
-        right_partners: (D, K) int64, those of these whose partner lies on a chromosome of the
+        right_partners: (D, K) int64, those of these whose partner is on a chromosome of the
             class.
         num_images: I.
     """
@@ -124,7 +124,7 @@ def partner_candidates(heads: HeadOutput) -> tuple[np.ndarray, np.ndarray]:
 
 
 def judge_candidates(boxes: np.ndarray, truth: Truth, iou_threshold: float = 0.5) -> np.ndarray:
-    """Says what each class's candidate in one image lies on.
+    """Says what each class's candidate in one image is on.
 
     A chromosome of the right class counts wherever it overlaps enough, even if another one, which
     touches it, overlaps more; else the one that overlaps most decides.
@@ -132,7 +132,7 @@ def judge_candidates(boxes: np.ndarray, truth: Truth, iou_threshold: float = 0.5
     Args:
         boxes: (K, 4) proposals.
         truth: boxes (G, 4) and class indices (G,).
-        iou_threshold: least IoU to lie on a chromosome.
+        iou_threshold: lowest IoU that counts as on a chromosome.
 
     Returns:
         (K,) int64 indices into :data:`OUTCOMES`.
@@ -172,7 +172,7 @@ def center_quality(
         deltas: thresholds; a score has to exceed one.
         partners: scores (I, K) and proposals (I, K, 4) of :func:`partner_candidates`; None counts
             no pairs.
-        iou_threshold: least IoU to lie on a chromosome.
+        iou_threshold: lowest IoU that counts as on a chromosome.
     """
     scores = np.asarray(scores, dtype=np.float64).reshape(-1, NUM_CLASSES)
     grid = np.asarray(deltas, dtype=np.float64)

@@ -40,7 +40,7 @@ class CenterView:
         scores: (K,) the margin branch's best score for the class, whether it suffices or not.
         boxes: (K, 4) refined box of that proposal; NaN where the global center stands in.
         rows: (K,) int64, the row of the explanation that the box covers (IoU >= 0.5), or -1.
-        true_classes: (K,) int64, class of the chromosome that the proposal lies on, background
+        true_classes: (K,) int64, class of the chromosome that the proposal is on, background
             if on none; None without ground truth. Not meaningful where the center is global.
         points: (K, 2) its place in the projection.
         delta: score above which a proposal becomes a center.

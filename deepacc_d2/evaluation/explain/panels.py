@@ -245,7 +245,7 @@ def draw_plane(axes: Axes, explanation: Explanation) -> None:
 
 
 def _near_own(explanation: Explanation, index: SupportsIndex) -> bool:
-    """Whether a class's local center lies, on the plane's scale, on a row of that class."""
+    """Whether a class's local center is, on the plane's scale, on a row of that class."""
     assert explanation.centers is not None
     everything = np.concatenate([explanation.points, explanation.global_points])
     offsets = explanation.points[explanation.classes == index] - explanation.centers.points[index]

@@ -193,7 +193,7 @@ def test_a_truncated_last_checkpoint_gives_way_to_the_one_before(
     assert continued(stopped, []).ckpt_path == str(previous)
     printed = capsys.readouterr().out
     assert f"warning: checkpoint {last} is damaged" in printed
-    assert f"going on from the one before it, {previous}" in printed
+    assert f"continuing from the one before it, {previous}" in printed
 
 
 def test_a_flipped_bit_is_found(stopped: Path) -> None:
@@ -312,7 +312,7 @@ def test_the_command_line_goes_on_twice(
     nothing = _make_train(f"resume={out}")
     assert (nothing.returncode, nothing.stdout.splitlines()[0]) == (
         0,
-        f"{out} is finished: there is nothing to go on with",
+        f"{out} is finished: there is nothing to continue",
     )
     other = _make_train(f"resume={out}", "experiment=sep")
     assert other.returncode == 2
@@ -321,7 +321,7 @@ def test_the_command_line_goes_on_twice(
 
 def test_a_directory_with_a_run_is_not_trained_into(stopped: Path) -> None:
     with pytest.raises(
-        ConfigError, match=rf"holds a run already: go on with it by RESUME={stopped}"
+        ConfigError, match=rf"holds a run already: continue it with RESUME={stopped}"
     ):
         train.check_new(stopped)
     train.check_new(stopped.with_name("new"))
