@@ -712,7 +712,8 @@ def test_unknown_extra_gets_one_line(tmp_path: Path) -> None:
     result = make("setup", "EXTRAS=optna", f"VENV={tmp_path / 'venv'}")
     assert result.returncode == 2
     assert result.stderr.splitlines()[0] == (
-        "error: EXTRAS=optna: unknown extra optna: there is joblib, optuna, ray, submitit, export"
+        "error: EXTRAS=optna: unknown extra optna: there is joblib, optuna, ray, submitit, "
+        "export, review, browser"
     )
     assert not (tmp_path / "venv").exists()
 
