@@ -110,6 +110,13 @@ class Cell:
         return [c for c in self.chromosomes if c.assigned == UNIDENTIFIED]
 
     def counts(self) -> NDArray[np.int64]:
-        """Returns how many chromosomes of each class (24,) there are, without unidentified ones."""
+        """Returns how many chromosomes of each class (24,) there are, without unidentified ones.
+
+        >>> own = np.full(25, 1 / 25)
+        >>> found = Chromosome((0, 0, 20, 40), own, label=20, assigned=20, confidence=0.9)
+        >>> cell = Cell("a", "", 100, 100, [found] * 3, "3,+21", "3,+21", 0.5)
+        >>> found.name, int(cell.counts()[20])
+        ('21', 3)
+        """
         placed = np.array([c.assigned for c in self.chromosomes if c.placed], dtype=np.int64)
         return np.bincount(placed, minlength=len(CLASSES)).astype(np.int64)

@@ -44,6 +44,9 @@ def class_index(label: str | int) -> int:
     group-prefixed names (``A1`` .. ``G22``, as Tseng et al. 2023 write them), and the numbers
     ``23`` (X) and ``24`` (Y) that LabelMe and YOLO sets use. Case and outer spaces are ignored.
 
+    >>> [class_index(label) for label in ("chr01", "G21", "X", 24)]
+    [0, 20, 22, 23]
+
     Raises:
         UnknownClassError: the label is none of these, or its group letter contradicts its number.
     """

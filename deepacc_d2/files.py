@@ -6,23 +6,52 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from deepacc_d2.errors import ConfigError, DataError
 
+# Spreadsheets take a text that begins so for a formula; the apostrophe makes it a text again.
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
-def write_json(path: Path, value: Any, *, indent: int | None = None) -> None:
-    """Writes JSON as UTF-8, creating the folder."""
+
+def plain_row(values: Iterable[object]) -> list[object]:
+    """Returns a row for a CSV file in which no text is a formula to a spreadsheet."""
+    return [
+        f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+        for value in values
+    ]
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a whole file."""
+    with whole_file(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    r"""Writes a whole file as UTF-8, line ends as they are.
+
+    What is no character, as of a file name that is no UTF-8, becomes an escape such as ``\udce9``.
+    """
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
+
+
+def write_json(path: Path, value: Any, *, indent: int | None = 2) -> None:
+    """Writes a whole JSON file as UTF-8, creating its folder.
+
+    Numbers of NumPy and PyTorch become JSON's; what else JSON has no type for, such as a path, is
+    written as a text.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # what is no character, as of a file name that is no UTF-8, stays an escape
-    path.write_text(
-        json.dumps(value, ensure_ascii=False, indent=indent),
-        encoding="utf-8",
-        errors="backslashreplace",
-    )
+    text = json.dumps(value, ensure_ascii=False, indent=indent, default=_plain)
+    write_text(path, text + "\n")
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else str(value)
 
 
 def read_json(path: Path, *, unique_keys: bool = False) -> Any:
@@ -119,14 +148,18 @@ def whole_directory(out: Path, *, overwrite: bool) -> Iterator[Path]:
         raise
 
 
+LEFTOVERS = ".*.tmp*"
+"""Pattern of the files that a killed process leaves of :func:`whole_file`."""
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Gives a temporary path beside ``path`` that takes its name when the block ends well.
 
     It has the same suffix, which many writers tell the format from. On any error it is removed and
-    an old file stays.
+    an old file stays. A killed process leaves one that :data:`LEFTOVERS` matches.
     """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
         yield temporary
         temporary.replace(path)

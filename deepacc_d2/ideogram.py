@@ -93,7 +93,12 @@ def load_bands(path: Path = IDEOGRAM_CSV) -> tuple[Band, ...]:
 
 @lru_cache(maxsize=1)
 def load_ideograms() -> dict[str, Ideogram]:
-    """Returns the 24 ideograms by class name, in class order."""
+    """Returns the 24 ideograms by class name, in class order.
+
+    >>> ideograms = load_ideograms()
+    >>> len(ideograms), ideograms["1"].bands[0].name, round(float(ideograms["21"].length), 2)
+    (24, '36.3', 0.21)
+    """
     by_name: dict[str, list[Band]] = {name: [] for name in CLASSES}
     for band in load_bands():
         by_name[band.chromosome].append(band)

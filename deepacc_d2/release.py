@@ -1,4 +1,4 @@
-"""A trained checkpoint made small enough to pass on: ``python -m deepacc_d2.release --help``.
+"""A trained checkpoint made small enough to pass on: ``deepacc release --help``.
 
 Optimizer, schedule and paths go; weights become bfloat16; the settings that were chosen on
 validation images and a card that says what it is come in. What comes out loads wherever a
@@ -7,7 +7,6 @@ training's checkpoint does.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import sys
 from collections.abc import Mapping
@@ -19,9 +18,10 @@ import yaml
 from torch import Tensor
 
 from deepacc_d2.checkpoint import read_checkpoint
+from deepacc_d2.command.flags import build_parser
 from deepacc_d2.errors import ConfigError, DataError, UserError
 from deepacc_d2.files import read_json, whole_file
-from deepacc_d2.modeling.local_centers import check_delta
+from deepacc_d2.method import check_settings
 
 CONFIG_KEYS = (
     *("preset", "seed", "alpha", "beta", "gamma", "m", "s", "delta", "center", "center_share"),
@@ -77,7 +77,7 @@ def with_delta(config: Mapping[str, Any], delta: float) -> dict[str, Any]:
     Raises:
         ConfigError: it has no inference branch, or delta is outside [0, 1].
     """
-    check_delta(delta)
+    check_settings(delta=delta)
     changed = copy.deepcopy(dict(config))
     heads = changed["model"].get("roi_heads") or {}
     branch = (heads.get("box_predictor") or {}).get("inference_branch")
@@ -115,13 +115,7 @@ def read_card(path: Path) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line; exits 2 with one line on bad input."""
-    parser = argparse.ArgumentParser(prog="python -m deepacc_d2.release", description=__doc__)
-    parser.add_argument("--ckpt", type=Path, required=True, help="of a training")
-    parser.add_argument("--card", type=Path, required=True, help="YAML: " + ", ".join(CARD_KEYS))
-    parser.add_argument("--calibration", type=Path, help="calibration.json of make karyotype")
-    parser.add_argument("--delta", type=float, help="least score of a local class center")
-    parser.add_argument("--out", type=Path, required=True, help="the file to write")
-    options = parser.parse_args(arguments)
+    options = build_parser("release").parse_args(arguments)
     try:
         calibration = read_json(options.calibration) if options.calibration else None
         content = release(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from deepacc_d2.command.flags import build_parser
 from deepacc_d2.errors import DataError, run_cli
 from deepacc_d2.evaluation.comparison.figures import build_figures
 from deepacc_d2.evaluation.comparison.intervals import with_intervals
@@ -13,7 +13,8 @@ from deepacc_d2.evaluation.comparison.page import build_page
 from deepacc_d2.evaluation.comparison.result import Comparison, build_comparison, to_dict
 from deepacc_d2.evaluation.comparison.runs import find_runs, read_runs
 from deepacc_d2.evaluation.comparison.text import format_comparison
-from deepacc_lightning.core.run_info import make_run_dir, write_json, write_text
+from deepacc_d2.files import whole_file, write_json, write_text
+from deepacc_lightning.core.run_info import make_run_dir
 
 RESAMPLES = 1000
 """Bootstrap resamples of the test images, by default."""
@@ -81,29 +82,20 @@ def draw(comparison: Comparison, folder: Path) -> list[Path]:
             path.unlink()
     paths = []
     for name, plot in drawers.items():
-        temporary = folder / f".{name}.tmp"
-        plot().savefig(temporary, format="png", dpi=110)
-        paths.append(temporary.replace(folder / name))
+        with whole_file(folder / name) as temporary:
+            plot().savefig(temporary, format="png", dpi=110)
+        paths.append(folder / name)
     return paths
 
 
 def main(argv: list[str] | None = None) -> int:
     """Parses the command line and compares."""
-    parser = argparse.ArgumentParser(
-        prog="python -m deepacc_lightning.compare", description=__doc__
-    )
-    parser.add_argument("runs", nargs="+", help="directories of runs or above runs, or patterns")
-    parser.add_argument("--out", type=Path, default=Path("runs/compare"))
-    parser.add_argument("--by", default="", help="keys to group by, divided by commas")
-    parser.add_argument("--ref", default=None, help="group to compare with: a preset, or key=value")
-    parser.add_argument("--resamples", type=int, default=RESAMPLES, help="0: no bootstrap")
-    parser.add_argument("--title", default="")
-    args = parser.parse_args(argv)
-    by = [name for name in args.by.replace(",", " ").split() if name]
+    args = build_parser("compare").parse_args(argv)
+    by = [name for name in (args.by or "").replace(",", " ").split() if name]
     compare(
         args.runs,
         args.out,
-        title=args.title,
+        title=args.title or "",
         by=by,
         reference=args.ref or None,
         resamples=args.resamples,

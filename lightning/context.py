@@ -24,7 +24,7 @@ from deepacc_d2.context.steadiness import steadiness
 from deepacc_d2.data.union import DataSets
 from deepacc_d2.detection.detector import model_hash
 from deepacc_d2.errors import ConfigError
-from deepacc_d2.files import whole_file
+from deepacc_d2.files import whole_file, write_json
 from deepacc_d2.modeling import CellContext, ChromosomeRCNN
 from deepacc_lightning.core.cli import (
     check_accelerator,
@@ -33,7 +33,7 @@ from deepacc_lightning.core.cli import (
     run_guarded,
 )
 from deepacc_lightning.core.config import config_dir, register_resolvers
-from deepacc_lightning.core.run_info import describe_run, make_run_dir, write_json
+from deepacc_lightning.core.run_info import describe_run, make_run_dir
 from deepacc_lightning.train import quiet
 from deepacc_lightning.training.callbacks import ProgressBar
 from deepacc_lightning.training.context_module import CellsDataModule, ContextModule

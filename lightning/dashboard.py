@@ -15,9 +15,10 @@ import hydra
 from omegaconf import DictConfig
 
 from deepacc_d2.errors import ConfigError
+from deepacc_d2.files import write_json
 from deepacc_lightning.core.cli import run_entry_point, run_guarded
 from deepacc_lightning.core.config import config_dir
-from deepacc_lightning.core.run_info import make_run_dir, write_json
+from deepacc_lightning.core.run_info import make_run_dir
 from deepacc_lightning.wandb.connection import is_logged_in, unreachable
 from deepacc_lightning.wandb.panels import COLUMNS, build_sections, stable_id
 

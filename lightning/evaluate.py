@@ -24,6 +24,7 @@ from deepacc_d2.data.mapper import MetaphaseMapper
 from deepacc_d2.detection.detector import DEFAULT_CHECKPOINT, Detector, detector_of, open_model
 from deepacc_d2.detection.runners import is_exported
 from deepacc_d2.errors import ConfigError
+from deepacc_d2.files import write_json
 from deepacc_d2.images.view import ViewSettings, make_view, plain_view
 from deepacc_lightning.core.cli import (
     check_accelerator,
@@ -36,7 +37,7 @@ from deepacc_lightning.core.config import (
     instantiate_all,
     register_resolvers,
 )
-from deepacc_lightning.core.run_info import describe_run, device_name, make_run_dir, write_json
+from deepacc_lightning.core.run_info import describe_run, device_name, make_run_dir
 from deepacc_lightning.train import quiet
 from deepacc_lightning.training.callbacks import ProgressBar
 from deepacc_lightning.training.datamodule import ChromosomeDataModule

@@ -21,6 +21,7 @@ from deepacc_d2.evaluation.explain.analysis import explain
 from deepacc_d2.evaluation.explain.explanation import Explanation, format_explanation
 from deepacc_d2.evaluation.explain.head_outputs import check_has_heads, read_images
 from deepacc_d2.evaluation.explain.plot import plot_explanation
+from deepacc_d2.files import whole_file, write_json
 from deepacc_d2.images.read import read_image
 from deepacc_d2.images.spread import Gray
 from deepacc_d2.prediction.predictor import Predictor, load_predictor, order
@@ -31,7 +32,7 @@ from deepacc_lightning.core.cli import (
     run_guarded,
 )
 from deepacc_lightning.core.config import config_dir, register_resolvers
-from deepacc_lightning.core.run_info import make_run_dir, write_json
+from deepacc_lightning.core.run_info import make_run_dir
 from deepacc_lightning.evaluate import check_expected
 from deepacc_lightning.train import quiet
 
@@ -234,17 +235,14 @@ def write(path: Path, facts: dict[str, Any], figure: Any) -> None:
     Raises:
         ConfigError: the folder cannot be written to.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
-        figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=DPI)
-        write_json(path.with_suffix(".json"), facts)
-        temporary.replace(path)
+        with whole_file(path) as temporary:
+            figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=DPI)
+            write_json(path.with_suffix(".json"), facts)
     except OSError as error:
         raise ConfigError(
             f"{path} cannot be written ({error.strerror or error}): choose another by OUT="
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @hydra.main(version_base="1.3", config_path=config_dir(), config_name="explain")

@@ -17,7 +17,7 @@ from deepacc_d2.data.dataset import read_split
 from deepacc_d2.data.made.composed import find_cells
 from deepacc_d2.detection.detector import DEFAULT_CHECKPOINT, Detector, model_hash
 from deepacc_d2.errors import ConfigError, DataError
-from deepacc_d2.files import whole_file
+from deepacc_d2.files import whole_file, write_json, write_text
 from deepacc_d2.images.read import read_image
 from deepacc_d2.karyotype.calibration import plot_reliability
 from deepacc_d2.karyotype.fit import KnownCell, fit_settings
@@ -27,7 +27,7 @@ from deepacc_d2.karyotype.table import evaluation_report
 from deepacc_d2.prediction.predictor import load_predictor
 from deepacc_lightning.core.cli import check_data_root, run_entry_point, run_guarded
 from deepacc_lightning.core.config import config_dir, register_resolvers
-from deepacc_lightning.core.run_info import describe_run, write_json, write_text
+from deepacc_lightning.core.run_info import describe_run
 from deepacc_lightning.jobs.made_cells import Raw, composed_cells, made_cells, source_cells
 from deepacc_lightning.train import quiet
 

@@ -18,7 +18,7 @@ from deepacc_d2.prediction.folder import OutputFolder, open_folder
 from deepacc_d2.prediction.inputs import Images, Input, list_images
 from deepacc_d2.prediction.outputs import check_suffixes
 from deepacc_d2.prediction.predictor import Predictor, load_predictor
-from deepacc_d2.prediction.summary import finish_job, summarize
+from deepacc_d2.prediction.summary import finish_job
 from deepacc_d2.text import is_utf8, printable
 from deepacc_lightning.core.cli import check_accelerator, run_entry_point, run_guarded
 from deepacc_lightning.core.config import config_dir, register_resolvers
@@ -169,8 +169,8 @@ def report(folder: OutputFolder, errors: list[tuple[str, str]], *, images: int, 
     """
     for path, message in errors:
         print(f"error: {path}: {message}" if path not in message else f"error: {message}")
-    cells = finish_job(folder, errors, about=about)
-    print(summarize(folder))
+    summary = finish_job(folder, errors, about=about)
+    print(summary.text)
     print(DISCLAIMER, flush=True)
     if len(errors) == images:
         raise ConfigError(
@@ -178,7 +178,7 @@ def report(folder: OutputFolder, errors: list[tuple[str, str]], *, images: int, 
         )
     if errors:
         print(f"{len(errors)} of {images} images were left out: see errors.csv", file=sys.stderr)
-    return cells
+    return summary.cells
 
 
 @hydra.main(version_base="1.3", config_path=config_dir(), config_name="predict")

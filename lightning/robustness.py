@@ -13,15 +13,16 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from deepacc_d2.data.dataset import read_split
-from deepacc_d2.data.mapper import read_gray
 from deepacc_d2.detection.detector import Detector, load_detector
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.evaluation.metrics import compute_metrics
 from deepacc_d2.evaluation.variations import VARIATIONS
-from deepacc_d2.images.read import as_gray
+from deepacc_d2.files import write_json, write_text
+from deepacc_d2.images.gray import as_gray
+from deepacc_d2.images.read import read_gray
 from deepacc_lightning.core.cli import check_data_root, run_entry_point, run_guarded
 from deepacc_lightning.core.config import config_dir, register_resolvers
-from deepacc_lightning.core.run_info import describe_run, make_run_dir, write_json, write_text
+from deepacc_lightning.core.run_info import describe_run, make_run_dir
 from deepacc_lightning.train import quiet
 
 register_resolvers()

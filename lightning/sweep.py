@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from filelock import FileLock
 
 from deepacc_d2.errors import ConfigError
+from deepacc_d2.files import write_json
 from deepacc_lightning import train
-from deepacc_lightning.core.run_info import make_run_dir, write_json
+from deepacc_lightning.core.run_info import make_run_dir
 from deepacc_lightning.jobs.job import Job
 from deepacc_lightning.jobs.launchers import check_extra
 from deepacc_lightning.jobs.progress import values_text

@@ -16,24 +16,26 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.utilities.exceptions import SIGTERMException
+from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 from torch import nn
 
 from deepacc_d2.checkpoint import read_checkpoint
 from deepacc_d2.data.dataset import DatasetInfo
 from deepacc_d2.data.union import DataSets
 from deepacc_d2.errors import ConfigError, DataError, UserError
+from deepacc_d2.files import write_text
 from deepacc_lightning.core.cli import (
     check_accelerator,
     check_data_root,
     fail,
     interrupted,
+    one_line,
     run_entry_point,
 )
 from deepacc_lightning.core.config import config_dir, instantiate_all, register_resolvers, to_plain
 from deepacc_lightning.core.method_check import check_method
 from deepacc_lightning.core.processes import RUN_TIME, is_main_process, rank, was_requeued
-from deepacc_lightning.core.run_info import device_name, make_run_dir, write_text
+from deepacc_lightning.core.run_info import device_name, make_run_dir
 from deepacc_lightning.training.callbacks import Throughput, format_duration
 from deepacc_lightning.training.datamodule import ChromosomeDataModule
 from deepacc_lightning.training.final_test import run_test
@@ -48,6 +50,7 @@ from deepacc_lightning.training.resume import (
 from deepacc_lightning.training.run_record import RunRecord
 from deepacc_lightning.training.stopping import Terminated
 from deepacc_lightning.training.trainer import build_trainer, children_end_too
+from deepacc_lightning.training.trainer_flags import check_flags
 from deepacc_lightning.wandb.loggers import finished_runs, run_columns, wandb_run_id
 
 register_resolvers()
@@ -78,6 +81,7 @@ def build_datamodule(cfg: DictConfig) -> ChromosomeDataModule:
         seed=cfg.seed,
         generate=instantiate(cfg.data.generate),
         max_val_images=cfg.data.max_val_images,
+        repeat=bool(cfg.trainer.get("overfit_batches")),
     )
     datamodule.prepare_data()
     return datamodule
@@ -138,6 +142,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
     check_method(cfg)  # a multirun's jobs were not composed by us
     check_data_root(cfg, several=True)
     check_accelerator(cfg.trainer.accelerator)
+    check_flags(cfg)
     out = make_run_dir(cfg.out)
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
     datamodule = build_datamodule(cfg)
@@ -244,11 +249,14 @@ def fit(
     Raises:
         KeyboardInterrupt: training was interrupted; its last checkpoint is on disk.
         Terminated: the same by SIGTERM.
+        ConfigError: flags of the trainer that do not fit the data.
     """
     try:
         trainer.fit(module, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)
     except SIGTERMException as error:
         raise Terminated from error
+    except MisconfigurationException as error:  # a share of too few batches, say
+        raise ConfigError(f"Lightning refuses the trainer's flags: {one_line(error)}") from error
     except SystemExit as error:
         if trainer.interrupted:
             raise KeyboardInterrupt from error

@@ -4,9 +4,11 @@ import ast
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 from types import ModuleType
 
@@ -14,6 +16,12 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from deepacc_d2.command.arguments import compose as compose_target
+from deepacc_d2.command.arguments import data_overrides, hydra_value, make_command
+from deepacc_d2.command.program import DETECTRON2
+from deepacc_d2.command.table import COMMANDS
+from deepacc_d2.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = ROOT / "requirements"
@@ -23,7 +31,7 @@ CONDA_NAMES = {
     "opencv-python-headless": "py-opencv",
     "matplotlib": "matplotlib-base",
 }
-EXTRAS = ("joblib", "optuna", "ray", "submitit", "export")
+EXTRAS = ("joblib", "optuna", "ray", "submitit", "export", "review", "browser")
 VARIABLES = (
     *("EXP", "DATA", "DATA_DIR", "SCALE", "SEED", "CKPT", "IMAGE", "OUT", "ARGS", "FORMAT", "SRC"),
     *("PRECISION", "OVERWRITE", "IMAGES", "CASES"),
@@ -144,9 +152,11 @@ def test_pyproject_lists_the_packages_on_disk() -> None:
     table = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     on_disk = {
         ".".join(path.parent.relative_to(ROOT).parts)
-        for path in (ROOT / "deepacc_d2").rglob("__init__.py")
+        for folder in ("deepacc_d2", "lightning")
+        for path in (ROOT / folder).rglob("*.py")
     }
-    assert set(table["packages"]) == on_disk | {"deepacc_lightning", "deepacc_conf"}
+    expected = {re.sub("^lightning", "deepacc_lightning", name) for name in on_disk}
+    assert set(table["packages"]) == expected | {"deepacc_conf"}
     assert table["package-dir"] == {"deepacc_lightning": "lightning", "deepacc_conf": "conf"}
 
 
@@ -155,7 +165,7 @@ def test_lightning_folder_is_no_package_of_that_name() -> None:
     spec = importlib.util.find_spec("deepacc_lightning")
     assert spec is not None, "the project is not installed: make setup"
     assert spec.submodule_search_locations is not None
-    assert Path(next(iter(spec.submodule_search_locations))).name == "lightning"
+    assert Path(next(iter(spec.submodule_search_locations))).resolve().name == "lightning"
 
 
 def imported_modules(path: Path) -> set[str]:
@@ -178,15 +188,80 @@ def test_no_file_imports_lightning_and_the_domain_knows_no_framework() -> None:
         assert not imported_modules(path) & forbidden, path
 
 
+# Wheel
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this checkout, built from a copy of what it is made of."""
+    source = tmp_path_factory.mktemp("source")
+    for name in ("deepacc_d2", "lightning", "conf"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, source / name, ignore=ignored)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", source / "dist", source)
+    return next((source / "dist").glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def empty_venv(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment that has the wheel and nothing else."""
+    venv = tmp_path_factory.mktemp("empty") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
+    pip("--python", venv / "bin" / "python", "install", "--no-deps", "--no-compile", wheel)
+    return venv
+
+
+def pip(*arguments: str | Path) -> None:
+    """Run pip without an index."""
+    command = [sys.executable, "-m", "pip", *map(str, arguments)]
+    environment = {**os.environ, "PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    subprocess.run(command, check=True, capture_output=True, env=environment)
+
+
+def test_the_wheel_has_every_file_of_the_packages(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    moved = {"lightning": "deepacc_lightning", "conf": "deepacc_conf", "deepacc_d2": "deepacc_d2"}
+    for folder, package in moved.items():
+        for path in (ROOT / folder).rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".md":
+                assert f"{package}/{path.relative_to(ROOT / folder)}" in names, path
+    assert "deepacc_d2/py.typed" in names
+
+
+def test_the_wheel_works_in_an_empty_environment(empty_venv: Path, tmp_path: Path) -> None:
+    def deepacc(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [str(empty_venv / "bin" / "deepacc"), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+
+    overview = deepacc("--help")
+    assert (overview.returncode, overview.stderr) == (0, "")
+    assert overview.stdout.startswith("Usage: deepacc COMMAND")
+    assert "min_foreground=null" in deepacc("predict", "--help").stdout
+    # Detectron2 cannot be a dependency, so its absence is the first thing to go wrong.
+    done = deepacc("predict", f"images={tmp_path}")
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert f"error: Detectron2 is missing: install it by {empty_venv}/bin/python -m pip" in line
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    assert f"--target {empty_venv}/lib/python{version}/site-packages {DETECTRON2}" in line
+
+
 # Makefile
 
 
 def test_help_is_the_default_and_lists_every_target_once() -> None:
-    makefile = (ROOT / "Makefile").read_text()
-    phony = re.search(r"^\.PHONY: (.+)$", makefile, flags=re.MULTILINE)
+    makefile = (ROOT / "Makefile").read_text().replace("\\\n", "")
+    launched = re.search(r"^LAUNCHED = (.+)$", makefile, flags=re.MULTILINE)
+    phony = re.search(r"^\.PHONY: \$\(LAUNCHED\) (.+)$", makefile, flags=re.MULTILINE)
+    assert launched is not None
     assert phony is not None
-    targets = set(re.findall(r"^([a-z][a-z-]*):", makefile, flags=re.MULTILINE))
-    assert targets == set(phony[1].split())
+    own = re.findall(r"^([a-z][a-z-]*):", makefile, flags=re.MULTILINE)
+    assert set(own) == set(phony[1].split())
+    named = {c.name: bool(c.program) for c in COMMANDS.values() if c.target}
+    assert named == dict.fromkeys(launched[1].split(), True) | dict.fromkeys(own, False)
+    targets = named.keys()
     listing = make().stdout
     assert listing == make("help").stdout
     listed = re.findall(r"^  ([a-z-]+) +\S", listing, flags=re.MULTILINE)
@@ -243,10 +318,10 @@ def test_explain_passes_checkpoint_and_image_as_absolute_paths() -> None:
     )
 
 
-def test_hydra_knows_what_the_variables_of_explain_become(tools: dict[str, ModuleType]) -> None:
+def test_hydra_knows_what_the_variables_of_explain_become() -> None:
     variables = {"CKPT": "/c/epoch=1.ckpt", "IMAGE": "/a b/[1].png", "EXP": "sep", "OUT": "/o"}
     for extra, root in (({}, None), ({"DATA": "/d"}, "/d"), ({"DATA_DIR": "/d"}, "/d")):
-        overrides = tools["launch"].compose("explain", variables | extra)[2:]
+        overrides = compose_target("explain", variables | extra, ROOT / "conf")[2:]
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
             config = compose("explain", overrides)
         assert (config.ckpt, config.image) == ("/c/epoch=1.ckpt", "/a b/[1].png")
@@ -254,24 +329,24 @@ def test_hydra_knows_what_the_variables_of_explain_become(tools: dict[str, Modul
 
 
 @pytest.mark.parametrize("target", ["train", "evaluate"])
-def test_hydra_knows_what_the_variables_become(tools: dict[str, ModuleType], target: str) -> None:
+def test_hydra_knows_what_the_variables_become(target: str) -> None:
     variables = {"EXP": "sep", "DATA": "coco", "DATA_DIR": "/a b", "SCALE": "paper", "SEED": "7"}
     variables |= {"CKPT": "/c/epoch=1.ckpt", "OUT": "/o"}
-    overrides = tools["launch"].compose(target, variables)[2:]
+    overrides = compose_target(target, variables, ROOT / "conf")[2:]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = compose(target, overrides)
     assert (config.data.root, config.out, config.seed) == ("/a b", "/o", 7)
     assert config["ckpt_path" if target == "train" else "ckpt"] == "/c/epoch=1.ckpt"
 
 
-def test_predict_passes_every_variable(tools: dict[str, ModuleType]) -> None:
+def test_predict_passes_every_variable() -> None:
     command = composed("predict", "IMAGES=slides/**/*.tif", "OUT=out", "CASES=folder")
     assert command == (
         f".venv/bin/python -m deepacc_lightning.predict 'images=\"{ROOT}/slides/**/*.tif\"' "
         f"out={ROOT}/out cases=folder"
     )
     variables = {"IMAGES": "/a {b}/c,d[1].png", "CKPT": "/m.onnx", "CASES": "/k.csv"}
-    overrides = tools["launch"].compose("predict", variables | {"OVERWRITE": "1"})[2:]
+    overrides = compose_target("predict", variables | {"OVERWRITE": "1"}, ROOT / "conf")[2:]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = compose("predict", overrides)
     assert config.images == "/a {b}/c,d[1].png"
@@ -283,20 +358,20 @@ def test_predict_passes_every_variable(tools: dict[str, ModuleType]) -> None:
     assert "OVERWRITE=yes: write OVERWRITE=1" in result.stderr
 
 
-def test_robustness_passes_every_variable(tools: dict[str, ModuleType]) -> None:
+def test_robustness_passes_every_variable() -> None:
     assert composed("robustness", "DATA=/d", "CKPT=/a.ckpt", "SEED=4", "OUT=/o") == (
         ".venv/bin/python -m deepacc_lightning.robustness ckpt=/a.ckpt seed=4 data=coco "
         "data.root=/d out=/o"
     )
 
 
-def test_karyotype_passes_every_variable(tools: dict[str, ModuleType]) -> None:
+def test_karyotype_passes_every_variable() -> None:
     variables = {"DATA": "/d", "CKPT": "/a.ckpt", "OUT": "/o", "ARGS": "images=9"}
     assert composed("karyotype", *(f"{name}={value}" for name, value in variables.items())) == (
         ".venv/bin/python -m deepacc_lightning.karyotype ckpt=/a.ckpt data=coco data.root=/d "
         "out=/o images=9"
     )
-    overrides = tools["launch"].compose("karyotype", variables)[2:]
+    overrides = compose_target("karyotype", variables, ROOT / "conf")[2:]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = compose("karyotype", overrides)
     assert (config.ckpt, config.data.root, config.images) == ("/a.ckpt", "/d", 9)
@@ -305,13 +380,13 @@ def test_karyotype_passes_every_variable(tools: dict[str, ModuleType]) -> None:
     assert "make karyotype needs DATA= as in" in result.stderr
 
 
-def test_context_passes_every_variable(tools: dict[str, ModuleType]) -> None:
+def test_context_passes_every_variable() -> None:
     variables = {"DATA": "/d", "CKPT": "/a.ckpt", "OUT": "/o", "SEED": "3", "ARGS": "views=1"}
     assert composed("context", *(f"{name}={value}" for name, value in variables.items())) == (
         ".venv/bin/python -m deepacc_lightning.context ckpt=/a.ckpt seed=3 data=coco data.root=/d "
         "out=/o views=1"
     )
-    overrides = tools["launch"].compose("context", variables)[2:]
+    overrides = compose_target("context", variables, ROOT / "conf")[2:]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = compose("context", overrides)
     assert (config.ckpt, config.data.root, config.seed, config.views) == ("/a.ckpt", "/d", 3, 1)
@@ -320,7 +395,7 @@ def test_context_passes_every_variable(tools: dict[str, ModuleType]) -> None:
     assert "make context needs CKPT= as in" in result.stderr
 
 
-def test_export_passes_every_variable(tools: dict[str, ModuleType]) -> None:
+def test_export_passes_every_variable() -> None:
     command = composed(
         *("export", "CKPT=best.ckpt", "FORMAT=openvino", "PRECISION=int8", "OUT=a.xml", "DATA=/d"),
     )
@@ -329,7 +404,7 @@ def test_export_passes_every_variable(tools: dict[str, ModuleType]) -> None:
         f"precision=int8 data=coco data.root=/d out={ROOT}/a.xml"
     )
     variables = {"CKPT": "/c/epoch=1.ckpt", "FORMAT": "onnx", "OUT": "/a 'b'", "DATA_DIR": "/d"}
-    overrides = tools["launch"].compose("export", variables | {"OVERWRITE": "1"})[2:]
+    overrides = compose_target("export", variables | {"OVERWRITE": "1"}, ROOT / "conf")[2:]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = compose("export", overrides)
     assert (config.ckpt, config.format, config.precision) == ("/c/epoch=1.ckpt", "onnx", "fp32")
@@ -354,10 +429,10 @@ def test_ablation_passes_presets_and_seeds_as_lists() -> None:
         assert part in command
 
 
-def test_hydra_knows_what_the_variables_of_ablation_become(tools: dict[str, ModuleType]) -> None:
+def test_hydra_knows_what_the_variables_of_ablation_become() -> None:
     variables = {"EXPS": "sep aam", "SEEDS": "0,3", "CKPT": "/c/epoch=1.ckpt", "OUT": "/a 'b'"}
     variables |= {"PROTOCOL": "end_to_end", "JOBS": "2", "RESULTS": "/r.md", "DATA_DIR": "/d"}
-    overrides = tools["launch"].compose("ablation", variables | {"DATA": "coco"})[2:]
+    overrides = compose_target("ablation", variables | {"DATA": "coco"}, ROOT / "conf")[2:]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = compose("ablation", overrides)
     settings = config.ablation
@@ -368,9 +443,9 @@ def test_hydra_knows_what_the_variables_of_ablation_become(tools: dict[str, Modu
     assert (config.out, config.data.root) == ("/a 'b'", "/d")
 
 
-def test_reports_name_the_command_as_it_was_typed(tools: dict[str, ModuleType]) -> None:
+def test_reports_name_the_command_as_it_was_typed() -> None:
     variables = {"SEEDS": "3", "PROTOCOL": "heads", "ARGS": "m=0.5 s=32", "HOME": "/h"}
-    assert tools["launch"].make_command("ablation", variables) == (
+    assert make_command("ablation", variables) == (
         "make ablation PROTOCOL=heads SEEDS=3 ARGS='m=0.5 s=32'"
     )
 
@@ -388,10 +463,10 @@ def test_sweep_passes_several_experiments_and_its_own_settings() -> None:
     )
 
 
-def test_hydra_knows_what_the_variables_of_sweep_become(tools: dict[str, ModuleType]) -> None:
+def test_hydra_knows_what_the_variables_of_sweep_become() -> None:
     variables = {"EXP": "sep", "SEED": "3", "SWEEPER": "optuna", "N": "20", "SPACE": "method"}
     variables |= {"LAUNCHER": "ray", "JOBS": "2", "OUT": "/a 'b'", "DATA": "/d"}
-    overrides = tools["launch"].compose("sweep", variables)[2:]
+    overrides = compose_target("sweep", variables, ROOT / "conf")[2:]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = compose("sweep", overrides)
     settings = config.sweep
@@ -406,7 +481,7 @@ def test_compare_passes_each_run_and_how_to_group_them() -> None:
     )
     assert command == (
         f".venv/bin/python -m deepacc_lightning.compare {ROOT}/runs/a '{ROOT}/runs/b c' "
-        f"'{ROOT}/runs/x-*' --out {ROOT}/o --by=preset,alpha --ref=sep"
+        f"'{ROOT}/runs/x-*' --out {ROOT}/o --by preset,alpha --ref sep"
     )
 
 
@@ -428,8 +503,8 @@ def test_data_targets() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["evaluate"], "make evaluate needs CKPT= as in: make evaluate CKPT="),
-        (["explain", "CKPT=a.ckpt"], "make explain needs IMAGE= as in: make explain CKPT="),
+        (["context", "DATA=/d"], "make context needs CKPT= as in: make context CKPT="),
+        (["explain", "CKPT=a.ckpt"], "make explain needs IMAGE= as in: make explain IMAGE="),
         (["compare"], "make compare needs RUNS= as in: make compare RUNS="),
         (["compare", "RUNS='a"], "RUNS='a: no closing quotation"),
         (["data", "FORMAT=voc"], "make data needs SRC= and OUT= as in: make data FORMAT="),
@@ -463,11 +538,11 @@ def test_old_or_absent_python_gets_one_line(tmp_path: Path) -> None:
 
 
 def test_data_names_a_config_before_a_directory(
-    tools: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    overrides = tools["launch"].data_overrides
-    (tmp_path / "conf" / "data").mkdir(parents=True)
-    (tmp_path / "conf" / "data" / "synthetic.yaml").touch()
+    overrides = data_overrides
+    (tmp_path / "data").mkdir(parents=True)
+    (tmp_path / "data" / "synthetic.yaml").touch()
     (tmp_path / "synthetic").mkdir()
     (tmp_path / "mine").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -477,16 +552,14 @@ def test_data_names_a_config_before_a_directory(
     assert overrides({"DATA": "tpyo"}, tmp_path) == ["data=tpyo"]  # Hydra lists what exists
 
 
-def test_data_may_be_several_directories(
-    tools: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_data_may_be_several_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a", "b", "my cells", "a b"):
         (tmp_path / "sets" / name).mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "sets")
     sets = tmp_path / "sets"
 
     def roots(data: str, target: str = "train") -> object:
-        _, _, *overrides = tools["launch"].compose(target, {"DATA": data, "CKPT": "/c.ckpt"})
+        _, _, *overrides = compose_target(target, {"DATA": data, "CKPT": "/c.ckpt"}, ROOT / "conf")
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
             return compose(target, overrides).data.root
 
@@ -498,7 +571,7 @@ def test_data_may_be_several_directories(
         assert roots("a  b", target) == [str(sets / "a"), str(sets / "b")]
     assert roots("'my cells' ../sets/b") == [str(sets / "my cells"), str(sets / ".." / "sets/b")]
     assert roots("my cells") == roots("'my cells'") == str(sets / "my cells")
-    error = tools["launch"].UsageError
+    error = ConfigError
     for target in ("evaluate", "karyotype", "robustness"):
         with pytest.raises(error, match=r"names 2 data sets: .* this target takes one"):
             roots("a b", target)
@@ -512,8 +585,8 @@ def test_data_may_be_several_directories(
     "path",
     ["/a/b.c", "/a b/c", "/a/epoch=3,step=4.ckpt", "/a'b", '/a"b', "/a\\", '/a\\"b', "/a{b}[c]#~!"],
 )
-def test_hydra_reads_paths_as_they_were(tools: dict[str, ModuleType], path: str) -> None:
-    override = f"data.root={tools['launch'].hydra_value(path)}"
+def test_hydra_reads_paths_as_they_were(path: str) -> None:
+    override = f"data.root={hydra_value(path)}"
     assert OverridesParser.create().parse_overrides([override])[0].value() == path
 
 

@@ -38,7 +38,7 @@ from typing import NoReturn
 ROOT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = ROOT / "requirements"
 LOCKS = ("bootstrap.lock", "project.lock", "detectron2.lock")
-EXTRAS = ("joblib", "optuna", "ray", "submitit", "export")
+EXTRAS = ("joblib", "optuna", "ray", "submitit", "export", "review", "browser")
 STAMP = "stamp.json"
 # Beside the stamp, which an interrupted install takes away: what was asked for is not forgotten.
 CHOSEN = "extras.json"

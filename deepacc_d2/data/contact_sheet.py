@@ -12,7 +12,7 @@ from deepacc_d2 import palette
 from deepacc_d2.chromosomes import CLASSES, DENVER_GROUPS, GROUP_OF
 from deepacc_d2.data.coco import load_coco_split
 from deepacc_d2.data.splits import SPLITS
-from deepacc_d2.errors import DataError
+from deepacc_d2.images.read import read_gray
 
 # As OpenCV takes them.
 GROUP_COLORS: dict[str, tuple[int, int, int]] = {
@@ -132,11 +132,7 @@ def _draw_cell(
     image: dict[str, Any],
     annotations: list[dict[str, Any]],
 ) -> None:
-    path = Path(root) / "images" / image["file_name"]
-    data = np.frombuffer(path.read_bytes(), dtype=np.uint8)
-    gray = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
-    if gray is None:
-        raise DataError(f"{path} does not decode: run `make data-check` on the data set")
+    gray = read_gray(Path(root) / "images" / image["file_name"])
     scale = min((cell.shape[1] - 8) / gray.shape[1], (cell.shape[0] - _TITLE - 8) / gray.shape[0])
     boxes = np.array([a["bbox"] for a in annotations], dtype=np.float64).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]

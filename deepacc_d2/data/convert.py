@@ -7,7 +7,6 @@ directory beside OUT that takes OUT's name at the very end.
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import sys
 from collections import Counter
@@ -16,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from deepacc_d2.command.flags import build_parser
 from deepacc_d2.data.box_check import CleanBox, clean_boxes
 from deepacc_d2.data.coco import coco_split, fingerprint
 from deepacc_d2.data.contact_sheet import write_contact_sheet
@@ -129,8 +129,13 @@ def _check_samples(source: Source, issues: list[Issue]) -> list[Sample]:
         stated = (record.width or facts.width, record.height or facts.height)
         if stated != (facts.width, facts.height):
             detail = f"image {facts.width}x{facts.height}, annotation says {stated[0]}x{stated[1]}"
+            if facts.turned and stated == (facts.height, facts.width):
+                detail += "; its EXIF orientation turns it: annotate it as shown"
             issues.append(Issue(Defect.SIZE_MISMATCH, record.name, detail))
             continue
+        issues += [Issue(Defect.POOR_IMAGE, record.name, text) for text in facts.shortcomings]
+        if facts.turned:
+            issues.append(Issue(Defect.TURNED, record.name))
         boxes, found = clean_boxes(
             record.boxes, width=facts.width, height=facts.height, name=record.name
         )
@@ -253,12 +258,12 @@ def _write(
                 [_coco_image(sample, number) for number, sample in own],
                 [sample.boxes for _, sample in own],
             )
-            write_json(root / "annotations" / f"{split}.json", coco)
+            write_json(root / "annotations" / f"{split}.json", coco, indent=None)
         info["fingerprint"] = fingerprint(root)
         report = build_report(root, info, issues)
         write_report(root, report)
         write_contact_sheet(root)
-        write_json(root / "dataset.json", info, indent=2)
+        write_json(root / "dataset.json", info)
     return report
 
 
@@ -282,20 +287,7 @@ def _coco_image(sample: Sample, number: int) -> dict[str, Any]:
 
 def main(argv: list[str] | None = None) -> int:
     """Parses the command line and converts."""
-    parser = argparse.ArgumentParser(prog="python -m deepacc_d2.data.convert", description=__doc__)
-    parser.add_argument("--format", required=True, metavar="|".join(READERS))
-    parser.add_argument("--src", required=True, type=Path, help="the data as downloaded")
-    parser.add_argument("--out", required=True, type=Path, help="the data set to make")
-    parser.add_argument("--split", default="case", metavar="case|official")
-    parser.add_argument("--ratios", default="3:1:1", help="train:val:test")
-    parser.add_argument("--seed", default=0, type=int, help="of the split")
-    parser.add_argument("--overwrite", action="store_true", help="replace the data set at OUT")
-    parser.add_argument("--strict", action="store_true", help="stop at the first defect")
-    parser.add_argument("--case-regex", help="(?P<case>...), (?P<batch>...) in the image path")
-    parser.add_argument(
-        "--one-based", action="store_true", help="VOC coordinates count from 1 and are inclusive"
-    )
-    args = parser.parse_args(argv)
+    args = build_parser("data").parse_args(argv)
     report = convert(
         args.format,
         args.src,

@@ -21,6 +21,7 @@ from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
 from deepacc_d2.errors import ConfigError, DataError
+from deepacc_d2.files import write_json
 
 VIEWS: dict[str, tuple[bool, bool]] = {
     "none": (False, False),
@@ -131,9 +132,7 @@ class FeatureCache:
         self._open(create=not exists)
         if not exists:
             # Last, so that a layout says that the files beside it are whole.
-            temporary = path.with_suffix(".tmp")
-            temporary.write_text(json.dumps(asdict(layout)), encoding="utf-8")
-            temporary.replace(path)
+            write_json(path, asdict(layout), indent=None)
 
     def _open(self, *, create: bool) -> None:
         records, p, g = len(self.layout), self.layout.max_proposals, self.layout.max_boxes

@@ -1,19 +1,16 @@
-"""Does an image file decode, and completely? With its size, hash and gray statistics."""
+"""Does an image file decode, and to what? With its size, hash and gray statistics."""
 
 from __future__ import annotations
 
 import hashlib
-import io
-import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
-from PIL import Image
 
 from deepacc_d2.errors import DataError
+from deepacc_d2.images.read import read_image
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +18,13 @@ class ImageFacts:
     """What the conversion needs of an image.
 
     Attributes:
-        width: px.
-        height: px.
+        width, height: px, as shown.
         sha256: of the file's bytes, hexadecimal.
         pixels: SHA-256 of the gray values, hexadecimal: the same in whatever format they are kept.
         total: sum of the gray values (0..255) over all pixels.
         total_squared: sum of their squares.
+        turned: whether its EXIF orientation turned or mirrored it.
+        shortcomings: why bands cannot be seen in it, in a line each.
     """
 
     width: int
@@ -35,42 +33,33 @@ class ImageFacts:
     pixels: str
     total: int
     total_squared: int
+    turned: bool = False
+    shortcomings: tuple[str, ...] = ()
 
 
 def inspect_image(path: Path) -> ImageFacts:
-    """Decodes an image as the training does (OpenCV, 8-bit gray) and describes it.
-
-    OpenCV fills what a truncated JPEG or PNG lacks with gray and reports nothing, so Pillow, which
-    refuses such a file, decodes it as well.
+    """Reads an image as training and prediction do and describes it.
 
     Raises:
-        DataError: the file is unreadable, empty, truncated or no image.
+        DataError: see :func:`deepacc_d2.images.read.read_image`.
     """
+    gray, facts = read_image(path)
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})") from None
-    if not data:
-        raise DataError("is empty (0 bytes)")
-    gray = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_GRAYSCALE)
-    if gray is None:
-        raise DataError("is not a decodable image")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data)) as image:
-                image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise DataError(f"is truncated or damaged ({error})") from None
+        raise DataError(f"image {path} cannot be read ({error.strerror}): restore it") from None
     histogram = np.bincount(gray.ravel(), minlength=256)
     levels = np.arange(256)
     return ImageFacts(
-        width=int(gray.shape[1]),
-        height=int(gray.shape[0]),
-        sha256=hashlib.sha256(data).hexdigest(),
+        width=facts.width,
+        height=facts.height,
+        sha256=sha256,
         pixels=hashlib.sha256(repr(gray.shape).encode() + gray.tobytes()).hexdigest(),
         total=int(histogram @ levels),
         total_squared=int(histogram @ levels**2),
+        turned=facts.turned,
+        shortcomings=facts.shortcomings,
     )
 
 

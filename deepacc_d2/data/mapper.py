@@ -3,40 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from detectron2.data import transforms as T
 from detectron2.structures import Boxes, Instances
 
 from deepacc_d2.errors import DataError
-
-
-def read_gray(path: str | Path) -> np.ndarray:
-    """Decodes an image file to gray levels, uint8 (H, W).
-
-    OpenCV decodes a JPEG straight to its luma channel, which is what a gray picture stored as
-    RGB holds; that skips two of three channels of work.
-
-    Raises:
-        DataError: the file is missing, empty, truncated or not an image.
-    """
-    data = Path(path)
-    try:
-        encoded = np.fromfile(data, dtype=np.uint8)
-    except OSError as error:
-        raise DataError(
-            f"cannot read image {path} ({error.strerror or error}): "
-            "run `make data-check` on its data set"
-        ) from error
-    image = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE) if encoded.size else None
-    if image is None:
-        what = "is empty (0 bytes)" if not encoded.size else "is truncated or no image"
-        raise DataError(f"image {path} {what}: run `make data-check` on its data set")
-    return image
+from deepacc_d2.images.read import read_gray
 
 
 class MetaphaseMapper:
@@ -53,12 +28,15 @@ class MetaphaseMapper:
         self.is_train = is_train
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
-        """Decodes and augments one image.
+        """Decodes and augments one image. Its boxes are on it as shown, EXIF orientation applied.
 
         Raises:
             DataError: the image cannot be read, or its size is not the annotated one.
         """
-        image = read_gray(item["file_name"])
+        try:
+            image = read_gray(item["file_name"])
+        except DataError as error:
+            raise DataError(f"{error}; `make data-check` lists all that are bad") from None
         if image.shape != (item["height"], item["width"]):
             raise DataError(
                 f"image {item['file_name']} is {image.shape[1]}x{image.shape[0]} but annotated as "

@@ -15,6 +15,9 @@ SPLITS = ("train", "val", "test")
 def parse_ratios(text: str) -> tuple[float, float, float]:
     """Returns the three shares of ``"3:1:1"`` as numbers that sum to 1.
 
+    >>> parse_ratios("3:1:1")
+    (0.6, 0.2, 0.2)
+
     Raises:
         ConfigError: not three non-negative numbers, or nothing for training.
     """
@@ -36,6 +39,9 @@ def split_by_case(
     The sorted cases are permuted by ``numpy.random.default_rng(seed)``; each in turn goes whole to
     the split that lacks most images. So the result depends on nothing but the cases with their
     image counts, the ratios and the seed.
+
+    >>> split_by_case(["a", "a", "b", "c", "d", "e"], seed=0)
+    ['val', 'val', 'test', 'train', 'train', 'train']
 
     Args:
         cases: the case of every image, length n.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 from collections import Counter
@@ -14,6 +13,7 @@ from typing import Any
 from tabulate import tabulate
 
 from deepacc_d2.chromosomes import NUM_CLASSES, coco_categories
+from deepacc_d2.command.flags import build_parser
 from deepacc_d2.data.coco import fingerprint, load_coco_split, load_dataset_info
 from deepacc_d2.data.formats.files import image_files
 from deepacc_d2.data.formats.record import progress
@@ -49,6 +49,11 @@ class Check(Enum):
     DUPLICATE_IMAGE = ("duplicate_image", False, "same image twice in a split")
     STRAY_FILE = ("stray_file", False, "file in images/ that no split lists")
     ODD_COUNT = ("odd_count", False, f"not {USUAL_BOXES[0]} to {USUAL_BOXES[1]} boxes in an image")
+    POOR_IMAGE = (
+        "poor_image",
+        False,
+        "image without contrast or with few gray levels: export it anew, in its full depth",
+    )
     NO_CASE = ("no_case", False, "image without case_id: splits may share patients")
 
     def __init__(self, key: str, fatal: bool, text: str) -> None:
@@ -188,7 +193,11 @@ def _check_file(state: _State, path: Path, name: str, *, split: str, size: tuple
         return
     if (facts.width, facts.height) != size:
         detail = f"image {facts.width}x{facts.height}, annotation {size[0]}x{size[1]}"
+        if facts.turned and (facts.height, facts.width) == size:
+            detail += "; its EXIF orientation turns it: annotate it as shown"
         state.add(Check.SIZE_MISMATCH, name, detail)
+    for shortcoming in facts.shortcomings:
+        state.add(Check.POOR_IMAGE, name, shortcoming)
     other, where = state.hashes.setdefault(facts.pixels, (name, split))
     if other != name:
         check = Check.DUPLICATE_IMAGE if where == split else Check.IN_TWO_SPLITS
@@ -242,9 +251,7 @@ def _check_cases(state: _State, info: dict[str, Any]) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Parses the command line, prints tables; raises DataError if the set is unusable."""
-    parser = argparse.ArgumentParser(prog="python -m deepacc_d2.data.validate", description=__doc__)
-    parser.add_argument("root", type=Path, help="the data set to check")
-    root: Path = parser.parse_args(argv).root
+    root: Path = build_parser("data-check").parse_args(argv).root
     findings = validate(root)
     if not any(finding.check is Check.BAD_ENTRY for finding in findings):
         summary = summarize(root)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -29,14 +29,22 @@ class ChromosomeEvaluator(DatasetEvaluator):
     Args:
         coco: ground truth of the split, a COCO dictionary with category ids 1..24.
         least_score: see :func:`~deepacc_d2.detection.select.decode`.
+        only_seen: leaves images without predictions out, instead of counting them as empty; for a
+            look at a part of the split. ``coco`` is that part then.
         **options: thresholds, passed to :func:`compute_metrics`.
     """
 
     def __init__(
-        self, coco: Mapping[str, Any], *, least_score: float = LEAST_SCORE, **options: Any
+        self,
+        coco: Mapping[str, Any],
+        *,
+        least_score: float = LEAST_SCORE,
+        only_seen: bool = False,
+        **options: Any,
     ) -> None:
         self.coco = coco
         self.least_score = least_score
+        self.only_seen = only_seen
         self.options = options
         self.reset()
 
@@ -93,11 +101,22 @@ class ChromosomeEvaluator(DatasetEvaluator):
         # A distributed sampler repeats images to give every rank as many: the first one counts.
         unique = {p.image_id: p for p in reversed(predictions)}
         self.predictions = [unique[image_id] for image_id in sorted(unique)]
+        if self.only_seen:
+            self.coco = part_of(self.coco, unique)
         without = len(self.coco["images"]) - len(self.predictions)
         if without > 0:
             logger.warning("%d images have no predictions and count as empty", without)
         self.metrics = compute_metrics(self.coco, self.predictions, **self.options)
         return OrderedDict(bbox=self.metrics.summary())
+
+
+def part_of(coco: Mapping[str, Any], image_ids: Container[int]) -> dict[str, Any]:
+    """Returns a COCO dictionary with some of its images, and their annotations, alone."""
+    return {
+        **coco,
+        "images": [image for image in coco["images"] if image["id"] in image_ids],
+        "annotations": [a for a in coco["annotations"] if a["image_id"] in image_ids],
+    }
 
 
 def _arrays(found: Instances) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

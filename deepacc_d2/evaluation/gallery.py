@@ -6,23 +6,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from deepacc_d2 import palette
 from deepacc_d2.chromosomes import CLASSES
+from deepacc_d2.errors import DataError
 from deepacc_d2.evaluation.boxes import GroundTruth, flatten_predictions
 from deepacc_d2.evaluation.matching import match
 from deepacc_d2.evaluation.metrics import confident_top1
 from deepacc_d2.evaluation.types import ImageCounts, ImagePrediction, Metrics
+from deepacc_d2.images.read import read_gray
 
 _STYLES: dict[str, dict[str, Any]] = {
-    "right": {"edgecolor": "#2ca02c", "linewidth": 0.9},
-    "wrong class (predicted / true)": {"edgecolor": "#ff7f0e", "linewidth": 2.2},
-    "missed": {"edgecolor": "#1f77ff", "linewidth": 2.0, "linestyle": (0, (4, 2))},
-    "spurious": {"edgecolor": "#e6194b", "linewidth": 2.0},
+    "right": {"edgecolor": palette.RIGHT, "linewidth": 0.9},
+    "wrong class (predicted / true)": {"edgecolor": palette.WRONG, "linewidth": 2.2},
+    "missed": {"edgecolor": palette.MISSED, "linewidth": 2.0, "linestyle": (0, (4, 2))},
+    "spurious": {"edgecolor": palette.SPURIOUS, "linewidth": 2.0},
 }
 _RIGHT, _WRONG, _MISSED, _SPURIOUS = _STYLES
 
@@ -96,12 +98,17 @@ def rank_images(images: Sequence[ImageCounts]) -> list[ImageCounts]:
 
 
 def _draw_image(axes: Axes, record: Mapping[str, Any], root: Path) -> None:
-    path = root / str(record.get("file_name", ""))
-    pixels = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) if path.is_file() else None
-    if pixels is None:
+    try:
+        pixels = read_gray(root / str(record.get("file_name", "")))
+    except DataError:
         pixels = np.full((int(record["height"]), int(record["width"])), 255, dtype=np.uint8)
         axes.text(
-            0.5, 0.5, "image not readable", transform=axes.transAxes, ha="center", color="#bbbbbb"
+            0.5,
+            0.5,
+            "image not readable",
+            transform=axes.transAxes,
+            ha="center",
+            color=palette.LIGHT,
         )
     axes.imshow(pixels, cmap="gray", vmin=0, vmax=255)
 

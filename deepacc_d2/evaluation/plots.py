@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from deepacc_d2 import palette
 from deepacc_d2.chromosomes import CLASSES, DENVER_GROUPS, GROUP_OF, NUM_CLASSES, denver_order
 from deepacc_d2.evaluation.types import Metrics
 from deepacc_d2.palette import GROUP_COLORS
@@ -34,7 +35,7 @@ def plot_confusion(metrics: Metrics) -> Figure:
         text = f"{value:.0f}" if value >= 1 else "·"
         color = "white" if value > 55 else "#b30000" if row != column else "black"
         if NUM_CLASSES in (row, column):
-            color = "white" if value > 55 else "#444444"
+            color = "white" if value > 55 else palette.DARK
         axes.text(column, row, text, ha="center", va="center", fontsize=8.5, color=color)
 
     names = [CLASSES[k] for k in order[:-1]]
@@ -45,7 +46,9 @@ def plot_confusion(metrics: Metrics) -> Figure:
     axes.set_ylabel("true class", fontsize=12)
     _separate_groups(axes)
     for row, total in enumerate(totals[:, 0]):
-        axes.text(NUM_CLASSES + 0.65, row, f"n={total}", va="center", fontsize=8, color="#555555")
+        axes.text(
+            NUM_CLASSES + 0.65, row, f"n={total}", va="center", fontsize=8, color=palette.SOFT
+        )
     axes.set_title(
         f"Confusion matrix, {metrics.num_images} images, {metrics.num_gt} chromosomes "
         f"(score ≥ {metrics.settings['score_threshold']:g}, "
@@ -83,7 +86,7 @@ def plot_precision_recall(metrics: Metrics) -> Figure:
         left.legend(handles=handles, title="AP at IoU 0.5", loc="lower left", fontsize=11)
     left.set(xlim=(0, 100), ylim=(0, 101.5), xlabel="recall, %", ylabel="precision, %")
     left.set_title("Precision-recall: groups (thick), classes (thin)", fontsize=13)
-    left.grid(color="#dddddd")
+    left.grid(color=palette.GRID)
     _ap_bars(right, metrics)
     return figure
 
@@ -94,7 +97,7 @@ def _ap_bars(axes: Axes, metrics: Metrics) -> None:
     for y, name in enumerate(names):
         row = metrics.per_class[name]
         if math.isnan(row["ap50"]):
-            axes.text(1, y, "no ground truth", va="center", fontsize=9, color="#777777")
+            axes.text(1, y, "no ground truth", va="center", fontsize=9, color=palette.PALE)
             continue
         axes.barh(y, row["ap50"], height=0.72, color=GROUP_COLORS[GROUP_OF[name]], alpha=0.85)
         axes.plot([row["ap50_max"]] * 2, [y - 0.42, y + 0.42], color="black", lw=1.8)
@@ -103,7 +106,7 @@ def _ap_bars(axes: Axes, metrics: Metrics) -> None:
     axes.set_yticks(range(len(names)), names)
     axes.set(ylim=(len(names) - 0.4, -0.6), xlim=(0, 108), xlabel="AP at IoU 0.5, %")
     axes.set_title("AP by class (bar) and AP of the top class alone (tick)", fontsize=13)
-    axes.grid(axis="x", color="#dddddd")
+    axes.grid(axis="x", color=palette.GRID)
     axes.set_axisbelow(True)
 
 
@@ -119,7 +122,7 @@ def _separate_groups(axes: Axes) -> None:
     for group, names in DENVER_GROUPS.items():
         stop = start + len(names)
         for line in (axes.axvline, axes.axhline):
-            line(stop - 0.5, color="#999999", lw=0.8)
+            line(stop - 0.5, color=palette.HELD, lw=0.8)
         frame_x = [start - 0.5, stop - 0.5, stop - 0.5, start - 0.5, start - 0.5]
         frame_y = [start - 0.5, start - 0.5, stop - 0.5, stop - 0.5, start - 0.5]
         axes.plot(frame_x, frame_y, color=GROUP_COLORS[group], lw=2.2, clip_on=False)

@@ -16,6 +16,7 @@ from deepacc_d2.evaluation.gallery import plot_best_worst
 from deepacc_d2.evaluation.plots import plot_confusion, plot_precision_recall
 from deepacc_d2.evaluation.tables import CLASS_COLUMNS, format_table
 from deepacc_d2.evaluation.types import ImagePrediction, Metrics
+from deepacc_d2.files import whole_file
 
 __all__ = ["format_table", "write_report"]
 
@@ -72,12 +73,9 @@ def write_report(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, write in writers.items():
-            temporary = folder / f".{name}.tmp"
-            try:
+            with whole_file(folder / name) as temporary:
                 write(temporary)
-                written.append(temporary.replace(folder / name))
-            finally:
-                temporary.unlink(missing_ok=True)
+            written.append(folder / name)
     except OSError as error:
         raise ConfigError(
             f"cannot write the report to {folder}: {error.strerror}; choose another folder"

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from deepacc_d2.images.spread import Gray
+from deepacc_d2.images.gray import Gray
 
 Boxes = NDArray[np.float64]
 Varied = tuple[NDArray[Any], Boxes]

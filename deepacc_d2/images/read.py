@@ -1,41 +1,41 @@
-"""Any image file or array to gray levels, uint8 (H, W); what cannot be one is refused in one line.
+"""Any image file to gray levels, uint8 (H, W); what cannot be one is refused in one line.
+
+This is the one reader: training, conversion, checks and prediction see the same gray levels.
 
 Files are judged by their header before a pixel is decoded, so that a small file that claims a huge
-picture costs nothing. A JPEG is decoded straight to its luma channel, as training does, so that
-both see the same gray levels.
+picture costs nothing. Plain 8-bit files are then decoded by OpenCV, which is faster and as strict
+with damaged ones, all others by Pillow; of plain files both give the same levels.
 """
 
 from __future__ import annotations
 
 import stat
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
+from io import BufferedReader, FileIO
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from deepacc_d2.errors import ConfigError, DataError
+from deepacc_d2.errors import DataError
+from deepacc_d2.images.gray import MAX_PIXELS, Gray, eight_bits, luma, shortcomings
+from deepacc_d2.images.header import PLAIN_STARTS, Header, plain_header
 from deepacc_d2.text import is_utf8, printable
 
-Gray = NDArray[np.uint8]
-
-# Pillow refuses more than 178.9 million pixels by itself, whatever is asked of it.
-MAX_PIXELS = 175_000_000
 MAX_SIDE = 65_500
 # Nothing else is tried: some of Pillow's readers start other programs.
 FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
-# More than 8 bits: the range that is mapped to 0..255, in percentiles of the pixels, and the share
-# of it that is added on both sides. The darkest bands are a thousandth of a picture; hot pixels
-# and saturated ones, far fewer, are clipped.
-RANGE_PERCENTILES = (0.02, 99.98)
-RANGE_MARGIN = 0.05
-# A picture that uses at least this share of its bit depth keeps its levels in proportion.
-LEAST_USED = 0.25
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp")
+"""Of image files that are looked for in folders, in lower case."""
 _ORIENTATION = 0x0112
+_TURNED, _SIDEWAYS = range(2, 9), range(5, 9)
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,13 @@ class FileFacts:
     """What a file said of itself.
 
     Attributes:
-        format: ``JPEG``, ``PNG``, ``BMP`` or ``TIFF``.
+        format: ``JPEG``, ``PNG``, ``BMP``, ``TIFF`` or ``WEBP``.
         mode: Pillow's name of the pixel layout, such as ``L``, ``RGB`` or ``I;16``.
         width, height: of the picture as shown, in pixels.
         pages: pictures in the file, of which the first is taken.
+        turned: whether its EXIF orientation turned or mirrored it.
         notes: what was done to get gray levels that a user may want to know.
+        shortcomings: why bands cannot be seen in it: no contrast, or a handful of gray levels.
     """
 
     format: str
@@ -55,7 +57,9 @@ class FileFacts:
     width: int
     height: int
     pages: int = 1
+    turned: bool = False
     notes: tuple[str, ...] = ()
+    shortcomings: tuple[str, ...] = ()
 
 
 class ReadImage(NamedTuple):
@@ -66,17 +70,39 @@ class ReadImage(NamedTuple):
 
 
 def read_image(path: str | Path) -> ReadImage:
-    """Reads a JPEG, PNG, BMP or TIFF as it is shown: turned as its EXIF orientation says.
+    """Reads a JPEG, PNG, BMP, TIFF or WebP as it is shown: turned as its EXIF orientation says.
 
-    Boxes found on it are in these pixels. Colour becomes luma, what is transparent white; of a
-    file with several pages the first is taken; more than 8 bits are mapped by :func:`as_gray`'s
-    rule.
+    Boxes are in these pixels, those of annotations as well as those that are found. Color becomes
+    luma, what is transparent white; of a file with several pages the first is taken; more than 8
+    bits are mapped by the rule of :func:`deepacc_d2.images.gray.as_gray`.
 
     Raises:
         DataError: the file is misnamed, missing, unreadable, empty, truncated, damaged, no image of
             these formats, or larger than :data:`MAX_PIXELS` or :data:`MAX_SIDE`.
     """
-    path = Path(path)
+    return _open(Path(path), _with_facts)
+
+
+def read_gray(path: str | Path) -> Gray:
+    """Reads the gray levels of :func:`read_image` alone, uint8 (H, W), which takes less time.
+
+    Raises:
+        DataError: see :func:`read_image`.
+    """
+    return _open(Path(path), _gray_of)
+
+
+def read_size(path: str | Path) -> tuple[int, int]:
+    """Returns width and height of an image as shown, in pixels, by its header.
+
+    Raises:
+        DataError: the header cannot be read; see :func:`read_image`.
+    """
+    return _open(Path(path), _size_of)
+
+
+def _open(path: Path, use: Callable[[FileIO, Path], _Result]) -> _Result:
+    """Returns what ``use`` makes of a file that is there and can be read."""
     if not is_utf8(path):
         # no table, record or report could name it
         raise DataError(f"image {printable(path)}: its name is not in UTF-8: rename it")
@@ -89,8 +115,8 @@ def read_image(path: str | Path) -> ReadImage:
             raise DataError(f"{path} is no regular file: copy the image into one")
         if not status.st_size:
             raise DataError(f"image {path} is empty (0 bytes): copy it again from its source")
-        with path.open("rb") as file:
-            return _read_open(file, path)
+        with path.open("rb", buffering=0) as file:
+            return use(file, path)
     except OSError as error:
         raise DataError(
             f"image {path} cannot be read ({error.strerror or error}): check its name and "
@@ -100,8 +126,59 @@ def read_image(path: str | Path) -> ReadImage:
         raise DataError(f"{str(path)!r} is no file name: name an image file") from None
 
 
-def _read_open(file: IO[bytes], path: Path) -> ReadImage:
-    """Reads an open file."""
+def _with_facts(file: FileIO, path: Path) -> ReadImage:
+    header, gray = _decode_plain(file, path)
+    if header is None or gray is None:
+        return _by_pillow(file, path, _decode_any)
+    return ReadImage(gray, FileFacts(*header, shortcomings=shortcomings(gray)))
+
+
+def _gray_of(file: FileIO, path: Path) -> Gray:
+    gray = _decode_plain(file, path)[1]
+    return _by_pillow(file, path, _decode_any).gray if gray is None else gray
+
+
+def _size_of(file: FileIO, path: Path) -> tuple[int, int]:
+    def shown(image: Image.Image, _: IO[bytes]) -> tuple[int, int]:
+        width, height = image.size
+        # Of a TIFF, Pillow has them in their places already.
+        turned = image.format != "TIFF" and image.getexif().get(_ORIENTATION, 1) in _SIDEWAYS
+        return (height, width) if turned else (width, height)
+
+    return _by_pillow(file, path, shown)
+
+
+def _decode_plain(file: FileIO, path: Path) -> tuple[Header | None, Gray | None]:
+    """Decodes a plain file by OpenCV.
+
+    Returns:
+        Its header, None where it is no plain file; and its gray levels, None where it is damaged:
+        Pillow knows how.
+    """
+    if not file.read(4).startswith(PLAIN_STARTS):
+        return None, None
+    file.seek(0)
+    data = file.read()
+    header = plain_header(data)
+    if header is None:
+        return None, None
+    _check_size(path, header.width, header.height)
+    buffer = np.frombuffer(data, dtype=np.uint8)
+    if header.mode == "RGB" and header.format != "JPEG":
+        # Told to give gray, libpng weighs the colors in its own way.
+        pixels = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB)
+        return header, None if pixels is None else luma(pixels)
+    # A JPEG is decoded straight to its luma channel, which is a third of the work.
+    gray: Any = cv2.imdecode(buffer, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
+    return header, gray
+
+
+def _by_pillow(
+    raw: FileIO, path: Path, use: Callable[[Image.Image, IO[bytes]], _Result]
+) -> _Result:
+    """Returns what ``use`` makes of an image whose header is fine, and of its file."""
+    raw.seek(0)
+    file = BufferedReader(raw)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -110,23 +187,26 @@ def _read_open(file: IO[bytes], path: Path) -> ReadImage:
             raise _too_large(path, "more than 178 million pixels") from None
         except Exception as error:  # damaged headers raise anything in Pillow
             if isinstance(error, Image.UnidentifiedImageError):
-                what = "is no JPEG, PNG, BMP or TIFF image, or its beginning is damaged"
+                what = "is no JPEG, PNG, BMP, TIFF or WebP image, or its beginning is damaged"
             else:
                 what = f"is damaged ({_first_line(error)})"
             raise DataError(f"image {path} {what}: convert or copy it again") from None
         with image:
-            width, height = image.size
-            if width < 1 or height < 1:
-                raise DataError(f"image {path} is {width}x{height} pixels: leave it out")
-            if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
-                raise _too_large(path, f"{width}x{height} pixels")
+            _check_size(path, *image.size)
             try:
-                return _decode(image, file)
+                return use(image, file)
             except Exception as error:  # damaged data raise anything in Pillow
                 raise DataError(
                     f"image {path} is truncated or damaged ({_first_line(error)}): copy it again "
                     "from its source"
                 ) from None
+
+
+def _check_size(path: Path, width: int, height: int) -> None:
+    if width < 1 or height < 1:
+        raise DataError(f"image {path} is {width}x{height} pixels: leave it out")
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+        raise _too_large(path, f"{width}x{height} pixels")
 
 
 def _too_large(path: Path, size: str) -> DataError:
@@ -140,27 +220,32 @@ def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).strip().splitlines()[0][:120]
 
 
-def _decode(image: Image.Image, file: IO[bytes]) -> ReadImage:
-    """Decodes the first page of an image whose header is fine."""
+def _decode_any(image: Image.Image, file: IO[bytes]) -> ReadImage:
+    """Decodes the first page of any image by Pillow."""
     file_format = {"MPO": "JPEG"}.get(image.format or "", image.format or "")
     mode, pages, notes = image.mode, int(getattr(image, "n_frames", 1)), []
     if pages > 1 and file_format != "JPEG":  # further frames of a JPEG are previews
         notes.append(f"the first of {pages} pages")
-    deep_colour = mode in ("RGB", "RGBA") and _raw_mode(image).find(";16") >= 0
-    # Loading a TIFF turns it and takes the mark away.
-    turned = image.getexif().get(_ORIENTATION, 1) in range(2, 9)
+    # Both are asked first: loading takes the marks away.
+    deep_color = mode in ("RGB", "RGBA") and ";16" in _raw_mode(image)
+    turned = image.getexif().get(_ORIENTATION, 1) in _TURNED
     image.draft("L", None)  # of a JPEG: its luma alone
     image.load()
     shown = ImageOps.exif_transpose(image)
     if turned:
         notes.append("turned as its EXIF orientation says")
     pixels: NDArray[Any] | None = None
-    if deep_colour and not turned:
+    if deep_color and not turned:
         # Pillow keeps the upper 8 bits only, of which a 12-bit camera uses four.
         pixels = _decode_deep(file)
-    gray = _eight_bits(_luma(pixels) if pixels is not None else _layers(shown, notes), notes)
+    gray = eight_bits(luma(pixels) if pixels is not None else _layers(shown, notes), notes)
+    # Pillow lends its pixels; torch wants those that may be written to.
+    gray = np.require(gray, requirements=["C", "W"])
     height, width = gray.shape
-    return ReadImage(gray, FileFacts(file_format, mode, width, height, pages, tuple(notes)))
+    facts = FileFacts(
+        file_format, mode, width, height, pages, turned, tuple(notes), shortcomings(gray)
+    )
+    return ReadImage(gray, facts)
 
 
 def _raw_mode(image: Image.Image) -> str:
@@ -171,7 +256,7 @@ def _raw_mode(image: Image.Image) -> str:
 
 
 def _decode_deep(file: IO[bytes]) -> NDArray[Any] | None:
-    """Decodes 16-bit colour to RGB or RGBA, None where OpenCV cannot."""
+    """Decodes 16-bit color to RGB or RGBA, None where OpenCV cannot."""
     file.seek(0)
     data = np.frombuffer(file.read(), dtype=np.uint8)
     pixels: NDArray[Any] | None = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
@@ -189,102 +274,9 @@ def _layers(image: Image.Image, notes: list[str]) -> NDArray[Any]:
     if image.mode == "1":
         return np.asarray(image.convert("L"))
     if "transparency" in image.info or image.mode in ("LA", "PA", "La", "RGBA", "RGBa"):
-        coloured = image.convert("RGBA")
-        if coloured.getchannel("A").getextrema() == (0, 0):
+        colored = np.asarray(image.convert("RGBA"))
+        if not colored[..., 3].any():
             # Some microscopes' software writes a fourth channel that means nothing.
             notes.append("its alpha channel is empty and was ignored")
-            return np.asarray(coloured.convert("RGB").convert("L"))
-        white = Image.new("RGBA", coloured.size, (255, 255, 255, 255))
-        return np.asarray(Image.alpha_composite(white, coloured).convert("L"))
-    return np.asarray(image.convert("RGB").convert("L"))
-
-
-def as_gray(array: ArrayLike) -> Gray:
-    """Returns an array as gray levels, uint8 (H, W); one that is so already comes back itself.
-
-    Accepted are (H, W), (H, W, 1), RGB (H, W, 3) and RGBA (H, W, 4; alpha over white), of bool,
-    of integers, and of floats in 0..1 or 0..255. 8 bits are kept as they are. Deeper pictures keep
-    their levels in proportion where they use a quarter of their depth (the least number of bits
-    that holds their largest value) or more; others, such as 12-bit pictures of low contrast, are
-    stretched so that nearly all pixels fall inside 0..255, bands included. So are floats of any
-    other range.
-
-    Raises:
-        ConfigError: another shape or type, no pixel, too many of them, or values not finite.
-    """
-    pixels = np.asarray(array)
-    if pixels.ndim == 3 and pixels.shape[2] == 1:
-        pixels = pixels[..., 0]
-    if pixels.ndim != 2 and (pixels.ndim != 3 or pixels.shape[2] not in (3, 4)):
-        raise ConfigError(
-            f"an array of shape {pixels.shape} is no image: give (H, W), (H, W, 1), (H, W, 3) or "
-            "(H, W, 4)"
-        )
-    if pixels.dtype.kind not in "buif":
-        raise ConfigError(
-            f"an array of {pixels.dtype} is no image: give uint8, uint16 or floats in 0..1"
-        )
-    if 0 in pixels.shape or pixels.shape[0] * pixels.shape[1] > MAX_PIXELS:
-        raise ConfigError(
-            f"an image of {pixels.shape[1]}x{pixels.shape[0]} pixels cannot be used: give 1 to "
-            f"{MAX_PIXELS // 10**6} million pixels"
-        )
-    if pixels.dtype.kind == "f" and not (np.abs(pixels.astype(np.float64)) < 1e30).all():
-        raise ConfigError("an image has values that are no finite number: replace them")
-    return _eight_bits(pixels if pixels.ndim == 2 else _luma(pixels), [])
-
-
-def _luma(pixels: NDArray[Any]) -> NDArray[Any]:
-    """Returns (H, W) of RGB or RGBA in the same depth, by the weights of ITU-R BT.601."""
-    top = _top(pixels)
-    colour = cv2.cvtColor(_plain(pixels[..., :3]), cv2.COLOR_RGB2GRAY)
-    if pixels.shape[2] == 3 or not pixels[..., 3].any():
-        return colour
-    alpha = pixels[..., 3].astype(np.float32) / np.float32(top)
-    mixed = colour * alpha + np.float32(top) * (1 - alpha)
-    return mixed if pixels.dtype.kind == "f" else np.rint(mixed).astype(colour.dtype)
-
-
-def _plain(pixels: NDArray[Any]) -> NDArray[Any]:
-    """Returns the pixels in the nearest type that OpenCV converts."""
-    kept = pixels.dtype in (np.uint8, np.uint16)
-    return np.ascontiguousarray(pixels if kept else pixels.astype(np.float32))
-
-
-def _top(pixels: NDArray[Any]) -> float:
-    """Returns the value of white: of the type, or of the least number of bits that holds all."""
-    if pixels.dtype.kind == "b" or pixels.dtype == np.uint8:
-        return 1.0 if pixels.dtype.kind == "b" else 255.0
-    highest = float(pixels.max())
-    if highest <= 1 and pixels.dtype.kind == "f":
-        return 1.0
-    return float(2 ** max(8, int(np.ceil(np.log2(max(highest, 1) + 1)))) - 1)
-
-
-def _eight_bits(plane: NDArray[Any], notes: list[str]) -> Gray:
-    """Maps gray levels (H, W) of any depth to uint8 by the rule of :func:`as_gray`.
-
-    Raises:
-        ValueError: values that are not finite.
-    """
-    if plane.dtype == np.uint8:
-        return plane
-    if plane.dtype.kind == "b":
-        return plane.astype(np.uint8) * np.uint8(255)
-    kind = np.float64 if plane.dtype.itemsize > 4 else np.float32
-    values: NDArray[np.floating[Any]] = plane.astype(kind)
-    lowest, highest = float(values.min()), float(values.max())
-    if not np.isfinite(lowest) or not np.isfinite(highest):
-        raise ValueError("values that are not finite")
-    top = _top(plane)
-    low, high = 0.0, top
-    if top != 255 or lowest < 0:
-        used = np.percentile(values, RANGE_PERCENTILES)
-        if used[1] <= used[0]:
-            used = np.array([lowest, highest])
-        if lowest < 0 or used[1] - used[0] < LEAST_USED * top:
-            margin = RANGE_MARGIN * (used[1] - used[0])
-            low, high = float(used[0] - margin), float(used[1] + margin)
-            notes.append(f"values {used[0]:.5g} to {used[1]:.5g} mapped to 8 bits")
-    levels = (values - low) * (255.0 / max(high - low, 1e-12))
-    return np.rint(np.clip(levels, 0, 255)).astype(np.uint8)
+        return luma(colored)
+    return luma(np.asarray(image.convert("RGB")))

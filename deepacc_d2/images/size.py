@@ -30,6 +30,9 @@ MARGIN = 1.07
 def chromosome_size(areas: NDArray[np.float64], width: float) -> float:
     """Returns the median square root of a chromosome's box area, in pixels.
 
+    >>> round(chromosome_size(np.full(46, 600.0), width=12.0), 1)
+    40.6
+
     Args:
         areas: (P,) of a spread's parts, single and touching chromosomes, P >= 1.
         width: of most of them.

@@ -18,12 +18,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from deepacc_d2.images.gray import Gray
 from deepacc_d2.images.parts import Group, find_group
 from deepacc_d2.images.size import chromosome_size
 from deepacc_d2.images.tone import (
     BLACK,
     WHITE,
-    Gray,
     darkness,
     foreground_threshold,
     is_inverted,

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Gray = NDArray[np.uint8]
+from deepacc_d2.images.gray import Gray
 
 # The background is taken from an image of about this size, by a closing wider than a chromosome.
 BACKGROUND_SIDE = 128

@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deepacc_d2.errors import ConfigError
+from deepacc_d2.images.gray import Gray
 from deepacc_d2.images.spread import Spread, find_spread, is_inverted, normalize_tone
-
-Gray = NDArray[np.uint8]
 
 # Of a Tseng image's longest side: the median square root of a chromosome's box area. A network
 # trained on images fitted into m pixels has seen chromosomes of this times m.

@@ -8,7 +8,7 @@ one crosses gets the crossing back.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,12 +68,18 @@ class _Field:
     half_width: float
 
 
-def cut_cell(gray: NDArray[np.uint8], boxes: Sequence[Box]) -> list[Cut]:
+def cut_cell(
+    gray: NDArray[np.uint8],
+    boxes: Sequence[Box],
+    outlines: Mapping[int, Sequence[tuple[float, float]]] | None = None,
+) -> list[Cut]:
     """Cuts every box of an image, each against all others.
 
     Args:
         gray: uint8 (H, W), dark chromosomes on light or the reverse.
         boxes: XYXY in pixels; may be empty, tiny, overlapping or partly outside.
+        outlines: by index of a box, corners (x, y) in pixels of what is its chromosome, where a
+            person drew it; others are found here.
 
     Returns:
         One cut for each box, in order; at least 1 x 1 pixel.
@@ -86,6 +92,8 @@ def cut_cell(gray: NDArray[np.uint8], boxes: Sequence[Box]) -> list[Cut]:
     masks: list[Mask | None] = [None] * len(boxes)
     if field is not None:
         masks = _divide(field, windows)
+        for number, outline in (outlines or {}).items():
+            masks[number] = _within(outline, windows[number])
     dark = darkness(gray) if field is None else field.dark
     return [
         _finish(
@@ -97,6 +105,15 @@ def cut_cell(gray: NDArray[np.uint8], boxes: Sequence[Box]) -> list[Cut]:
         )
         for box, mask, window in zip(boxes, masks, windows, strict=True)
     ]
+
+
+def _within(outline: Sequence[tuple[float, float]], window: tuple[int, ...]) -> Mask | None:
+    """Returns the pixels of a window that an outline encloses; None where there are none."""
+    x0, y0, x1, y1 = window
+    mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
+    corners = np.round(np.asarray(outline, np.float64) - (x0, y0)).astype(np.int32)
+    cv2.fillPoly(mask, [corners], 1)
+    return mask.astype(bool) if mask.any() else None
 
 
 def _window(box: Box, width: int, height: int, *, widen: float = _WIDEN) -> tuple[int, ...]:

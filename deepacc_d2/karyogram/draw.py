@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
+from deepacc_d2 import palette
 from deepacc_d2.chromosomes import GROUP_OF
 from deepacc_d2.disclaimer import DISCLAIMER
 from deepacc_d2.errors import ConfigError
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 FORMATS = (".png", ".svg", ".pdf")
 _INCHES = 11.69  # the page's width, that of A4 on its side
 _DPI = PAGE_WIDTH / _INCHES
-_INK, _PALE, _LINE = "#1a1a1a", "#777777", "#333333"
+_INK, _PALE, _LINE = palette.INK, palette.PALE, palette.LINE
 # Text stays text, and identifiers do not depend on the process.
 _SETTINGS: Any = {
     "svg.fonttype": "none",
@@ -245,7 +246,7 @@ def _groups(pen: _Pen, layout: Layout) -> None:
         known[1] = slot.x1
     for letter, (x0, x1, y) in extent.items():
         pen.line(x0, x1, y + 31, "#d8d8d8", 1.0)
-        pen.text((x0 + x1) / 2, y + 44, letter, 13, "#999999", ha="center", va="baseline")
+        pen.text((x0 + x1) / 2, y + 44, letter, 13, palette.HELD, ha="center", va="baseline")
 
 
 def _left_out(pen: _Pen, karyogram: Karyogram) -> None:
@@ -294,7 +295,7 @@ def _without_class(
     title, kind, counted = said
     frame = (MARGIN, top), PAGE_WIDTH - 2 * MARGIN, bottom - top
     pen.axes.add_patch(
-        Rectangle(*frame, facecolor="#fafafa", edgecolor="#cccccc", lw=pen.points, zorder=0)
+        Rectangle(*frame, facecolor="#fafafa", edgecolor=palette.RULE, lw=pen.points, zorder=0)
     )
     total = len(places) + hidden
     pen.text(MARGIN + 14, top + 30, title, 16, _INK, ha="left", va="baseline")

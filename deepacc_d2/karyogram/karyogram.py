@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepacc_d2.cell import UNIDENTIFIED, Cell
+from deepacc_d2.cell import UNIDENTIFIED, Cell, Chromosome
 from deepacc_d2.chromosomes import CLASSES
-from deepacc_d2.karyogram.cut import cut_cell
+from deepacc_d2.karyogram.cut import Cut, cut_cell
 from deepacc_d2.karyogram.layout import Layout, lay_out
 from deepacc_d2.karyogram.polarity import find_polarity
 from deepacc_d2.karyogram.straighten import straighten, trimmed
@@ -52,12 +53,20 @@ class Karyogram:
         save_karyogram(self, path)
 
 
-def build_karyogram(gray: NDArray[np.uint8], cell: Cell) -> Karyogram:
+def build_karyogram(
+    gray: NDArray[np.uint8],
+    cell: Cell,
+    *,
+    turned: Collection[int] = (),
+    outlines: Mapping[int, Sequence[tuple[float, float]]] | None = None,
+) -> Karyogram:
     """Cuts, straightens and turns a cell's chromosomes and lays them out.
 
     Args:
         gray: uint8 (H, W), the image whose pixels the boxes are in, dark on light or the reverse.
         cell: what was found in it; a cell without chromosomes gives a page of empty places.
+        turned: indices of chromosomes that a person turned over against what is found here.
+        outlines: by index of a chromosome, see :func:`deepacc_d2.karyogram.cut.cut_cell`.
 
     Raises:
         ValueError: ``gray`` is not uint8 (H, W).
@@ -65,29 +74,40 @@ def build_karyogram(gray: NDArray[np.uint8], cell: Cell) -> Karyogram:
     if gray.ndim != 2 or gray.dtype != np.uint8 or not gray.size:
         raise ValueError(f"a karyogram needs uint8 (H, W) pixels, not {gray.dtype} {gray.shape}")
     boxes = [chromosome.box for chromosome in cell.chromosomes]
-    zoom = _zoom(boxes)
+    zoom = strip_zoom(boxes)
     strips = []
-    for chromosome, cut in zip(cell.chromosomes, cut_cell(gray, boxes), strict=True):
-        straight = straighten(cut, zoom)
-        polarity = find_polarity(straight, chromosome.name)
-        dark = trimmed(straight)[:: -1 if polarity.flip else 1, :: -1 if polarity.flip else 1]
-        strips.append(
-            Strip(
-                name=chromosome.name,
-                placed=chromosome.placed,
-                unidentified=chromosome.assigned == UNIDENTIFIED,
-                dark=np.ascontiguousarray(dark),
-                zoom=straight.zoom,
-                centromere=polarity.centromere,
-                polarity_confidence=polarity.confidence,
-                cut=not cut.whole,
-            )
-        )
+    cuts = cut_cell(gray, boxes, outlines)
+    for number, (chromosome, cut) in enumerate(zip(cell.chromosomes, cuts, strict=True)):
+        strips.append(make_strip(chromosome, cut, zoom, turned=number in turned))
     counts = cell.counts() if cell.chromosomes else np.zeros(len(CLASSES), np.int64)
     return Karyogram(cell, tuple(strips), lay_out(strips, counts))
 
 
-def _zoom(boxes: list[tuple[float, float, float, float]]) -> float:
+def make_strip(chromosome: Chromosome, cut: Cut, zoom: float, *, turned: bool = False) -> Strip:
+    """Straightens one chromosome's cut and turns its p arm up.
+
+    Args:
+        chromosome: whose it is.
+        cut: of it.
+        zoom: strip pixels for an image pixel.
+        turned: a person turned it over against what is found here; then that is certain.
+    """
+    straight = straighten(cut, zoom)
+    polarity = find_polarity(straight, chromosome.name)
+    step = -1 if polarity.flip != turned else 1
+    return Strip(
+        name=chromosome.name,
+        placed=chromosome.placed,
+        unidentified=chromosome.assigned == UNIDENTIFIED,
+        dark=np.ascontiguousarray(trimmed(straight)[::step, ::step]),
+        zoom=straight.zoom,
+        centromere=1 - polarity.centromere if turned else polarity.centromere,
+        polarity_confidence=1.0 if turned else polarity.confidence,
+        cut=not cut.whole,
+    )
+
+
+def strip_zoom(boxes: list[tuple[float, float, float, float]]) -> float:
     """Returns strip pixels for an image pixel that suit the boxes' median size."""
     if not boxes:
         return 1.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from deepacc_d2 import palette
 from deepacc_d2.cell import Chromosome
 from deepacc_d2.karyogram.strip import Strip
 
@@ -19,17 +20,17 @@ class Mark:
     meaning: str
 
 
-EXTRA = Mark("#c8102e", "extra copy")
+EXTRA = Mark(palette.ALARM, "extra copy")
 
 # Told apart by colour-blind eyes (after Okabe and Ito) and from the groups' colours by their use.
 MARKS: dict[str, Mark] = {
     "extra": EXTRA,
-    "low_confidence": Mark("#e69f00", "low confidence"),
-    "reassigned": Mark("#0072b2", "class changed by the assignment"),
-    "touching": Mark("#9a6fb0", "touches another chromosome"),
+    "low_confidence": Mark(palette.DOUBT, "low confidence"),
+    "reassigned": Mark(palette.BLUE, "class changed by the assignment"),
+    "touching": Mark(palette.TOUCH, "touches another chromosome"),
     "unidentified": Mark("#5a5a5a", "unidentified"),
-    "polarity": Mark("#8c8c8c", "which arm is up is uncertain"),
-    "left_out": Mark("#444444", "not placed"),
+    "polarity": Mark(palette.UNSURE, "which arm is up is uncertain"),
+    "left_out": Mark(palette.DARK, "not placed"),
 }
 """Marks by flag of :class:`~deepacc_d2.cell.Chromosome`, and two of the picture's."""
 

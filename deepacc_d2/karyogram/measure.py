@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
@@ -21,6 +20,7 @@ from deepacc_d2.chromosomes import CLASSES
 from deepacc_d2.data.coco import load_coco_split
 from deepacc_d2.data.synthetic import SyntheticConfig, render_metaphase
 from deepacc_d2.errors import run_cli
+from deepacc_d2.images.read import read_gray
 from deepacc_d2.karyogram.cut import Box, cut_cell
 from deepacc_d2.karyogram.marks import UNSURE_POLARITY
 from deepacc_d2.karyogram.polarity import find_polarity, profiles, standard
@@ -140,8 +140,7 @@ def pair_agreement(root: Path, split: str, images: int) -> tuple[int, int]:
     chosen = np.linspace(0, len(coco["images"]) - 1, min(images, len(coco["images"])))
     for number in np.unique(chosen.round().astype(int)):
         record = coco["images"][number]
-        data = np.frombuffer((root / "images" / record["file_name"]).read_bytes(), np.uint8)
-        gray: Any = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
+        gray = read_gray(root / "images" / record["file_name"])
         annotations = own.get(record["id"], [])
         by_class: dict[int, list[NDArray[np.float64]]] = {}
         for cut, annotation in zip(cut_cell(gray, boxes_of(annotations)), annotations, strict=True):

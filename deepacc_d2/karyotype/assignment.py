@@ -169,6 +169,12 @@ def by_box_classes(probabilities: ArrayLike) -> NDArray[np.int64]:
 def assign(probabilities: ArrayLike, strength: float) -> Assignment:
     """Finds the best assignment of a cell; see the module.
 
+    >>> probabilities = np.full((46, 25), 0.001)
+    >>> classes = [k for k in range(22) for _ in range(2)] + [22, 23]
+    >>> probabilities[range(46), classes] = 0.976
+    >>> assign(probabilities, strength=0.5).assigned.tolist() == classes
+    True
+
     Args:
         probabilities: (N, 25) of the 24 classes and of no chromosome, calibrated.
         strength: factor of the log prior, 0 or more. 0 gives each box what it is by itself,

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
+from deepacc_d2 import palette
 from deepacc_d2.errors import DataError
 
 LEAST_TEMPERATURE, MOST_TEMPERATURE = 0.05, 20.0
@@ -180,20 +181,20 @@ def _draw_gap(axes: Axes, table: Reliability, title: str) -> None:
     filled = table.count > 0
     left, accuracy = table.edges[:-1][filled], table.accuracy[filled]
     sure = table.confidence[filled]
-    axes.bar(left, accuracy, width[filled], align="edge", color="#0072b2", ec="white")
+    axes.bar(left, accuracy, width[filled], align="edge", color=palette.BLUE, ec="white")
     axes.bar(
         left,
         np.abs(sure - accuracy),
         width[filled],
         bottom=np.minimum(sure, accuracy),
         align="edge",
-        color="#d55e00",
+        color=palette.ORANGE,
         alpha=0.35,
-        ec="#d55e00",
+        ec=palette.ORANGE,
         hatch="//",
         label="gap to the mean confidence",
     )
-    axes.plot([0, 1], [0, 1], color="#333333", lw=1, ls="--", label="right as often as it says")
+    axes.plot([0, 1], [0, 1], color=palette.LINE, lw=1, ls="--", label="right as often as it says")
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.02)
     error = "none" if math.isnan(table.error) else f"{100 * table.error:.2f} %"

@@ -71,6 +71,9 @@ def sex_complement(counts: ArrayLike) -> str:
 def numerical_abnormalities(counts: ArrayLike) -> list[Abnormality]:
     """Returns what differs from 46,XX and 46,XY: the sex chromosomes first, then by number.
 
+    >>> numerical_abnormalities(normal_counts((1, 0)))
+    [Abnormality(name='sex', change=-1, found='X')]
+
     Raises:
         DataError: see :func:`checked_counts`.
     """

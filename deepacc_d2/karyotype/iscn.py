@@ -48,6 +48,11 @@ def ploidy_level(total: int) -> int:
 def format_karyotype(counts: ArrayLike, unidentified: int = 0) -> str:
     """Writes counts (24,) as ISCN short form, such as ``47,XY,+21``; empty if there is none.
 
+    >>> counts = [2] * 22 + [1, 1]
+    >>> counts[20] = 3
+    >>> format_karyotype(counts)
+    '47,XY,+21'
+
     Args:
         counts: (24,) chromosomes of each class.
         unidentified: further ones of no class that could be told.

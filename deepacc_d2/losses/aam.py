@@ -11,25 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from deepacc_d2.errors import ConfigError
+from deepacc_d2.method import check_settings
 
 # Least sin^2 in float32. Below it the cosine is 1 to rounding, and the gradient of the square
 # root, which grows without bound there, would carry nothing but rounding errors.
 EPS = 1e-7
 # Least norm of a feature or center vector that is divided by it.
 NORM_EPS = 1e-6
-
-
-def check_margin(s: float, m: float) -> None:
-    """Checks a scale and a margin.
-
-    Raises:
-        ConfigError: s is not positive, or m is outside [0, pi).
-    """
-    if not (s > 0 and math.isfinite(s)):
-        raise ConfigError(f"s={s}: the scale of the cosines must be greater than 0")
-    if not 0 <= m < math.pi:
-        raise ConfigError(f"m={m}: the angular margin must be in [0, pi) radians")
 
 
 def cosine_similarity(features: Tensor, centers: Tensor) -> Tensor:
@@ -49,6 +37,9 @@ def add_angular_margin(cosines: Tensor, m: float) -> Tensor:
     cos(theta + m) rises again beyond that angle, which would reward the worst proposals; there
     cos(theta) - m sin(m) is taken instead, as ArcFace does. (Where it takes over it lies below -1
     for margins up to 2.33; larger ones, which nobody uses, make a step upwards there.)
+
+    >>> [round(float(c), 3) for c in add_angular_margin(torch.tensor([1.0, 0.0, -1.0]), m=0.5)]
+    [0.877, -0.479, -1.24]
 
     Args:
         cosines: any shape, in -1..1.
@@ -102,7 +93,7 @@ class AdditiveAngularMarginLoss(nn.Module):
 
     def __init__(self, *, s: float, m: float, margin_on_background: bool = True) -> None:
         super().__init__()
-        check_margin(s, m)
+        check_settings(s=s, m=m)
         self.s = float(s)
         self.m = float(m)
         self.margin_on_background = margin_on_background

@@ -6,27 +6,13 @@ Shapes: N proposals of B images, K foreground classes, background = index K.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from deepacc_d2.chromosomes import DENVER_GROUPS, adjacency_matrix
 from deepacc_d2.distributed import count_per_process
-from deepacc_d2.errors import ConfigError
-
-Anchor = Literal["labelled", "predicted"]
-ANCHORS: tuple[Anchor, ...] = ("labelled", "predicted")
-
-
-def check_anchor(anchor: str) -> None:
-    """Checks the choice of anchors.
-
-    Raises:
-        ConfigError: there is no such choice.
-    """
-    if anchor not in ANCHORS:
-        raise ConfigError(f"gia.anchor={anchor!r}: choose {' or '.join(ANCHORS)}")
+from deepacc_d2.method import Anchor, check_settings
 
 
 def group_inner_adjacency_loss(
@@ -103,7 +89,7 @@ class GroupInnerAdjacencyLoss(nn.Module):
         anchor: Anchor = "labelled",
     ) -> None:
         super().__init__()
-        check_anchor(anchor)
+        check_settings(anchor=anchor)
         self.anchor: Anchor = anchor
         groups = DENVER_GROUPS if groups is None else groups
         # YAML reads an unquoted 21 as a number, and X as a string.

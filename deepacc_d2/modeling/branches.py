@@ -12,12 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from deepacc_d2.losses.aam import NORM_EPS, AdditiveAngularMarginLoss, cosine_similarity
+from deepacc_d2.method import Center, check_settings
 from deepacc_d2.modeling.local_centers import (
-    Center,
     LocalCenters,
-    check_center,
-    check_center_share,
-    check_delta,
     local_centers,
     log_odds,
 )
@@ -110,9 +107,7 @@ class SiameseInferenceBranch(nn.Module):
         center_share: float = 1.0,
     ) -> None:
         super().__init__()
-        check_delta(delta)
-        check_center(center)
-        check_center_share(center_share)
+        check_settings(delta=delta, center=center, center_share=center_share)
         self.delta = float(delta)
         self.center: Center = center
         self.center_share = float(center_share)

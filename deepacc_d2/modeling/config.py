@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from deepacc_d2.chromosomes import NUM_CLASSES
 from deepacc_d2.errors import ConfigError
+from deepacc_d2.method import check_setting
 
 if TYPE_CHECKING:
     from detectron2.config import CfgNode
+
+SETTINGS = {
+    **{name: name.upper() for name in ("alpha", "beta", "gamma", "m", "s", "delta")},
+    **{"center": "CENTER", "center_share": "CENTER_SHARE", "anchor": "GIA_ANCHOR"},
+}
+"""The keys of ``MODEL.DEEPACC`` that are settings of the method, by their names there."""
 
 MARGIN_BRANCHES = ("angular", "linear", "none")
 # Detectron2's heads honour them; these would go on in silence, without the part that is meant.
@@ -106,7 +110,8 @@ def check_deepacc_config(cfg: CfgNode) -> None:
             "MODEL.DEEPACC.MARGIN_BRANCH: set MARGIN_BRANCH to angular or linear, or "
             f"{' and '.join(f'{key} to False' for key in needing)}"
         )
-    _check_numbers(node)
+    for name, key in SETTINGS.items():
+        check_setting(name, node[key], key=f"MODEL.DEEPACC.{key}")
     num_classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES
     if node.GIA and num_classes != NUM_CLASSES:
         raise ConfigError(
@@ -117,38 +122,3 @@ def check_deepacc_config(cfg: CfgNode) -> None:
         section, _, name = key.rpartition(".")
         if (cfg.MODEL[section] if section else cfg.MODEL)[name]:
             raise ConfigError(f"MODEL.{key} is not supported by DeepACCROIHeads: set it to False")
-
-
-def _check_numbers(node: CfgNode) -> None:
-    from deepacc_d2.losses.aam import check_margin
-    from deepacc_d2.losses.gia import ANCHORS
-    from deepacc_d2.modeling.local_centers import check_center, check_center_share, check_delta
-
-    for key in ("ALPHA", "BETA", "GAMMA"):
-        if not (math.isfinite(node[key]) and node[key] >= 0):
-            raise ConfigError(
-                f"MODEL.DEEPACC.{key}={node[key]}: a loss weight must be a number not below 0"
-            )
-    with _named("M"):
-        check_margin(1.0, node.M)
-    with _named("S"):
-        check_margin(node.S, 0.0)
-    with _named("DELTA"):
-        check_delta(node.DELTA)
-    with _named("CENTER"):
-        check_center(node.CENTER)
-    with _named("CENTER_SHARE"):
-        check_center_share(node.CENTER_SHARE)
-    if node.GIA_ANCHOR not in ANCHORS:
-        raise ConfigError(
-            f"MODEL.DEEPACC.GIA_ANCHOR={node.GIA_ANCHOR!r}: choose {' or '.join(ANCHORS)}"
-        )
-
-
-@contextlib.contextmanager
-def _named(key: str) -> Iterator[None]:
-    """Puts the yacs key before the message of a check that knows only its own argument."""
-    try:
-        yield
-    except ConfigError as error:
-        raise ConfigError(f"MODEL.DEEPACC.{key}: {error}") from error

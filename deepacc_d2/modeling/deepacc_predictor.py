@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.losses import GroupInnerAdjacencyLoss
 from deepacc_d2.losses.aam import NORM_EPS
+from deepacc_d2.method import check_branches, check_settings
 from deepacc_d2.modeling.branches import AngularMarginBranch, LinearBranch, SiameseInferenceBranch
 from deepacc_d2.modeling.cell_context import CellContext
 from deepacc_d2.modeling.config import check_deepacc_config
@@ -48,20 +49,6 @@ class DeepACCOutput(NamedTuple):
     centers: LocalCenters | None
     features: Tensor
     counts: list[int]
-
-
-def check_branches(margin: bool, inference: bool, gia: bool) -> None:
-    """Checks which parts are on.
-
-    Raises:
-        ConfigError: a part that reads the margin branch's scores is on without it.
-    """
-    needing = [n for n, on in (("inference_branch", inference), ("gia", gia)) if on and not margin]
-    if needing:
-        raise ConfigError(
-            f"{' and '.join(needing)} without margin_branch: turn margin_branch on, or set "
-            f"{' and '.join(f'{name}=null' for name in needing)}"
-        )
 
 
 def _check_classes(
@@ -122,9 +109,11 @@ class DeepACCPredictor(BoxPredictor):
             options: of Detectron2's ``FastRCNNOutputLayers``, such as ``box2box_transform``.
 
         Raises:
-            ConfigError: a part is on that needs another one, or is of another number of classes.
+            ConfigError: a part is on that needs another one, or is of another number of classes;
+                or a weight is negative.
         """
         check_branches(margin_branch is not None, inference_branch is not None, gia is not None)
+        check_settings(alpha=alpha, beta=beta, gamma=gamma)
         _check_classes(num_classes, margin_branch, inference_branch, gia)
         super().__init__(input_shape, num_classes=num_classes, **options)
         self.margin_branch = margin_branch

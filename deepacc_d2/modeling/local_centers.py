@@ -10,7 +10,7 @@ Shapes: N proposals of B images, C = K + 1 classes of which the last is backgrou
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,9 +18,7 @@ from torch.nn import functional as F
 
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.losses.aam import NORM_EPS
-
-Center = Literal["single", "pair"]
-CENTERS: tuple[Center, ...] = ("single", "pair")
+from deepacc_d2.method import Center
 
 PARTNER_SCORE = 0.1
 """Least score, exclusive, of a pair's second proposal. The first vouches for the class."""
@@ -43,38 +41,6 @@ class LocalCenters(NamedTuple):
     partner: Tensor
 
 
-def check_delta(delta: float) -> None:
-    """Checks a confidence threshold.
-
-    Raises:
-        ConfigError: it is outside [0, 1].
-    """
-    if not 0 <= delta <= 1:
-        raise ConfigError(f"delta={delta}: the least score of a local center must be in [0, 1]")
-
-
-def check_center(center: str) -> None:
-    """Checks what a local center is made of.
-
-    Raises:
-        ConfigError: there is no such choice.
-    """
-    if center not in CENTERS:
-        raise ConfigError(f"center={center!r}: choose {' or '.join(CENTERS)}")
-
-
-def check_center_share(share: float) -> None:
-    """Checks the weight of the local part of a center.
-
-    Raises:
-        ConfigError: it is outside [0, 1].
-    """
-    if not 0 <= share <= 1:
-        raise ConfigError(
-            f"center_share={share}: the share of the image's own part in a center must be in [0, 1]"
-        )
-
-
 def log_odds(logits: Tensor) -> Tensor:
     """Returns log(p / (1 - p)) of the softmax probabilities p of logits (N, C).
 
@@ -93,6 +59,10 @@ def lie_apart(boxes: Tensor, others: Tensor) -> Tensor:
 
     The limit is :data:`PARTNER_IOU`. Nothing is divided, so that a box without area is not apart
     from one in its own place, nor from any other box without area.
+
+    >>> boxes = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 0, 30, 10]])
+    >>> lie_apart(boxes[:1], boxes).tolist()
+    [[False, False, True]]
     """
     low = torch.maximum(boxes[:, None, :2], others[None, :, :2])
     high = torch.minimum(boxes[:, None, 2:], others[None, :, 2:])

@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 
 from deepacc_d2.cell import Cell
 from deepacc_d2.errors import ConfigError
-from deepacc_d2.images.read import as_gray, read_image
+from deepacc_d2.images.gray import as_gray
+from deepacc_d2.images.read import read_image
 from deepacc_d2.prediction.inputs import list_images
 from deepacc_d2.prediction.predictor import Predictor, load_predictor
 
 Image = str | Path | NDArray[Any]
+OPTIONS = ("device", "precision", "normalize", "min_foreground", "prior_strength")
+DEFAULTS = ("auto", "32-true", True, None, None)
 
 
 def predict(
@@ -23,7 +26,11 @@ def predict(
     *,
     checkpoint: str | Path | Predictor | None = None,
     cases: str | Path | None = None,
-    **options: Any,
+    device: str = "auto",
+    precision: str = "32-true",
+    normalize: bool = True,
+    min_foreground: float | None = None,
+    prior_strength: float | None = None,
 ) -> list[Cell]:
     """Finds and classifies the chromosomes of metaphase images; see :func:`deepacc_d2.predict`."""
     items = [images] if isinstance(images, str | Path | np.ndarray) else list(images)
@@ -31,11 +38,20 @@ def predict(
     if arrays and len(arrays) < len(items):
         raise ConfigError("images mixes arrays and paths: predict them in two calls")
     if isinstance(checkpoint, Predictor):
-        if options:
-            raise ConfigError(f"{next(iter(options))} is for a predictor yet to be made")
+        given = (device, precision, normalize, min_foreground, prior_strength)
+        for name, value, default in zip(OPTIONS, given, DEFAULTS, strict=True):
+            if value != default:
+                raise ConfigError(f"{name} is for a predictor yet to be made")
         predictor = checkpoint
     else:
-        predictor = load_predictor(checkpoint, **options)
+        predictor = load_predictor(
+            checkpoint,
+            device=device,
+            precision=precision,
+            normalize=normalize,
+            min_foreground=min_foreground,
+            prior_strength=prior_strength,
+        )
     if arrays:
         return [
             predictor.cell(as_gray(array), name=f"image{number}")

@@ -16,7 +16,7 @@ from typing import Any
 
 from deepacc_d2.cell import Cell
 from deepacc_d2.errors import ConfigError, DataError
-from deepacc_d2.files import read_json, whole_file
+from deepacc_d2.files import read_json, write_json
 from deepacc_d2.prediction.record import from_record
 
 JOB = "job.json"
@@ -101,7 +101,7 @@ def open_folder(root: Path, job: Mapping[str, Any], *, overwrite: bool = False) 
         else:
             for folder in ("cells", "overlays", "karyograms"):
                 (root / folder).mkdir(parents=True, exist_ok=True)
-            write_whole(path, json.dumps(plain, indent=2) + "\n")
+            write_json(path, plain)
     except OSError as error:
         raise ConfigError(
             f"OUT {root} cannot be written ({error.strerror}): choose another"
@@ -139,12 +139,3 @@ def _check_same(path: Path, job: dict[str, Any], root: Path) -> None:
 def _short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 40 else text[:37] + "..."
-
-
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes a file by way of a temporary one, so that nobody ever sees half of it."""
-    with whole_file(path) as temporary:
-        if isinstance(content, str):
-            temporary.write_text(content, encoding="utf-8")
-        else:
-            temporary.write_bytes(content)

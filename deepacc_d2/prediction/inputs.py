@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deepacc_d2.errors import ConfigError, DataError
+from deepacc_d2.images.read import SUFFIXES
 from deepacc_d2.prediction.cases import case_ids
 from deepacc_d2.prediction.names import unique_names
-
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".dib", ".tif", ".tiff")
 
 Images = str | Path | Sequence[str | Path]
 
@@ -44,7 +43,7 @@ def list_images(
 
     Args:
         images: a file, a folder, a pattern such as ``slides/**/*.tif``, or several of them. A
-            folder is searched with all below it, for the suffixes of :data:`SUFFIXES` in either
+            folder is searched with all below it, for the usual suffixes of images in either
             case; hidden files and folders are passed over, links to folders not followed. A file
             that is named is taken whatever its suffix. Numbers in names sort by value.
         cases: None; ``folder``: the folder that an image lies in is its case; or a CSV file, see

@@ -23,6 +23,9 @@ def safe_name(text: str) -> str:
     White space, separators, marks that a shell or Windows reads, control and formatting characters
     become ``_``; letters of all scripts stay. Never empty, ``.``, ``..``, hidden, an option or a
     device; where over 100 characters or 180 bytes of UTF-8, its end becomes a hash of the whole.
+
+    >>> safe_name("case 7/cell:1"), safe_name("../CON")
+    ('case_7_cell_1', '_._CON')
     """
     normal = unicodedata.normalize("NFC", text)
     kept = "".join("_" if unicodedata.category(c) in ("Cc", "Cf", "Cs") else c for c in normal)

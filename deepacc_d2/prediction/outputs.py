@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 import cv2
 
 from deepacc_d2.cell import Cell
 from deepacc_d2.errors import ConfigError
-from deepacc_d2.files import whole_file
-from deepacc_d2.images.spread import Gray
+from deepacc_d2.files import whole_file, write_bytes, write_json
+from deepacc_d2.images.gray import Gray
 from deepacc_d2.karyogram import build_karyogram, draw_overlay
-from deepacc_d2.prediction.folder import OutputFolder, write_whole
+from deepacc_d2.prediction.folder import OutputFolder
 from deepacc_d2.prediction.record import to_record
 
 VECTOR = (".svg", ".pdf")
@@ -51,10 +50,10 @@ def write_cell(
     """
     if overlay:
         drawn = cv2.cvtColor(draw_overlay(gray, cell), cv2.COLOR_RGB2BGR)
-        write_whole(folder.overlay(cell.name), cv2.imencode(".png", drawn)[1].tobytes())
+        write_bytes(folder.overlay(cell.name), cv2.imencode(".png", drawn)[1].tobytes())
     if karyogram:
         built = build_karyogram(gray, cell)
         for suffix in karyogram:
             with whole_file(folder.karyogram(cell.name, suffix)) as path:
                 built.save(path)
-    write_whole(folder.record(cell.name), json.dumps(to_record(cell), indent=1) + "\n")
+    write_json(folder.record(cell.name), to_record(cell), indent=1)

@@ -109,8 +109,9 @@ def load_predictor(
     *,
     device: str = "auto",
     precision: str = "32-true",
+    normalize: bool = True,
+    min_foreground: float | None = None,
     prior_strength: float | None = None,
-    **options: Any,
 ) -> Predictor:
     """Makes a predictor of a checkpoint or an exported model.
 
@@ -119,8 +120,9 @@ def load_predictor(
             precision.
         device: see there.
         precision: see there.
+        normalize: see there.
+        min_foreground: see there.
         prior_strength: instead of the checkpoint's; 0 leaves every box its own class.
-        **options: ``normalize`` and ``min_foreground``, see there.
 
     Raises:
         DataError: the file is missing, damaged, or no detector of this project.
@@ -130,4 +132,5 @@ def load_predictor(
     karyotype = KaryotypeSettings.from_dict(told.get("karyotype") or {})
     if prior_strength is not None:
         karyotype = replace(karyotype, prior_strength=prior_strength)
-    return Predictor(detector_of(network, told, **options), karyotype)
+    detector = detector_of(network, told, normalize=normalize, min_foreground=min_foreground)
+    return Predictor(detector, karyotype)

@@ -2,76 +2,110 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from deepacc_d2.cell import Cell
 from deepacc_d2.disclaimer import DISCLAIMER
 from deepacc_d2.errors import UserError
-from deepacc_d2.files import whole_file
+from deepacc_d2.files import whole_file, write_json
 from deepacc_d2.images.read import read_image
 from deepacc_d2.karyogram import Karyogram, build_karyogram, save_case_report
-from deepacc_d2.karyotype.case import summarize_case
-from deepacc_d2.prediction.folder import OutputFolder, write_whole
+from deepacc_d2.karyotype.case import CaseResult, summarize_case
+from deepacc_d2.prediction.folder import OutputFolder
 from deepacc_d2.prediction.names import safe_name
-from deepacc_d2.prediction.tables import write_errors, write_tables
+from deepacc_d2.prediction.tables import job_tables, write_errors
 
 SHOWN = 8
+# Takes the place of the probabilities of a case's chromosomes, which no report looks at.
+_NOT_KEPT = np.zeros(0)
 
 
-def finish_job(folder: OutputFolder, errors: list[tuple[str, str]], *, about: str) -> int:
-    """Writes what tells of all cells together.
+@dataclass(frozen=True)
+class JobSummary:
+    """What came out of a job.
+
+    Attributes:
+        cells: finished ones.
+        karyotypes: of the cases, by their ids.
+        text: a few lines for the terminal.
+    """
+
+    cells: int
+    karyotypes: dict[str, str]
+    text: str
+
+
+def finish_job(folder: OutputFolder, errors: list[tuple[str, str]], *, about: str) -> JobSummary:
+    """Writes what tells of all cells together: tables and reports of cases.
+
+    Each record is read once. Cells of no case are in memory one at a time; of those of cases all
+    but the probabilities is kept until their reports are written, some 20 kB a cell.
 
     Args:
         folder: the job's.
         errors: path and message of each image that could not be used.
         about: the model, for reports.
 
-    Returns:
-        The number of finished cells.
-
     Raises:
         DataError: a cell's record is damaged.
     """
     write_errors(folder, errors)
-    count = write_tables(folder)
-    write_cases(folder, about=about)
-    return count
+    overview = _Overview()
+    cases: dict[str, list[Cell]] = defaultdict(list)
+    with job_tables(folder) as add_to_tables:
+        for cell in folder.cells():
+            add_to_tables(cell)
+            overview.add(cell)
+            if cell.case_id is not None:
+                for chromosome in cell.chromosomes:
+                    chromosome.probabilities = _NOT_KEPT
+                cases[cell.case_id].append(cell)
+    karyotypes = write_cases(folder, dict(sorted(cases.items())), about=about)
+    return JobSummary(overview.total, karyotypes, overview.text(folder, karyotypes))
 
 
-def cases_of(folder: OutputFolder) -> dict[str, list[str]]:
-    """Returns the names of the cells of each case, for cells whose case is known."""
-    cases: dict[str, list[str]] = defaultdict(list)
-    for cell in folder.cells():
-        if cell.case_id is not None:
-            cases[cell.case_id].append(cell.name)
-    return dict(sorted(cases.items()))
-
-
-def write_cases(folder: OutputFolder, *, about: str) -> dict[str, str]:
+def write_cases(
+    folder: OutputFolder,
+    cases: dict[str, list[Cell]],
+    *,
+    about: str,
+    amend: Callable[[CaseResult], CaseResult] | None = None,
+    draw: Callable[[list[Cell]], Karyogram | None] | None = None,
+    further: Callable[[str], dict[str, Any]] | None = None,
+) -> dict[str, str]:
     """Writes a JSON and a one-page PDF of each case.
 
-    Only one case's cells are in memory at a time.
+    Args:
+        folder: of the cells.
+        cases: the cells of each case; their probabilities are not looked at.
+        about: the model, for reports.
+        amend: what a person says otherwise of a case.
+        draw: gives the karyogram of a page; :func:`best_karyogram` if not given.
+        further: by case, what its JSON says besides.
 
     Returns:
         The karyotype of each case.
     """
-    cases = cases_of(folder)
-    if not cases:
-        return {}
     root = folder.root / "cases"
-    root.mkdir(exist_ok=True)
     karyotypes: dict[str, str] = {}
     taken: set[str] = set()
-    for case_id, members in cases.items():
+    for case_id, cells in cases.items():
+        root.mkdir(exist_ok=True)
         name = _free_name(case_id, taken)
-        cells = [folder.read(member) for member in members]
         case = summarize_case(cells, case_id=case_id)
+        if amend is not None:
+            case = amend(case)
         karyotypes[case_id] = case.karyotype
         record = {**case.to_record(), "about": about, "disclaimer": DISCLAIMER}
-        write_whole(root / f"{name}.json", json.dumps(record, indent=1) + "\n")
+        record |= further(case_id) if further is not None else {}
+        write_json(root / f"{name}.json", record, indent=1)
         with whole_file(root / f"{name}.pdf") as path:
-            save_case_report(path, case, cells, best_karyogram(cells), about=about)
+            save_case_report(path, case, cells, (draw or best_karyogram)(cells), about=about)
     return karyotypes
 
 
@@ -86,12 +120,17 @@ def _free_name(case_id: str, taken: set[str]) -> str:
     return name
 
 
+def surest(cells: list[Cell]) -> Cell | None:
+    """Returns the surest cell that is fit, of such the one with most chromosomes."""
+    found = [cell for cell in cells if cell.counted and not cell.unfit]
+    return max(found, key=lambda cell: (cell.confidence, len(cell.counted)), default=None)
+
+
 def best_karyogram(cells: list[Cell]) -> Karyogram | None:
     """Returns the karyogram of the surest cell that is fit; None without one, or its image."""
-    found = [cell for cell in cells if cell.counted and not cell.unfit]
-    if not found:
+    best = surest(cells)
+    if best is None:
         return None
-    best = max(found, key=lambda cell: (cell.confidence, len(cell.counted)))
     try:
         gray = read_image(best.path).gray
     except UserError:
@@ -99,40 +138,52 @@ def best_karyogram(cells: list[Cell]) -> Karyogram | None:
     return build_karyogram(gray, best)
 
 
-def summarize(folder: OutputFolder) -> str:
-    """Returns a few lines on a job: how many cells, their karyotypes, what to look at first."""
-    karyotypes: Counter[str] = Counter()
-    counts: Counter[int] = Counter()
-    urgent: list[tuple[float, str]] = []
-    unfit: list[str] = []
-    n_unfit = 0
-    for cell in folder.cells():
-        counts[len(cell.counted)] += 1
+class _Overview:
+    """What is said of a job: how many cells, their karyotypes, what to look at first."""
+
+    def __init__(self) -> None:
+        self.karyotypes: Counter[str] = Counter()
+        self.counts: Counter[int] = Counter()
+        self.urgent: list[tuple[float, str]] = []
+        self.unfit: list[str] = []
+        self.n_unfit = 0
+
+    @property
+    def total(self) -> int:
+        """Cells that were added."""
+        return sum(self.counts.values())
+
+    def add(self, cell: Cell) -> None:
+        """Counts a cell."""
+        self.counts[len(cell.counted)] += 1
         if cell.unfit:
-            n_unfit += 1
-            if len(unfit) < SHOWN:
-                unfit.append(f"  {cell.name}: {'; '.join(cell.reasons)}")
-            continue
-        karyotypes[cell.karyotype] += 1
+            self.n_unfit += 1
+            if len(self.unfit) < SHOWN:
+                self.unfit.append(f"  {cell.name}: {'; '.join(cell.reasons)}")
+            return
+        self.karyotypes[cell.karyotype] += 1
         flags = ", ".join(flag.replace("_", " ") for flag in cell.flags)
         line = f"  {cell.name}: {cell.karyotype}"
-        urgent.append((cell.confidence, f"{line} ({flags})" if flags else line))
+        self.urgent.append((cell.confidence, f"{line} ({flags})" if flags else line))
         # A job may have any number of cells: only the most urgent are kept.
-        urgent = sorted(urgent)[:SHOWN]
-    total = sum(counts.values())
-    lines = [f"{total} cells in {folder.root}, {counts[46]} of them with 46 chromosomes"]
-    common = ", ".join(f"{name} {n}" for name, n in karyotypes.most_common(SHOWN))
-    lines.append(f"karyotypes       {common or 'none'}" if total else "no cell")
-    if n_unfit:
-        lines += [f"unfit            {n_unfit} without a karyotype", *unfit]
-    if n_unfit > len(unfit):
-        lines.append(f"  and {n_unfit - len(unfit)} more in cells.csv")
-    cases = sorted((folder.root / "cases").glob("[!.]*.json"))
-    for path in cases[:SHOWN]:
-        case = json.loads(path.read_text(encoding="utf-8"))
-        lines.append(f"case             {case['case_id']}: {case['karyotype'] or 'no karyotype'}")
-    if len(cases) > SHOWN:
-        lines.append(f"                 and {len(cases) - SHOWN} more in {folder.root / 'cases'}")
-    if urgent:
-        lines += ["look first at", *(text for _, text in urgent)]
-    return "\n".join(lines)
+        self.urgent = sorted(self.urgent)[:SHOWN]
+
+    def text(self, folder: OutputFolder, cases: dict[str, str]) -> str:
+        """Returns a few lines; ``cases`` are the karyotypes of the cases."""
+        total = self.total
+        lines = [f"{total} cells in {folder.root}, {self.counts[46]} of them with 46 chromosomes"]
+        common = ", ".join(f"{name} {n}" for name, n in self.karyotypes.most_common(SHOWN))
+        lines.append(f"karyotypes       {common or 'none'}" if total else "no cell")
+        if self.n_unfit:
+            lines += [f"unfit            {self.n_unfit} without a karyotype", *self.unfit]
+        if self.n_unfit > len(self.unfit):
+            lines.append(f"  and {self.n_unfit - len(self.unfit)} more in cells.csv")
+        for case_id, karyotype in list(cases.items())[:SHOWN]:
+            lines.append(f"case             {case_id}: {karyotype or 'no karyotype'}")
+        if len(cases) > SHOWN:
+            lines.append(
+                f"                 and {len(cases) - SHOWN} more in {folder.root / 'cases'}"
+            )
+        if self.urgent:
+            lines += ["look first at", *(text for _, text in self.urgent)]
+        return "\n".join(lines)

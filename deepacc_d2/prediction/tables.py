@@ -5,15 +5,18 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterator
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import IO
 
 from deepacc_d2.cell import Cell
 from deepacc_d2.chromosomes import CLASSES, coco_categories
 from deepacc_d2.disclaimer import DISCLAIMER
-from deepacc_d2.files import whole_file
+from deepacc_d2.files import plain_row, whole_file
 from deepacc_d2.prediction.folder import OutputFolder
 from deepacc_d2.prediction.record import class_of, significant
 from deepacc_d2.text import printable
@@ -27,35 +30,49 @@ CHROMOSOME_COLUMNS = (
     *("cell", "case", "id", "class", "class_by_box", "confidence", "flags"),
     *("x0", "y0", "x1", "y1"),
 )
-# Spreadsheets take a text that begins so for a formula; the apostrophe makes it a text again.
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def write_tables(folder: OutputFolder) -> int:
-    """Writes ``cells.csv``, ``chromosomes.csv`` and ``coco.json`` of all finished cells.
+@contextmanager
+def job_tables(folder: OutputFolder) -> Iterator[Callable[[Cell], None]]:
+    """Gives a function that writes a cell to ``cells.csv``, ``chromosomes.csv`` and ``coco.json``.
 
-    Only one cell is in memory at a time, so that a job may have any number.
-
-    Returns:
-        The number of cells.
-
-    Raises:
-        DataError: a cell's record is damaged.
+    The files take their names when the block ends well. Annotations of COCO stand behind all
+    images there; until then they wait in a file of their own, so that a job may have any number of
+    cells. An image's ``file_name`` is relative to the folder that holds all the images, as
+    annotation tools expect; ``path`` is where the image was.
     """
-    count = 0
+    root = folder.root
     with (
-        _whole(folder.root / "cells.csv") as cells_file,
-        _whole(folder.root / "chromosomes.csv") as chromosomes_file,
+        _whole(root / "cells.csv") as cells_file,
+        _whole(root / "chromosomes.csv") as chromosomes_file,
+        _whole(root / "coco.json") as coco,
+        tempfile.TemporaryFile(
+            "w+", encoding="utf-8", errors="backslashreplace", newline="", dir=root
+        ) as waiting,
     ):
         cells, chromosomes = csv.writer(cells_file), csv.writer(chromosomes_file)
         cells.writerow(CELL_COLUMNS)
         chromosomes.writerow(CHROMOSOME_COLUMNS)
-        for cell in folder.cells():
-            cells.writerow([_plain(v) for v in cell_row(cell)])
-            chromosomes.writerows([_plain(v) for v in row] for row in chromosome_rows(cell))
-            count += 1
-    _write_coco(folder)
-    return count
+        images: list[dict[str, object]] = []
+        numbers = count(1)
+
+        def add(cell: Cell) -> None:
+            cells.writerow(plain_row(cell_row(cell)))
+            chromosomes.writerows(plain_row(row) for row in chromosome_rows(cell))
+            images.append(_coco_image(len(images) + 1, cell))
+            for item in _coco_annotations(len(images), numbers, cell):
+                _write_item(waiting, item)
+
+        yield add
+        head = {"info": {"description": DISCLAIMER}, "licenses": []}
+        coco.write(json.dumps({**head, "categories": coco_categories()})[:-1] + ', "images": [')
+        common = _common_folder([str(image["path"]) for image in images if image["path"]])
+        for image in images:
+            _write_item(coco, _named(image, common))
+        coco.write('], "annotations": [')
+        waiting.seek(0)
+        shutil.copyfileobj(waiting, coco)
+        coco.write("]}\n")
 
 
 def cell_row(cell: Cell) -> list[object]:
@@ -78,11 +95,6 @@ def chromosome_rows(cell: Cell) -> Iterator[list[object]]:
         ]
 
 
-def _plain(value: object) -> object:
-    is_formula = isinstance(value, str) and value.startswith(FORMULA)
-    return f"'{value}" if is_formula else value
-
-
 def write_errors(folder: OutputFolder, errors: list[tuple[str, str]]) -> None:
     """Writes ``errors.csv``, a row for each file that could not be used; none, no file."""
     path = folder.root / "errors.csv"
@@ -92,35 +104,12 @@ def write_errors(folder: OutputFolder, errors: list[tuple[str, str]]) -> None:
     with _whole(path) as file:
         table = csv.writer(file)
         table.writerow(("image", "error"))
-        for image, error in sorted((printable(image), printable(error)) for image, error in errors):
-            table.writerow([_plain(image), _plain(error)])
+        rows = sorted((printable(image), printable(error)) for image, error in errors)
+        table.writerows(map(plain_row, rows))
 
 
-def _write_coco(folder: OutputFolder) -> None:
-    """Writes a COCO data set whose annotations are the chromosomes, with scores.
-
-    An unidentified one has the category that is most probable, and ``"unidentified": true``.
-    ``file_name`` is relative to the folder that holds all the images, as annotation tools expect;
-    ``path`` is where the image was.
-    """
-    paths = [cell.path for cell in folder.cells() if cell.path]
-    images = _common_folder(paths)
-    head = {"info": {"description": DISCLAIMER}, "licenses": [], "categories": coco_categories()}
-    with _whole(folder.root / "coco.json") as file:
-        file.write(json.dumps(head)[:-1])
-        # Two passes: the annotations of a large job do not fit into memory beside its images.
-        file.write(', "images": [')
-        _write_items(
-            file, (_coco_image(n, c, images) for n, c in enumerate(folder.cells(), start=1))
-        )
-        file.write('], "annotations": [')
-        _write_items(file, _coco_annotations(folder))
-        file.write("]}\n")
-
-
-def _write_items(file: IO[str], items: Iterator[dict[str, object]]) -> None:
-    for number, item in enumerate(items):
-        file.write((",\n" if number else "\n") + json.dumps(item, ensure_ascii=False))
+def _write_item(file: IO[str], item: dict[str, object]) -> None:
+    file.write(("\n" if item["id"] == 1 else ",\n") + json.dumps(item, ensure_ascii=False))
 
 
 def _common_folder(paths: list[str]) -> str:
@@ -131,11 +120,10 @@ def _common_folder(paths: list[str]) -> str:
         return ""
 
 
-def _coco_image(number: int, cell: Cell, images: str) -> dict[str, object]:
-    name = os.path.relpath(cell.path, images) if cell.path and images else cell.path
+def _coco_image(number: int, cell: Cell) -> dict[str, object]:
     return {
         "id": number,
-        "file_name": Path(name).as_posix() if name else cell.name,
+        "file_name": cell.name,
         "path": cell.path,
         "width": cell.width,
         "height": cell.height,
@@ -143,25 +131,35 @@ def _coco_image(number: int, cell: Cell, images: str) -> dict[str, object]:
     }
 
 
-def _coco_annotations(folder: OutputFolder) -> Iterator[dict[str, object]]:
-    number = 0
-    for image_id, cell in enumerate(folder.cells(), start=1):
-        for chromosome in cell.counted:
-            number += 1
-            x0, y0, x1, y1 = (round(float(v), 2) for v in chromosome.box)
-            width, height = round(x1 - x0, 2), round(y1 - y0, 2)
-            unidentified = {} if chromosome.placed else {"unidentified": True}
-            yield {
-                "id": number,
-                "image_id": image_id,
-                "category_id": CLASSES.index(chromosome.name) + 1,
-                "bbox": [x0, y0, width, height],
-                "segmentation": [[x0, y0, x1, y0, x1, y1, x0, y1]],
-                "area": round(width * height, 2),
-                "iscrowd": 0,
-                "score": round(chromosome.confidence, 5),
-                **unidentified,
-            }
+def _named(image: dict[str, object], folder: str) -> dict[str, object]:
+    """Returns an image with its path in a folder as its name, where it has a path."""
+    path = str(image["path"] or "")
+    name = os.path.relpath(path, folder) if path and folder else path
+    return {**image, "file_name": Path(name).as_posix()} if name else image
+
+
+def _coco_annotations(
+    image: int, numbers: Iterator[int], cell: Cell
+) -> Iterator[dict[str, object]]:
+    """Yields a cell's chromosomes, with the next of the numbers each.
+
+    An unidentified one has the category that is most probable, and ``"unidentified": true``.
+    """
+    for chromosome in cell.counted:
+        x0, y0, x1, y1 = (round(float(v), 2) for v in chromosome.box)
+        width, height = round(x1 - x0, 2), round(y1 - y0, 2)
+        unidentified = {} if chromosome.placed else {"unidentified": True}
+        yield {
+            "id": next(numbers),
+            "image_id": image,
+            "category_id": CLASSES.index(chromosome.name) + 1,
+            "bbox": [x0, y0, width, height],
+            "segmentation": [[x0, y0, x1, y0, x1, y1, x0, y1]],
+            "area": round(width * height, 2),
+            "iscrowd": 0,
+            "score": round(chromosome.confidence, 5),
+            **unidentified,
+        }
 
 
 def _open(path: Path) -> IO[str]:

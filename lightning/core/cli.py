@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from deepacc_d2.errors import ConfigError, UserError, never_fail_to_print
-from deepacc_lightning.core.config import compose_config
+from deepacc_lightning.core.config import compose_config, without_plus
 from deepacc_lightning.core.processes import (
     DisagreementError,
     is_lightnings_child,
@@ -90,7 +90,7 @@ def run_entry_point(config_name: str, main: Callable[[], None]) -> None:
     Exits 2 with one line on bad input. A multirun composes its jobs itself and is not checked.
     """
     never_fail_to_print()
-    arguments = sys.argv[1:]
+    arguments = sys.argv[1:] = without_plus(sys.argv[1:])
     if not any(argument.startswith("-") for argument in arguments):
         try:
             check_overrides(config_name, arguments)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,11 +91,17 @@ def compose_config(config_name: str, overrides: Iterable[str] = ()) -> DictConfi
             :func:`~deepacc_lightning.core.method_check.check_method`.
     """
     register_resolvers()
+    overrides = without_plus(overrides)
     GlobalHydra.instance().clear()
     with initialize_config_dir(config_dir(), version_base="1.3"):
-        cfg = compose(config_name, overrides=list(overrides))
+        cfg = compose(config_name, overrides=overrides)
     check_method(cfg)
     return cfg
+
+
+def without_plus(overrides: Iterable[str]) -> list[str]:
+    """Takes a ``+`` from flags of the trainer: it was needed before the config had them all."""
+    return [re.sub(r"^\+(?=trainer\.\w+=)", "", override) for override in overrides]
 
 
 def quoted(text: object) -> str:
@@ -105,7 +111,7 @@ def quoted(text: object) -> str:
     return '"' + re.sub(r"(\\+)$", r"\1\1", escaped) + '"'
 
 
-def instantiate_all(nodes: DictConfig | None) -> list[Any]:
+def instantiate_all(nodes: Mapping[Any, Any] | None) -> list[Any]:
     """Builds each non-null node of a group such as ``callbacks`` or ``logger``.
 
     Raises:

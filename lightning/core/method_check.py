@@ -2,45 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-
 from omegaconf import DictConfig, OmegaConf
 
 from deepacc_d2.chromosomes import DENVER_GROUPS, NUM_CLASSES, adjacency_matrix
 from deepacc_d2.errors import ConfigError
-from deepacc_d2.losses.aam import check_margin
-from deepacc_d2.losses.gia import check_anchor
-from deepacc_d2.modeling.deepacc_predictor import check_branches
-from deepacc_d2.modeling.local_centers import check_center, check_center_share, check_delta
+from deepacc_d2.method import SETTINGS, check_branches, check_setting
 
 PREDICTOR = "model.roi_heads.box_predictor"
-WEIGHTS = ("alpha", "beta", "gamma")
-
-
-def check_weight(value: float) -> None:
-    """Checks a loss weight.
-
-    Raises:
-        ConfigError: it is negative or not finite.
-    """
-    if not (math.isfinite(value) and value >= 0):
-        raise ConfigError("a loss weight must be a number that is not negative")
-
-
-CHECKS: dict[str, Callable[[float], None]] = {
-    **dict.fromkeys(WEIGHTS, check_weight),
-    "m": lambda m: check_margin(1.0, m),
-    "s": lambda s: check_margin(s, 0.0),
-    "delta": check_delta,
-    "center_share": check_center_share,
-}
 NODES = {
-    **{f"{PREDICTOR}.{name}": name for name in WEIGHTS},
+    **{f"{PREDICTOR}.{name}": name for name in ("alpha", "beta", "gamma")},
     f"{PREDICTOR}.margin_branch.m": "m",
     f"{PREDICTOR}.margin_branch.s": "s",
     f"{PREDICTOR}.inference_branch.delta": "delta",
+    f"{PREDICTOR}.inference_branch.center": "center",
     f"{PREDICTOR}.inference_branch.center_share": "center_share",
+    f"{PREDICTOR}.gia.anchor": "anchor",
 }
 
 
@@ -51,11 +27,9 @@ def check_method(cfg: DictConfig) -> None:
         ConfigError: names the keys: GIA or the inference branch without a margin branch, groups
             that do not cover the classes, a number outside its range, an unknown kind of center.
     """
-    for key in CHECKS:
-        if key in cfg:
-            _check_number(cfg, key, key)
-    if "center" in cfg:
-        check_center(cfg.center)
+    for name in SETTINGS:
+        if name in cfg:
+            check_setting(name, cfg[name])
     predictor = OmegaConf.select(cfg, PREDICTOR)
     if predictor is None or "margin_branch" not in predictor:
         return
@@ -65,14 +39,9 @@ def check_method(cfg: DictConfig) -> None:
     except ConfigError as error:
         raise ConfigError(f"{PREDICTOR}: {error}") from error
     for key, name in NODES.items():
-        if OmegaConf.select(cfg, key) is not None:
-            _check_number(cfg, key, name)
-    branch = predictor.get("inference_branch")
-    if branch is not None:
-        try:
-            check_center(branch.get("center", "single"))
-        except ConfigError as error:
-            raise ConfigError(f"{PREDICTOR}.inference_branch.{error}") from error
+        value = OmegaConf.select(cfg, key)
+        if value is not None:
+            check_setting(name, value, key=key)
     if predictor.get("gia") is not None:
         _check_gia(predictor.gia)
     for key in ("model.roi_heads.num_classes", f"{PREDICTOR}.num_classes"):
@@ -80,16 +49,6 @@ def check_method(cfg: DictConfig) -> None:
             raise ConfigError(
                 f"{key}={OmegaConf.select(cfg, key)}: the Denver groups cover {NUM_CLASSES} classes"
             )
-
-
-def _check_number(cfg: DictConfig, key: str, name: str) -> None:
-    value = OmegaConf.select(cfg, key)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ConfigError(f"{key}={value}: expected a number")
-    try:
-        CHECKS[name](float(value))
-    except ConfigError as error:
-        raise ConfigError(f"{key}={value}: {str(error).partition(': ')[2] or error}") from error
 
 
 def _check_gia(gia: DictConfig) -> None:
@@ -101,7 +60,3 @@ def _check_gia(gia: DictConfig) -> None:
         raise ConfigError(f"{PREDICTOR}.gia.groups: expected lists of class names") from error
     except ConfigError as error:
         raise ConfigError(f"{PREDICTOR}.gia.groups: {error}") from error
-    try:
-        check_anchor(gia.get("anchor", "labelled"))
-    except ConfigError as error:
-        raise ConfigError(f"{PREDICTOR}.{error}") from error

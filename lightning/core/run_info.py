@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
@@ -89,18 +88,6 @@ def make_run_dir(out: str | Path) -> Path:
             f"output directory {path} cannot be written ({error.strerror}): choose another by OUT="
         ) from error
     return path
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file by way of a temporary one, so that a reader never sees half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes JSON as :func:`write_text` does."""
-    write_text(path, json.dumps(content, indent=2, default=str) + "\n")
 
 
 def describe_run(**extra: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 from filelock import FileLock
 from omegaconf import DictConfig
 
+from deepacc_d2.errors import ConfigError
 from deepacc_d2.modeling import ChromosomeRCNN
 from deepacc_lightning import train
 from deepacc_lightning.core.config import to_plain
@@ -49,7 +50,12 @@ def prepare_heads(cfg: DictConfig) -> tuple[ChromosomeRCNN, HeadsDataModule]:
         cfg: a job's config; the gray statistics of the data are filled in. ``ablation.trunk`` is
             the checkpoint that backbone, FPN and RPN come from. What ``ablation.cache`` lacks is
             made, by one process at a time.
+
+    Raises:
+        ConfigError: batches are to be overfitted, of which there are none here.
     """
+    if cfg.trainer.get("overfit_batches"):
+        raise ConfigError("trainer.overfit_batches is of PROTOCOL=end_to_end: leave it out")
     images = train.build_datamodule(cfg)
     train.fill_in_data(cfg, images.info())
     model = train.build_model(cfg)

@@ -22,9 +22,9 @@ from omegaconf import DictConfig
 
 from deepacc_d2.errors import ConfigError, DataError
 from deepacc_d2.evaluation.types import SUMMARY_KEYS
+from deepacc_d2.files import write_text
 from deepacc_lightning.core.cli import check_overrides
 from deepacc_lightning.core.config import to_plain
-from deepacc_lightning.core.run_info import write_text
 from deepacc_lightning.training.callbacks import format_duration
 from deepacc_lightning.training.run_settings import first_difference, settings_of
 

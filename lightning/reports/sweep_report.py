@@ -16,7 +16,7 @@ from tabulate import tabulate
 
 from deepacc_d2.errors import UserError
 from deepacc_d2.evaluation.types import SUMMARY_KEYS
-from deepacc_lightning.core.run_info import write_json, write_text
+from deepacc_d2.files import write_json, write_text
 from deepacc_lightning.jobs.job import Job
 from deepacc_lightning.jobs.sweep_plan import Sweep, parse, short_names, shown
 from deepacc_lightning.jobs.train_job import OBJECTIVE

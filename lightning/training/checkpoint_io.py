@@ -12,6 +12,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from deepacc_d2.checkpoint import read_checkpoint
 from deepacc_d2.errors import DataError, UserError
+from deepacc_d2.files import whole_file
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 
@@ -37,16 +38,15 @@ class SafeCheckpointIO(TorchCheckpointIO):
             CheckpointError: the disk is full or cannot be written to; what lay there is intact.
         """
         path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            if path.name == LAST and path.exists():
-                path.replace(path.with_name(PREVIOUS))
-            temporary.replace(path)
+            with whole_file(path) as temporary:
+                with temporary.open("wb") as file:
+                    torch.save(checkpoint, file)
+                    file.flush()
+                    os.fsync(file.fileno())
+                if path.name == LAST and path.exists():
+                    path.replace(path.with_name(PREVIOUS))
             sync_folder(path.parent)
         except (OSError, RuntimeError) as error:
             # torch's writer turns a full disk into a RuntimeError of its own.
@@ -57,8 +57,6 @@ class SafeCheckpointIO(TorchCheckpointIO):
                 f"checkpoint {path} could not be written ({reason or 'no space left?'}); the one "
                 f"before is intact: make room and go on with RESUME={path.parent.parent}"
             ) from error
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -10,6 +10,8 @@ from pytorch_lightning import loggers
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
+from deepacc_d2.files import whole_file
+
 
 class _Writer(ExperimentWriter):
     """Goes on with a file; Lightning's deletes it."""
@@ -31,12 +33,13 @@ class _Writer(ExperimentWriter):
         kept = [
             row for row in rows if (row.get("step") or "").isdigit() and int(row["step"]) < step
         ]
-        temporary = path.with_name(f".{path.name}.tmp")
-        with temporary.open("w", encoding="utf-8", newline="") as file:
+        with (
+            whole_file(path) as temporary,
+            temporary.open("w", encoding="utf-8", newline="") as file,
+        ):
             writer = csv.DictWriter(file, fieldnames=self.metrics_keys, extrasaction="ignore")
             writer.writeheader()
             writer.writerows(kept)
-        temporary.replace(path)
 
 
 class CSVLogger(loggers.CSVLogger):

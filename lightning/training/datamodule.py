@@ -86,6 +86,7 @@ class ChromosomeDataModule(pl.LightningDataModule):
             a set that must exist.
         max_val_images: evaluates only that many validation images, evenly spaced, during
             training; null for all.
+        repeat: gives the first epoch's training batches in every epoch, to overfit them.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class ChromosomeDataModule(pl.LightningDataModule):
         test_split: str = "test",
         generate: Callable[..., Any] | None = None,
         max_val_images: int | None = None,
+        repeat: bool = False,
     ) -> None:
         super().__init__()
         if batch_size < 1 or test_batch_size < 1 or num_workers < 0:
@@ -119,6 +121,7 @@ class ChromosomeDataModule(pl.LightningDataModule):
         self.test_split = test_split
         self.generate = generate
         self.max_val_images = max_val_images
+        self.repeat = repeat
         self._coco: dict[str, dict[str, Any]] = {}
         # Another one makes other inputs of test images.
         self.test_mapper: Callable[[dict[str, Any]], dict[str, Any]] | None = None
@@ -181,7 +184,7 @@ class ChromosomeDataModule(pl.LightningDataModule):
         )
         return ResumableLoader(
             DrawnDataset(dataset, self.seed),
-            sampler=DrawSampler(order, draws),
+            sampler=DrawSampler(order, draws, repeat=self.repeat),
             batch_size=self.batch_size,
             drop_last=True,
             **self._loader_options(),

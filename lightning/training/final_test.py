@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytorch_lightning as pl
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from deepacc_d2.errors import ConfigError
 from deepacc_d2.evaluation.report import format_table, write_report
 from deepacc_d2.evaluation.types import Metrics
 from deepacc_lightning.training.datamodule import ChromosomeDataModule
@@ -32,6 +34,7 @@ def run_test(
 
     Raises:
         KeyboardInterrupt: at Ctrl-C.
+        ConfigError: flags of the trainer that do not fit the data.
     """
     try:
         trainer.test(module, datamodule=datamodule, verbose=False)
@@ -39,12 +42,19 @@ def run_test(
         if trainer.interrupted:  # Lightning turns Ctrl-C into an exit of its own
             raise KeyboardInterrupt from error
         raise
+    except MisconfigurationException as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"Lightning refuses the trainer's flags: {reason}") from error
     assert module.evaluator is not None
     assert module.metrics is not None
     if trainer.is_global_zero:
+        # With trainer.limit_test_batches it is of the images that were looked at alone.
+        seen, images = len(module.evaluator.coco["images"]), len(datamodule.coco("test")["images"])
+        if seen < images:
+            print(f"note: tested on {seen} of {images} images, as the trainer's flags say")
         paths = write_report(
             out,
-            datamodule.coco("test"),
+            module.evaluator.coco,
             module.evaluator.predictions,
             module.metrics,
             datamodule.data.images,
@@ -77,7 +87,7 @@ def log_report(
     assert module.evaluator is not None
     assert module.metrics is not None
     logger.log_evaluation(
-        datamodule.coco("test"),
+        module.evaluator.coco,
         module.evaluator.predictions,
         module.metrics,
         datamodule.data.images,

@@ -63,11 +63,15 @@ class DrawSampler(Sampler[Draw]):
     Args:
         order: gives the indices of an epoch; has ``set_epoch``.
         draws: what is drawn that the indices count; null where they count images.
+        repeat: draws what the first epoch draws in every one, to overfit a few batches.
     """
 
-    def __init__(self, order: Sampler[int], draws: EpochDraws | None = None) -> None:
+    def __init__(
+        self, order: Sampler[int], draws: EpochDraws | None = None, *, repeat: bool = False
+    ) -> None:
         self.order = order
         self.draws = draws
+        self.repeat = repeat
         self.epoch = 0
         self.start = 0
 
@@ -76,13 +80,18 @@ class DrawSampler(Sampler[Draw]):
         if epoch != self.epoch:
             self.start = 0
         self.epoch = epoch
-        self.order.set_epoch(epoch)  # type: ignore[attr-defined]
+        self.order.set_epoch(self.drawn)  # type: ignore[attr-defined]
+
+    @property
+    def drawn(self) -> int:
+        """The epoch whose images are drawn."""
+        return 0 if self.repeat else self.epoch
 
     def __iter__(self) -> Iterator[Draw]:
-        draws = None if self.draws is None else self.draws.of_epoch(self.epoch)
+        draws = None if self.draws is None else self.draws.of_epoch(self.drawn)
         for position, index in enumerate(self.order):
             if position >= self.start:
-                yield Draw(int(index), self.epoch) if draws is None else draws[index]
+                yield Draw(int(index), self.drawn) if draws is None else draws[index]
 
     def __len__(self) -> int:
         # Of a whole epoch: Lightning counts the batches done before the start itself.

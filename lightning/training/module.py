@@ -140,7 +140,11 @@ class DetectionModule(pl.LightningModule):
 
     def _start_evaluation(self, stage: str) -> None:
         coco = self.trainer.datamodule.coco(stage)  # type: ignore[attr-defined]
-        self.evaluator = ChromosomeEvaluator(coco, least_score=least_score(self.model))
+        limit = getattr(self.trainer, f"limit_{stage}_batches")
+        part = isinstance(limit, int) or limit < 1.0
+        self.evaluator = ChromosomeEvaluator(
+            coco, least_score=least_score(self.model), only_seen=part
+        )
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Detects on a batch of validation images."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from deepacc_d2.checkpoint import with_later_keys
+from deepacc_lightning.training.trainer_flags import FLAGS
 
 SETTINGS = (
     "preset",
@@ -34,7 +35,8 @@ def settings_of(config: dict[str, Any]) -> dict[str, Any]:
     """Returns what of a plain config decides a run's result."""
     config = with_later_keys(config)
     settings = {key: config.get(key) for key in SETTINGS}
-    trainer = {k: v for k, v in config["trainer"].items() if k not in HARDWARE}
+    # A run of earlier has only the flags that it set.
+    trainer = {k: v for k, v in {**FLAGS, **config["trainer"]}.items() if k not in HARDWARE}
     settings["trainer"] = trainer
     settings["ema"] = (config.get("callbacks") or {}).get("ema")
     # A run of `make train` in its place is as good as one of `make ablation PROTOCOL=end_to_end`.

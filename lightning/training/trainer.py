@@ -21,6 +21,7 @@ from deepacc_d2.errors import ConfigError
 from deepacc_lightning.core.config import instantiate_all
 from deepacc_lightning.core.processes import DisagreementError
 from deepacc_lightning.training.checkpoint_io import SafeCheckpointIO
+from deepacc_lightning.training.trainer_flags import check_flags, with_overfitting
 
 
 class GatherBatchNorm(LayerSync):
@@ -87,12 +88,14 @@ def build_trainer(cfg: DictConfig, loggers: list[Any]) -> pl.Trainer:
     Raises:
         ConfigError: it cannot be had here, such as more devices than there are.
     """
+    check_flags(cfg)
     check_precision(cfg.trainer)
-    node = cfg.trainer.copy()
+    node = with_overfitting(cfg.trainer)
     plugins = trainer_plugins(node)
     with open_dict(node):
         node.pop("sync_batchnorm", None)
-    callbacks = instantiate_all(cfg.callbacks)
+    silent = node.get("enable_progress_bar") is False
+    callbacks = instantiate_all({**cfg.callbacks, "progress": None} if silent else cfg.callbacks)
     try:
         trainer: pl.Trainer = instantiate(
             node, callbacks=callbacks, logger=loggers, plugins=plugins

@@ -11,12 +11,14 @@ import numpy as np
 import wandb
 
 from deepacc_d2.chromosomes import CLASSES, GROUP_OF, NUM_CLASSES, denver_order
+from deepacc_d2.errors import DataError
 from deepacc_d2.evaluation.boxes import GroundTruth, flatten_predictions
 from deepacc_d2.evaluation.gallery import image_acc, rank_images
 from deepacc_d2.evaluation.matching import match
 from deepacc_d2.evaluation.metrics import confident_top1
 from deepacc_d2.evaluation.tables import CLASS_COLUMNS
 from deepacc_d2.evaluation.types import ImageCounts, ImagePrediction, Metrics
+from deepacc_d2.images.read import read_gray
 
 IMAGE_COLUMNS = ("choice", "file_name", "image", "acc", "gt", "tp", "fp", "fn")
 GROUP_SCALARS = ("map50", "aer")
@@ -162,7 +164,7 @@ def image_rows(
     rows: list[list[Any]] = []
     for choice, counts in chosen:
         record = next(image for image in coco["images"] if image["id"] == counts.image_id)
-        pixels = read_gray(image_root / str(record.get("file_name", "")), image_size)
+        pixels = read_small(image_root / str(record.get("file_name", "")), image_size)
         if pixels is None:
             continue
         part = {
@@ -192,16 +194,17 @@ def image_rows(
     return rows
 
 
-def read_gray(path: Path, size: int) -> np.ndarray | None:
+def read_small(path: Path, size: int) -> np.ndarray | None:
     """Reads an image in gray, its longer side at most ``size``: (H, W) uint8, or null."""
-    pixels = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) if path.is_file() else None
-    if pixels is None:
+    try:
+        pixels = read_gray(path)
+    except DataError:
         return None
     scale = size / max(pixels.shape)
     if scale < 1:
         height, width = (max(round(side * scale), 1) for side in pixels.shape)
         pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
-    return np.asarray(pixels)
+    return pixels
 
 
 def box_groups(

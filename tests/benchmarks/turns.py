@@ -23,8 +23,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
+from deepacc_d2.files import write_json, write_text
 from deepacc_lightning.core.config import quoted
-from deepacc_lightning.core.run_info import write_json, write_text
 
 POLL = 0.01
 PATIENCE = 1800.0

@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -18,9 +19,12 @@ from deepacc_d2.chromosomes import coco_categories
 from deepacc_d2.data import convert as convert_module
 from deepacc_d2.data.coco import fingerprint, load_coco_split, load_dataset_info
 from deepacc_d2.data.convert import convert, main
+from deepacc_d2.data.dataset import read_split, to_dicts
+from deepacc_d2.data.mapper import MetaphaseMapper
 from deepacc_d2.data.splits import SPLITS
-from deepacc_d2.data.validate import validate
+from deepacc_d2.data.validate import Check, validate
 from deepacc_d2.errors import ConfigError, DataError, UserError, run_cli
+from deepacc_d2.images.read import read_image
 
 JPEG = "24_chromosomes_object/JEPG"
 XML = "24_chromosomes_object/annotations"
@@ -316,6 +320,70 @@ def test_published_images_become_a_sound_set(tmp_path):
     report = convert("tseng2023", os.environ["DEEPACC_TSENG2023"], tmp_path / "out")
     assert report["splits"]["train"]["images"] > 0
     assert validate(tmp_path / "out") == []
+
+
+def _turned_cell(path: Path, level: int = 200) -> tuple[int, int, int, int]:
+    """Writes a picture that is stored lying and shown upright; returns its dark box as shown."""
+    shown = np.full((64, 48), level, dtype=np.uint8)
+    shown[50:60, 5:20] = 30
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise by 90 degrees
+    stored = Image.fromarray(np.rot90(shown))
+    assert stored.size == (64, 48)
+    stored.save(path, exif=exif)
+    return 5, 50, 20, 60
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".webp"])
+def test_boxes_are_of_the_picture_as_its_orientation_shows_it(source, tmp_path, suffix):
+    (source.root / "images").mkdir()
+    files, annotations = [], []
+    for number in range(1, 6):
+        name = f"c{number}{suffix}"
+        # Of different levels: equal pictures would be dropped.
+        x0, y0, x1, y1 = _turned_cell(source.root / "images" / name, 200 + 5 * number)
+        files.append({"id": number, "file_name": name, "width": 48, "height": 64})
+        bbox = [x0, y0, x1 - x0, y1 - y0]
+        annotations.append({"id": number, "image_id": number, "category_id": 1, "bbox": bbox})
+    content = {"images": files, "annotations": annotations, "categories": coco_categories()}
+    source.json("annotations/instances.json", content)
+    out = tmp_path / "out"
+    report = convert("coco", source.root, out)
+    assert len(found(report, "turned")) == 5
+    assert not [f for f in validate(out) if f.check.fatal]
+    for item in to_dicts(read_split(out, "train"), out):
+        seen = MetaphaseMapper([], is_train=True)(item)
+        x0, y0, x1, y1 = seen["instances"].gt_boxes.tensor[0].int().tolist()
+        pixels = seen["image"][0].numpy()
+        np.testing.assert_array_equal(pixels, read_image(item["file_name"]).gray)
+        assert pixels[y0:y1, x0:x1].mean() < 45
+        assert np.delete(pixels, np.s_[y0:y1], axis=0).mean() > 190
+
+
+def test_boxes_of_the_stored_picture_are_refused_with_the_fix(source, tmp_path):
+    (source.root / "images").mkdir()
+    _turned_cell(source.root / "images" / "a.jpg")
+    image = {"id": 1, "file_name": "a.jpg", "width": 64, "height": 48}
+    box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [5, 5, 10, 10]}
+    content = {"images": [image], "annotations": [box], "categories": coco_categories()}
+    source.json("annotations/instances.json", content)
+    with pytest.raises(DataError, match=r"EXIF orientation turns it: annotate it as shown"):
+        convert("coco", source.root, tmp_path / "out")
+
+
+def test_a_picture_without_contrast_or_levels_is_noted(tseng_source, tmp_path):
+    folder = tseng_source.root / JPEG
+    flat, few = sorted(folder.iterdir())[:2]
+    Image.fromarray(np.full((48, 64), 90, dtype=np.uint8)).save(flat, quality=95)
+    ladder = np.repeat(np.arange(8, dtype=np.uint8)[:, None] * 32, 6, axis=0)
+    Image.fromarray(np.repeat(ladder, 64, axis=1)).save(few, format="PNG")
+    out = tmp_path / "out"
+    report = convert("tseng2023", tseng_source.root, out)
+    details = [issue["detail"] for issue in report["defects"]["poor_image"]["found"]]
+    assert details == ["no contrast (gray levels 90 to 90)", "only 8 gray levels"]
+    poor = [f for f in validate(out) if f.check is Check.POOR_IMAGE]
+    assert sorted(f.detail for f in poor) == details
+    assert not any(f.check.fatal for f in validate(out))
 
 
 def coco_source(source, names, bbox=(4, 5, 10, 20), **more):

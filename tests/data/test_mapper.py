@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 from detectron2.data import transforms as T
+from PIL import Image
 
-from deepacc_d2.data.mapper import MetaphaseMapper, read_gray
+from deepacc_d2.data.mapper import MetaphaseMapper
 from deepacc_d2.errors import DataError
+from deepacc_d2.images.read import read_gray, read_image
 from deepacc_d2.images.transforms import ResizeToFit
 
 HEIGHT, WIDTH = 48, 64
@@ -117,43 +120,63 @@ def test_the_dataset_dict_is_not_changed(item: dict[str, Any]) -> None:
     np.testing.assert_array_equal(item["classes"], before["classes"])
 
 
-def test_colour_jpeg_is_read_as_its_luma(tmp_path: Path, pixels: np.ndarray) -> None:
+def test_color_jpeg_is_read_as_its_luma(tmp_path: Path, pixels: np.ndarray) -> None:
     smooth = cv2.GaussianBlur(pixels, (0, 0), 3)
     path = _write(tmp_path / "rgb.jpg", cv2.merge([smooth] * 3))
     gray = read_gray(path)
     assert gray.dtype == np.uint8
-    colour = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    np.testing.assert_allclose(gray.astype(int), colour.mean(axis=2), atol=2)
+    color = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    np.testing.assert_allclose(gray.astype(int), color.mean(axis=2), atol=2)
 
 
-def test_missing_image(tmp_path: Path) -> None:
-    with pytest.raises(
-        DataError, match=r"cannot read image .*gone\.jpg \(No such file.*data-check"
-    ):
-        read_gray(tmp_path / "gone.jpg")
+def _cut_in_half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def test_empty_image(tmp_path: Path) -> None:
-    path = tmp_path / "empty.jpg"
-    path.touch()
-    with pytest.raises(DataError, match=r"image .*empty\.jpg is empty \(0 bytes\).*data-check"):
-        read_gray(path)
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (Path.unlink, r"cell\.png cannot be read \(No such file"),
+        (lambda path: path.write_bytes(b""), r"image .*cell\.png is empty \(0 bytes\)"),
+        (lambda path: path.write_text("<html>404</html>"), r"cell\.png is no JPEG"),
+        (_cut_in_half, r"cell\.png is truncated or damaged"),
+    ],
+)
+def test_a_bad_image_is_named_with_the_fix(
+    item: dict[str, Any], damage: Callable[[Path], object], said: str
+) -> None:
+    damage(Path(item["file_name"]))
+    with pytest.raises(DataError, match=said + ".*data-check") as error:
+        MetaphaseMapper([], is_train=True)(item)
+    assert "\n" not in str(error.value)
 
 
-def test_text_is_no_image(tmp_path: Path) -> None:
-    path = tmp_path / "page.jpg"
-    path.write_text("<html>404</html>")
-    with pytest.raises(DataError, match=r"page\.jpg is truncated or no image.*data-check"):
-        read_gray(path)
+def _twelve_bit(path: Path, pixels: np.ndarray) -> None:
+    # A camera's 12 bits in the lower part of 16, as they come: their upper bytes are 0 to 15.
+    Image.fromarray(pixels.astype(np.uint16) * 14 + 300).save(path)
 
 
-@pytest.mark.parametrize("suffix", [".jpg", ".png"])
-def test_image_cut_in_half(tmp_path: Path, pixels: np.ndarray, suffix: str) -> None:
-    path = _write(tmp_path / f"half{suffix}", pixels)
-    data = path.read_bytes()
-    path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(DataError, match=r"half\.... is truncated or no image.*data-check"):
-        read_gray(path)
+def _empty_alpha(path: Path, pixels: np.ndarray) -> None:
+    Image.fromarray(np.dstack([pixels] * 3 + [np.zeros_like(pixels)])).save(path)
+
+
+def _clear_background(path: Path, pixels: np.ndarray) -> None:
+    alpha = np.where(pixels > 200, 0, 255).astype(np.uint8)
+    Image.fromarray(np.dstack([np.where(alpha == 0, 0, pixels)] * 3 + [alpha])).save(path)
+
+
+@pytest.mark.parametrize("write", [_twelve_bit, _empty_alpha, _clear_background])
+def test_training_sees_the_gray_levels_that_prediction_sees(
+    tmp_path: Path, item: dict[str, Any], pixels: np.ndarray, write: Callable[..., None]
+) -> None:
+    path = tmp_path / "cell.tif"
+    write(path, pixels)
+    seen = MetaphaseMapper([], is_train=True)({**item, "file_name": str(path)})["image"][0].numpy()
+    np.testing.assert_array_equal(seen, read_image(path).gray)
+    expected = np.where(pixels > 200, 255, pixels) if write is _clear_background else pixels
+    # In proportion to what was written, in as many levels.
+    assert np.corrcoef(seen.ravel(), expected.ravel())[0, 1] > 0.9999
+    assert len(np.unique(seen)) > 190
 
 
 def test_size_that_differs_from_the_annotation(item: dict[str, Any]) -> None:

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from deepacc_d2.data.mapper import read_gray
 from deepacc_d2.errors import ConfigError, DataError, UserError
 from deepacc_d2.images import read as images
-from deepacc_d2.images.read import as_gray, read_image
+from deepacc_d2.images.gray import as_gray
+from deepacc_d2.images.read import read_gray, read_image, read_size
 
 
 def _smooth(height: int = 50, width: int = 70, seed: int = 0) -> np.ndarray:
@@ -44,12 +44,65 @@ def test_eight_bit_gray_comes_back_as_it_was_written(tmp_path, suffix, mode):
     assert facts.format in ("PNG", "BMP", "TIFF")
 
 
-@pytest.mark.parametrize("mode", ["L", "RGB"])
-def test_a_jpeg_is_read_as_training_reads_it(tmp_path, mode):
-    path = _save(tmp_path / "a.JPG", _smooth(), mode, quality=70)
+def _colored(gray: np.ndarray, strength: int) -> np.ndarray:
+    """RGB whose channels differ by noise of up to ``strength``."""
+    noise = np.random.default_rng(1).integers(-strength, strength + 1, (*gray.shape, 3))
+    return np.clip(gray[..., None].astype(int) + noise, 0, 255).astype(np.uint8)
+
+
+KINDS: dict[str, tuple[str, dict[str, object]]] = {
+    "JPEG": (".jpg", {"quality": 80}),
+    "JPEG, best": (".jpg", {"quality": 100, "subsampling": 0}),
+    "JPEG, progressive": (".jpg", {"quality": 80, "progressive": True}),
+    "JPEG, of RGB": (".jpg", {"quality": 80, "keep_rgb": True}),
+    "PNG": (".png", {}),
+    "PNG, of few bits": (".png", {"bits": 4}),
+    "WebP": (".webp", {"quality": 80}),
+    "WebP, lossless": (".webp", {"lossless": True}),
+    "BMP": (".bmp", {}),
+    "TIFF": (".tif", {}),
+    "TIFF, LZW": (".tif", {"compression": "tiff_lzw"}),
+}
+
+
+@pytest.mark.parametrize("color", [None, 0, 60])
+@pytest.mark.parametrize("kind", KINDS)
+def test_either_decoder_gives_the_same_gray_levels(tmp_path, monkeypatch, kind, color):
+    suffix, options = KINDS[kind]
+    pixels = _smooth(120, 131)
+    shown = pixels if color is None else _colored(pixels, color)
+    if options.get("keep_rgb") and color is None:
+        return
+    path = _save(tmp_path / f"a{suffix}", shown, **options)
     gray, facts = read_image(path)
-    np.testing.assert_array_equal(gray, read_gray(path))
-    assert facts.format == "JPEG"
+    np.testing.assert_array_equal(read_gray(path), gray)
+    assert read_size(path) == (facts.width, facts.height) == (131, 120)
+    assert facts.shortcomings == ()
+    assert gray.flags.writeable
+    # What OpenCV gives for gray, which is what training was once shown: to the level for gray
+    # pictures and for JPEG; libraries round colors in ways of their own.
+    opencv = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE).astype(int)
+    assert np.abs(gray - opencv).max() <= (0 if not color or suffix == ".jpg" else 1)
+    with monkeypatch.context() as only_pillow:
+        only_pillow.setattr(images, "plain_header", lambda _: None)
+        other, same = read_image(path)
+    np.testing.assert_array_equal(other, gray)
+    assert same == facts
+    if suffix in (".jpg", ".png", ".webp"):
+        monkeypatch.setattr(images, "_decode_any", None)  # it was not needed
+        np.testing.assert_array_equal(read_gray(path), gray)
+
+
+def test_shortcomings_are_told(tmp_path):
+    pixels = _smooth()
+    few = _save(tmp_path / "a.png", (pixels // 20 * 20).astype(np.uint8))
+    assert read_image(few).facts.shortcomings == ("only 13 gray levels",)
+    flat = _save(tmp_path / "b.png", (100 + pixels // 64).astype(np.uint8))
+    assert read_image(flat).facts.shortcomings == ("no contrast (gray levels 100 to 103)",)
+    # A hot pixel is no contrast.
+    hot = np.full((100, 100), 90, np.uint8)
+    hot[3, 3] = 255
+    assert "no contrast" in read_image(_save(tmp_path / "c.png", hot)).facts.shortcomings[0]
 
 
 @pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_deflate", "packbits"])
@@ -78,7 +131,7 @@ def test_a_dim_twelve_bit_picture_is_stretched_and_its_bands_are_not_clipped(tmp
     assert "mapped to 8 bits" in facts.notes[0]
 
 
-def test_sixteen_bit_colour_is_not_cut_to_its_upper_byte(tmp_path):
+def test_sixteen_bit_color_is_not_cut_to_its_upper_byte(tmp_path):
     pixels = _smooth().astype(np.uint16) * 8 + 100  # upper bytes: 0 to 8
     for suffix in (".png", ".tif"):
         path = tmp_path / f"a{suffix}"
@@ -148,19 +201,22 @@ def test_of_several_pages_the_first_is_taken_and_told(tmp_path):
     assert facts.notes == ("the first of 2 pages",)
 
 
-@pytest.mark.parametrize("suffix", [".jpg", ".tif", ".png"])
+@pytest.mark.parametrize("suffix", [".jpg", ".tif", ".png", ".webp"])
 def test_orientation_is_as_shown(tmp_path, suffix):
     pixels = np.repeat(np.repeat(np.arange(6, dtype=np.uint8).reshape(2, 3) * 40, 16, 0), 16, 1)
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned clockwise by 90 degrees
-    options = {"quality": 100} if suffix == ".jpg" else {}
+    options = {".jpg": {"quality": 100}, ".webp": {"lossless": True}}.get(suffix, {})
     gray, facts = read_image(_save(tmp_path / f"a{suffix}", pixels, exif=exif, **options))
     assert gray.shape == (48, 32)
     assert np.abs(gray.astype(int) - np.rot90(pixels, -1)).max() <= 2
     assert facts.notes == ("turned as its EXIF orientation says",)
+    assert facts.turned
+    np.testing.assert_array_equal(read_gray(tmp_path / f"a{suffix}"), gray)
+    assert read_size(tmp_path / f"a{suffix}") == (32, 48)
 
 
-@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".tif"])
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".tif", ".webp"])
 @pytest.mark.parametrize("share", [0.05, 0.4, 0.9, 0.98])
 def test_truncated_files_are_refused(tmp_path, suffix, share):
     path = _save(tmp_path / f"a{suffix}", _smooth())
@@ -179,7 +235,7 @@ def test_what_is_no_image_is_refused(tmp_path):
             read_image(tmp_path / name)
 
     refused("a.jpg", b"", r"a\.jpg is empty")
-    refused("b.jpg", b"<html>404</html>", "is no JPEG, PNG, BMP or TIFF")
+    refused("b.jpg", b"<html>404</html>", "is no JPEG, PNG, BMP, TIFF or WebP")
     refused("c.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is no JPEG")
     with pytest.raises(DataError, match="is a folder"):
         read_image(tmp_path)
@@ -226,7 +282,8 @@ def test_bombs_are_refused_before_they_are_decoded(tmp_path, monkeypatch, make, 
     def decoded(*_):
         raise AssertionError("was decoded")
 
-    monkeypatch.setattr(images, "_decode", decoded)
+    monkeypatch.setattr(images, "_decode_any", decoded)
+    monkeypatch.setattr(cv2, "imdecode", decoded)
     (tmp_path / "a.tif").write_bytes(make(*size))
     with pytest.raises(DataError, match=r"claims .* over the limit of 175 million and 65500"):
         read_image(tmp_path / "a.tif")
@@ -249,8 +306,8 @@ def test_arrays_of_every_accepted_kind():
     ):
         np.testing.assert_array_equal(as_gray(same), pixels)
     np.testing.assert_array_equal(as_gray(pixels > 99), (pixels > 99) * np.uint8(255))
-    colour = np.array([[[200, 100, 50]]], dtype=np.uint8)
-    assert as_gray(colour)[0, 0] == round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)
+    color = np.array([[[200, 100, 50]]], dtype=np.uint8)
+    assert as_gray(color)[0, 0] == round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)
     half = np.array([[[0.2, 0.2, 0.2, 0.5], [1, 1, 1, 1]]])
     np.testing.assert_array_equal(as_gray(half), [[round(0.6 * 255), 255]])
 
@@ -292,7 +349,7 @@ def test_any_array_is_gray_or_refused(array):
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_no_damaged_file_raises_anything_else(tmp_path_factory, data):
-    suffix = data.draw(st.sampled_from([".jpg", ".png", ".bmp", ".tif"]))
+    suffix = data.draw(st.sampled_from([".jpg", ".png", ".bmp", ".tif", ".webp"]))
     path = tmp_path_factory.getbasetemp() / f"damaged{suffix}"
     _save(path, _smooth(20, 30))
     content = bytearray(path.read_bytes())

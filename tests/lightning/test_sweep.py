@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -143,7 +144,10 @@ def test_other_settings_are_refused_in_the_same_folder(grid: list[str], folder: 
 
 
 def test_a_job_of_another_process_is_waited_for_and_made_up_if_that_one_dies(
-    grid: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
+    grid: list[str],
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     lost = folder / "alpha=0.1,m=0.5"
     (lost / "job.json").unlink()
@@ -156,9 +160,14 @@ def test_a_job_of_another_process_is_waited_for_and_made_up_if_that_one_dies(
         released.append(time.time())
         lock.release()
 
-    # Longer than it takes to compose the jobs, also on a busy machine.
-    timer = threading.Timer(12, release)
-    timer.start()
+    timer = threading.Timer(8, release)
+    begin = sweep.running
+
+    def begun(*arguments: Any) -> Any:
+        timer.start()  # not before: composing the jobs takes long on a busy machine
+        return begin(*arguments)
+
+    monkeypatch.setattr(sweep, "running", begun)
     assert all(job.done for job in sweep.run(grid))
     timer.join()
     assert "waiting for 1 jobs of other processes: alpha=0.1 m=0.5" in capsys.readouterr().out

@@ -265,7 +265,7 @@ def test_groups_that_do_not_cover_the_classes(groups: Any) -> None:
 
 
 def test_unknown_anchor() -> None:
-    with pytest.raises(ConfigError, match=r"gia\.anchor='nearest': choose labelled or predicted"):
+    with pytest.raises(ConfigError, match=r"anchor='nearest': choose labelled or predicted"):
         GroupInnerAdjacencyLoss(anchor="nearest")  # type: ignore[arg-type]
 
 

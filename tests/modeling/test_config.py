@@ -452,14 +452,14 @@ REFUSED = [
         r"^MODEL\.DEEPACC\.INFERENCE_BRANCH and MODEL\.DEEPACC\.GIA without "
         r"MODEL\.DEEPACC\.MARGIN_BRANCH: set MARGIN_BRANCH to angular or linear",
     ),
-    (deepacc(DELTA=1.5), r"MODEL\.DEEPACC\.DELTA: delta=1\.5: .* in \[0, 1\]"),
-    (deepacc(CENTER="trio"), r"MODEL\.DEEPACC\.CENTER: center='trio': choose single or pair"),
+    (deepacc(DELTA=1.5), r"MODEL\.DEEPACC\.DELTA=1\.5: .* in \[0, 1\]"),
+    (deepacc(CENTER="trio"), r"MODEL\.DEEPACC\.CENTER='trio': choose single or pair"),
     (
         deepacc(CENTER_SHARE=1.5),
-        r"MODEL\.DEEPACC\.CENTER_SHARE: center_share=1\.5: .* in \[0, 1\]",
+        r"MODEL\.DEEPACC\.CENTER_SHARE=1\.5: .* in \[0, 1\]",
     ),
-    (deepacc(M=4.0), r"MODEL\.DEEPACC\.M: m=4\.0: .* in \[0, pi\)"),
-    (deepacc(S=0.0), r"MODEL\.DEEPACC\.S: s=0\.0: .* greater than 0"),
+    (deepacc(M=4.0), r"MODEL\.DEEPACC\.M=4\.0: .* in \[0, pi\)"),
+    (deepacc(S=0.0), r"MODEL\.DEEPACC\.S=0\.0: .* greater than 0"),
     (deepacc(ALPHA=-1.0), r"MODEL\.DEEPACC\.ALPHA=-1\.0: a loss weight"),
     (deepacc(GIA_ANCHOR="best"), r"MODEL\.DEEPACC\.GIA_ANCHOR='best': choose labelled or"),
     (

@@ -449,6 +449,13 @@ def test_parts_that_need_a_margin_branch(
         assert (f"{name}=null" in message) == (name in named)
 
 
+@pytest.mark.parametrize("name", ["alpha", "beta", "gamma"])
+@pytest.mark.parametrize("weight", [-0.1, float("nan")])
+def test_weights_that_are_none(make_deepacc_predictor: Build, name: str, weight: float) -> None:
+    with pytest.raises(ConfigError, match=f"^{name}=.*: a loss weight"):
+        make_deepacc_predictor(**{name: weight})
+
+
 @pytest.mark.parametrize(
     ("options", "name"),
     [

@@ -9,14 +9,15 @@ import pytest
 
 from deepacc_d2.cell import Cell
 from deepacc_d2.errors import ConfigError, DataError
-from deepacc_d2.prediction.folder import OutputFolder, open_folder, write_whole
+from deepacc_d2.files import write_text
+from deepacc_d2.prediction.folder import OutputFolder, open_folder
 from deepacc_d2.prediction.record import to_record
 
 JOB: dict[str, Any] = {"kind": "prediction", "model": {"sha256": "ab"}, "settings": {"x": 1}}
 
 
 def put(folder: OutputFolder, cell: Cell) -> None:
-    write_whole(folder.record(cell.name), json.dumps(to_record(cell)))
+    write_text(folder.record(cell.name), json.dumps(to_record(cell)))
 
 
 def test_a_folder_is_gone_on_with(tmp_path: Path, make_cell: Callable[..., Cell]) -> None:
@@ -80,13 +81,13 @@ def test_a_failed_write_leaves_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "a.json"
-    write_whole(path, "old")
+    write_text(path, "old")
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(OSError, match="No space"):
-        write_whole(path, b"new")
+        write_text(path, "new")
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,13 +10,14 @@ import numpy as np
 import pytest
 
 from deepacc_d2.cell import Cell
-from deepacc_d2.prediction.folder import OutputFolder, open_folder, write_whole
+from deepacc_d2.files import write_text
+from deepacc_d2.prediction.folder import OutputFolder, open_folder
 from deepacc_d2.prediction.record import to_record
-from deepacc_d2.prediction.summary import finish_job, summarize, write_cases
+from deepacc_d2.prediction.summary import finish_job
 
 
 def put(folder: OutputFolder, cell: Cell) -> None:
-    write_whole(folder.record(cell.name), json.dumps(to_record(cell)))
+    write_text(folder.record(cell.name), json.dumps(to_record(cell)))
 
 
 @pytest.fixture
@@ -30,8 +32,8 @@ def test_cases_get_files_that_stay_in_the_folder(
     for number, case in enumerate(cases):
         put(folder, make_cell(f"c{number}", case))
     put(folder, make_cell("alone", None))
-    karyotypes = write_cases(folder, about="model 1")
-    assert set(karyotypes) == set(cases)
+    summary = finish_job(folder, [], about="model 1")
+    assert set(summary.karyotypes) == set(cases)
     files = sorted(folder.root.parent.rglob("*.pdf"))
     assert len(files) == 4
     assert all(path.parent == folder.root / "cases" for path in files)
@@ -50,10 +52,10 @@ def test_a_report_shows_the_surest_cell_whose_image_is_there(
     cell = make_cell("seen", "k")
     cell.path = str(image)
     put(folder, cell)
-    write_cases(folder, about="m")
+    finish_job(folder, [], about="m")
     with_picture = (folder.root / "cases" / "k.pdf").stat().st_size
     image.unlink()
-    write_cases(folder, about="m")
+    finish_job(folder, [], about="m")
     assert (folder.root / "cases" / "k.pdf").stat().st_size < with_picture
 
 
@@ -62,8 +64,9 @@ def test_what_is_said(folder: OutputFolder, make_cell: Callable[..., Cell]) -> N
         cell = make_cell(f"c{number:02d}", "k" if number < 2 else None)
         cell.confidence = number / 20
         put(folder, cell)
-    assert finish_job(folder, [("x.png", "is cut")], about="m") == 20
-    text = summarize(folder)
+    summary = finish_job(folder, [("x.png", "is cut")], about="m")
+    text = summary.text
+    assert summary.cells == 20
     assert text.startswith("20 cells in ")
     karyotype = make_cell().karyotype
     assert f"{karyotype} 20" in text
@@ -83,14 +86,15 @@ def test_unfit_cells_are_told_with_their_reason_and_have_no_place_in_a_case(
         cell.status, cell.reasons = "unfit", ("no spread was found in the picture",)
         cell.karyotype = cell.karyotype_by_box = ""
         put(folder, cell)
-    assert write_cases(folder, about="m") == {"k": ""}
+    summary = finish_job(folder, [], about="m")
+    assert summary.karyotypes == {"k": ""}
     case = json.loads((folder.root / "cases" / "k.json").read_text())
     assert case["excluded"][0] == {
         "name": "c00",
         "karyotype": "",
         "reason": "unfit: no spread was found in the picture",
     }
-    lines = summarize(folder).splitlines()
+    lines = summary.text.splitlines()
     assert "unfit            12 without a karyotype" in lines
     assert "  c07: no spread was found in the picture" in lines
     assert "  and 4 more in cells.csv" in lines
@@ -99,5 +103,23 @@ def test_unfit_cells_are_told_with_their_reason_and_have_no_place_in_a_case(
 
 
 def test_an_empty_job_is_told_of(folder: OutputFolder) -> None:
-    assert finish_job(folder, [], about="m") == 0
-    assert "0 cells" in summarize(folder)
+    summary = finish_job(folder, [], about="m")
+    assert summary.cells == 0
+    assert "0 cells" in summary.text
+
+
+def test_each_record_is_read_once(
+    folder: OutputFolder, make_cell: Callable[..., Cell], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(6):
+        put(folder, make_cell(f"c{number}", "k" if number % 2 else None))
+    read: Counter[str] = Counter()
+    whole = Path.read_bytes
+
+    def counted(path: Path) -> bytes:
+        read[path.name] += path.parent.name == "cells"
+        return whole(path)
+
+    monkeypatch.setattr(Path, "read_bytes", counted)
+    assert finish_job(folder, [], about="m").cells == 6
+    assert {name: n for name, n in read.items() if n} == {f"c{i}.json": 1 for i in range(6)}

@@ -9,16 +9,17 @@ import pytest
 from pycocotools.coco import COCO
 
 from deepacc_d2.cell import UNIDENTIFIED, Cell
-from deepacc_d2.prediction.folder import OutputFolder, open_folder, write_whole
+from deepacc_d2.files import write_text
+from deepacc_d2.prediction.folder import OutputFolder, open_folder
 from deepacc_d2.prediction.record import to_record
-from deepacc_d2.prediction.tables import write_errors, write_tables
+from deepacc_d2.prediction.tables import job_tables, write_errors
 
 
 @pytest.fixture
 def folder(tmp_path: Path, make_cell: Callable[..., Cell]) -> OutputFolder:
     made = open_folder(tmp_path, {"kind": "prediction"})
     for cell in (make_cell("b", "k1", 1), make_cell("a", None, 2)):
-        write_whole(made.record(cell.name), json.dumps(to_record(cell)))
+        write_text(made.record(cell.name), json.dumps(to_record(cell)))
     return made
 
 
@@ -27,8 +28,14 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def write_tables(folder: OutputFolder) -> None:
+    with job_tables(folder) as add:
+        for cell in folder.cells():
+            add(cell)
+
+
 def test_csv(folder: OutputFolder, make_cell: Callable[..., Cell]) -> None:
-    assert write_tables(folder) == 2
+    write_tables(folder)
     first, second = rows(folder.root / "cells.csv")
     assert (first["cell"], first["case"], second["case"]) == ("a", "", "k1")
     assert (first["count"], first["karyotype"], first["n_1"], first["n_X"]) == (
@@ -61,7 +68,7 @@ def test_unfit_cells_and_unidentified_chromosomes_are_told(
     cell.karyotype = ""
     cell.chromosomes[0].assigned = UNIDENTIFIED
     cell.confidence = 1.23456e-7
-    write_whole(folder.record("a"), json.dumps(to_record(cell)))
+    write_text(folder.record("a"), json.dumps(to_record(cell)))
     write_tables(folder)
     (row,) = rows(tmp_path / "cells.csv")
     assert (row["status"], row["reasons"]) == (
@@ -77,17 +84,23 @@ def test_unfit_cells_and_unidentified_chromosomes_are_told(
 
 def test_an_empty_job_has_tables(tmp_path: Path) -> None:
     folder = open_folder(tmp_path, {"kind": "prediction"})
-    assert write_tables(folder) == 0
+    write_tables(folder)
     assert COCO(str(tmp_path / "coco.json")).dataset["annotations"] == []
     assert rows(tmp_path / "cells.csv") == []
 
 
-def test_a_name_is_no_formula(tmp_path: Path, make_cell: Callable[..., Cell]) -> None:
+@pytest.mark.parametrize("begin", ["=", "+", "-", "@", "\t", "\r", "\n"])
+def test_a_name_is_no_formula(tmp_path: Path, make_cell: Callable[..., Cell], begin: str) -> None:
     folder = open_folder(tmp_path, {"kind": "prediction"})
-    cell = make_cell("a", "=HYPERLINK(1)")
-    write_whole(folder.record("a"), json.dumps(to_record(cell)))
+    cell = make_cell("a", f"{begin}HYPERLINK(1)")
+    cell.path = f"{begin}cmd.png"
+    write_text(folder.record("a"), json.dumps(to_record(cell)))
     write_tables(folder)
-    assert rows(tmp_path / "cells.csv")[0]["case"] == "'=HYPERLINK(1)"
+    write_errors(folder, [(f"{begin}b.png", "is cut")])
+    assert rows(tmp_path / "cells.csv")[0]["case"] == f"'{begin}HYPERLINK(1)"
+    assert rows(tmp_path / "cells.csv")[0]["image"] == f"'{begin}cmd.png"
+    assert {row["case"] for row in rows(tmp_path / "chromosomes.csv")} == {f"'{begin}HYPERLINK(1)"}
+    assert rows(tmp_path / "errors.csv")[0]["image"] == f"'{begin}b.png"
 
 
 def test_errors(tmp_path: Path) -> None:
@@ -136,7 +149,7 @@ def test_file_names_are_relative_to_the_folder_of_all(
     for name, path in zip("ab", paths, strict=True):
         cell = make_cell(name)
         cell.path = path
-        write_whole(folder.record(name), json.dumps(to_record(cell)))
+        write_text(folder.record(name), json.dumps(to_record(cell)))
     write_tables(folder)
     images = COCO(str(tmp_path / "coco.json")).dataset["images"]
     assert [image["file_name"] for image in images] == names
@@ -148,8 +161,8 @@ def test_names_that_are_no_utf8_end_no_table(
     folder = open_folder(tmp_path, {"kind": "prediction"})
     cell = make_cell("a", "caf\udce9")
     cell.path = "/data/caf\udce9.tif"
-    write_whole(folder.record("a"), json.dumps(to_record(cell)))
-    assert write_tables(folder) == 1
+    write_text(folder.record("a"), json.dumps(to_record(cell)))
+    write_tables(folder)
     write_errors(folder, [("/data/na\udcefve.tif", "its name is not in UTF-8: rename it")])
     assert rows(tmp_path / "errors.csv")[0]["image"] == r"/data/na\xefve.tif"
     assert rows(tmp_path / "cells.csv")[0]["case"] == r"caf\udce9"

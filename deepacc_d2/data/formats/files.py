@@ -8,9 +8,8 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from deepacc_d2.errors import DataError
+from deepacc_d2.images.read import SUFFIXES
 from deepacc_d2.text import fold, printable
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 
 
 class AmbiguousNameError(DataError):
@@ -35,7 +34,7 @@ def relative_name(path: Path, src: Path) -> str:
 
 def image_files(folder: Path) -> list[Path]:
     """Returns all image files under a folder, sorted by path, without hidden ones."""
-    return files_under(folder, *IMAGE_SUFFIXES)
+    return files_under(folder, *SUFFIXES)
 
 
 def files_under(folder: Path, *suffixes: str) -> list[Path]:

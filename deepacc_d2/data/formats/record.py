@@ -83,6 +83,8 @@ class Defect(Enum):
     LISTED_TWICE = ("listed_twice", Effect.SPLIT_CHANGED, "in two official lists, the later counts")
     NOT_IN_SPLIT = ("not_in_split", Effect.IMAGE_SKIPPED, "in no list of the official split")
     UNLISTED = ("unlisted", Effect.NOTE, "in none of the official lists, used all the same")
+    POOR_IMAGE = ("poor_image", Effect.NOTE, "image without contrast or with few gray levels")
+    TURNED = ("turned", Effect.NOTE, "turned by its EXIF orientation: do the boxes fit?")
     COUNT_DIFFERS = ("count_differs", Effect.NOTE, "number of boxes differs from the stated count")
     COPIES = ("copies", Effect.NOTE, "copies of one image by their names, one case")
     CASE_IN_TWO_SPLITS = ("case_in_two_splits", Effect.NOTE, "case in two official splits")

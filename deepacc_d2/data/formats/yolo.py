@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from deepacc_d2.data.formats.coco_content import class_note
@@ -27,6 +26,7 @@ from deepacc_d2.data.formats.record import (
 )
 from deepacc_d2.data.formats.yolo_config import class_names, keypoint_values, read_config, resolve
 from deepacc_d2.errors import DataError
+from deepacc_d2.images.read import read_size
 from deepacc_d2.text import fold, read_text
 
 # Beyond any box that sticks out of its image.
@@ -67,10 +67,11 @@ def read_yolo(src: Path, options: ReadOptions) -> Source:
             detail = f"its label file {several(annotates[label_file])}"
             source.issues.append(Issue(Defect.AMBIGUOUS, name, detail))
             continue
-        size = _size(image)
-        if size is None:
+        try:
+            size = read_size(image)
+        except DataError as error:
             # the shared check would say the same: without a size the fractions mean nothing
-            source.issues.append(Issue(Defect.BAD_IMAGE, name, "is empty, truncated or no image"))
+            source.issues.append(Issue(Defect.BAD_IMAGE, name, str(error)))
             continue
         record = ImageRecord(path=image, name=name, split=splits.get(image))
         record.case_id, record.batch_id = find_case(name)
@@ -223,13 +224,6 @@ def _snap(value: float, limit: int) -> float:
         if abs(value - edge) < 0.02:
             return edge
     return value
-
-
-def _size(path: Path) -> tuple[int, int] | None:
-    """Returns (width, height) in px as OpenCV decodes it, None if it does not."""
-    data = np.frombuffer(path.read_bytes(), dtype=np.uint8) if path.is_file() else np.empty(0)
-    image = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE) if data.size else None
-    return None if image is None else (image.shape[1], image.shape[0])
 
 
 def _lines(path: Path, source: Source, src: Path) -> list[str]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from deepacc_d2.chromosomes import CLASSES, NUM_CLASSES
 from deepacc_d2.data.made.homologs import Changed, Scene, cut_out, insert, look_at, remove
-from deepacc_d2.images.spread import Gray
+from deepacc_d2.images.gray import Gray
 
 VERSION = 1
 """Raised whenever the same order makes other pixels, so that kept detections are made anew."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from deepacc_d2.chromosomes import NUM_CLASSES
 from deepacc_d2.data.made.placing import is_free, pick, turned, widened
 from deepacc_d2.errors import DataError
-from deepacc_d2.images.spread import Gray
+from deepacc_d2.images.gray import Gray
 
 # Darker than white by this is chromosome, in gray levels.
 INK = 25

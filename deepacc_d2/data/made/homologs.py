@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from deepacc_d2.data.made.placing import covered, is_free, pick, turned, widened
 from deepacc_d2.data.made.scene import Scene, look_at
-from deepacc_d2.images.spread import Gray
+from deepacc_d2.images.gray import Gray
 
 __all__ = ["Changed", "Piece", "Scene", "cut_out", "insert", "look_at", "remove"]
 

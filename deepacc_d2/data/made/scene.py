@@ -13,9 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from deepacc_d2.data.augment.crowding import EDGE, Cutout, isolated
 from deepacc_d2.data.made.placing import widened
+from deepacc_d2.images.gray import Gray
 from deepacc_d2.images.spread import (
     WHITE,
-    Gray,
     darkness,
     foreground_threshold,
     is_inverted,

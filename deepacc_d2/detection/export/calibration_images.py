@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from deepacc_d2.data.dataset import read_split, to_dicts
-from deepacc_d2.data.mapper import read_gray
 from deepacc_d2.data.synthetic import SyntheticConfig, render_metaphase
-from deepacc_d2.images.spread import Gray
+from deepacc_d2.images.gray import Gray
+from deepacc_d2.images.read import read_gray
 
 
 class Split:

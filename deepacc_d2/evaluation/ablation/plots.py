@@ -7,13 +7,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from deepacc_d2 import palette
 from deepacc_d2.evaluation.ablation.result import AblationResult, row_of
 from deepacc_d2.evaluation.ablation.tables import ERROR_NAMES, METRIC_NAMES
 from deepacc_d2.evaluation.bootstrap import Estimate
 from deepacc_d2.evaluation.plots import GROUP_COLORS
 from deepacc_d2.evaluation.tally import ERRORS, GROUPS
 
-_COLOR = "#0072b2"
+_COLOR = palette.BLUE
 
 
 def plot_differences(result: AblationResult) -> Figure:
@@ -29,16 +30,16 @@ def plot_differences(result: AblationResult) -> Figure:
         base = 0.0
         if result.has_reference:
             base = float(result.presets[result.reference].metrics.mean[column])
-            axes.axvline(0, color="#444444", lw=1.2)
+            axes.axvline(0, color=palette.DARK, lw=1.2)
         for y, preset in enumerate(presets):
-            color = "#444444" if preset == result.reference else _COLOR
+            color = palette.DARK if preset == result.reference else _COLOR
             _draw_row(axes, y, result.presets[preset].metrics, column, base=base, color=color)
-        axes.grid(axis="x", color="#dddddd")
+        axes.grid(axis="x", color=palette.GRID)
         axes.set_axisbelow(True)
         axes.margins(x=0.12)
         better = "lower is better" if name == "AER" else "higher is better"
         axes.set_title(f"{name}\n", fontsize=13)
-        axes.text(0.5, 1.02, better, transform=axes.transAxes, ha="center", color="#555555")
+        axes.text(0.5, 1.02, better, transform=axes.transAxes, ha="center", color=palette.SOFT)
         unit = "percentage points" if result.has_reference else "%"
         axes.set_xlabel(f"difference, {unit}" if result.has_reference else unit, fontsize=11)
     panels[0].set_yticks(range(len(presets)), [" ".join(row_of(p)).strip() for p in presets])
@@ -85,7 +86,7 @@ def _draw_row(axes: Axes, y: int, found: Estimate, column: int, *, base: float, 
         axes.annotate("undefined", (0.5, y), xycoords=("axes fraction", "data"), ha="center")
         return
     runs = found.values[:, column] - base
-    axes.scatter(runs, np.full(len(runs), y + 0.2), s=20, color="#555555", alpha=0.4, lw=0)
+    axes.scatter(runs, np.full(len(runs), y + 0.2), s=20, color=palette.SOFT, alpha=0.4, lw=0)
     if found.low is not None and found.high is not None:
         axes.plot([found.low[column], found.high[column]], [y, y], color=color, lw=2.4)
     face = color if color == _COLOR else "white"
@@ -106,14 +107,16 @@ def _draw_row(axes: Axes, y: int, found: Estimate, column: int, *, base: float, 
 def _handles(result: AblationResult) -> list[Line2D]:
     """Legend entries of what is drawn."""
     handles = [
-        Line2D([], [], color="#555555", marker="o", ms=4.5, ls="", alpha=0.5, label="single seeds")
+        Line2D(
+            [], [], color=palette.SOFT, marker="o", ms=4.5, ls="", alpha=0.5, label="single seeds"
+        )
     ]
     if not result.has_reference:
         return [Line2D([], [], color=_COLOR, marker="o", ls="", label="mean over seeds"), *handles]
     label = f"mean over seeds, 95 % interval over test images ({result.resamples} resamples)"
     difference = Line2D([], [], color=_COLOR, marker="o", lw=2.4, label=label)
     own = Line2D(
-        [], [], color="#444444", marker="o", mfc="white", mew=1.8, ls="", label=result.reference
+        [], [], color=palette.DARK, marker="o", mfc="white", mew=1.8, ls="", label=result.reference
     )
     return [difference, own, *handles]
 
@@ -140,7 +143,7 @@ def _confusion_grid(axes: Axes, result: AblationResult, kind: int) -> None:
     for row, estimate in enumerate(found):
         for column in range(len(GROUPS)):
             cell = kind, column
-            text, weight, color = f"{counts[row, column]:.1f}", "normal", "#555555"
+            text, weight, color = f"{counts[row, column]:.1f}", "normal", palette.SOFT
             if estimate.difference is not None:
                 text = f"{estimate.difference[cell]:+.1f}".replace("-", "−")
                 assert estimate.low is not None

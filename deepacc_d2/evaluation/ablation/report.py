@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -19,6 +18,7 @@ from deepacc_d2.evaluation.ablation.tables import (
     table1_markdown,
 )
 from deepacc_d2.evaluation.finished_runs import compare_finished
+from deepacc_d2.files import whole_file
 
 __all__ = [
     "AblationResult",
@@ -152,14 +152,11 @@ def _write(folder: Path, result: AblationResult) -> list[Path]:
 
 def _write_whole(path: Path, write: Callable[[Path], object]) -> Path:
     """Writes a file by way of a temporary one beside it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with whole_file(path) as temporary:
             write(temporary)
-            return temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        return path
     except OSError as error:
         raise ConfigError(
             f"cannot write {path} ({error.strerror}): choose another place"

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
+from deepacc_d2 import palette
 from deepacc_d2.evaluation.comparison.result import Comparison
 from deepacc_d2.evaluation.comparison.settings import show
 from deepacc_d2.evaluation.plots import GROUP_COLORS
 
-CATEGORIES = (*GROUP_COLORS.values(), "#444444")
+CATEGORIES = (*GROUP_COLORS.values(), palette.DARK)
 """After Okabe and Ito, as in the other figures of this project."""
 
 
@@ -56,7 +57,7 @@ def scale_colors(values: Sequence[float]) -> list[str]:
     low, high = (min(known), max(known)) if known else (0.0, 0.0)
     span = high - low or 1.0
     return [
-        "#bbbbbb"
+        palette.LIGHT
         if math.isnan(value)
         else to_hex(colormaps["cividis_r"](0.08 + 0.92 * (value - low) / span))
         for value in values

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from deepacc_d2 import palette
 from deepacc_d2.evaluation.comparison.colors import Coloring, color_runs
 from deepacc_d2.evaluation.comparison.curves import training_curve, validation_curve
 from deepacc_d2.evaluation.comparison.page_figure import INK, NAMES, POINT, metric_name
@@ -153,7 +154,7 @@ def _draw_sensitivity(axes: Axes, found: Sensitivity) -> None:
 
 
 def _style(axes: Axes, grid: str) -> None:
-    axes.grid(axis=grid, color="#dddddd")  # type: ignore[arg-type]
+    axes.grid(axis=grid, color=palette.GRID)  # type: ignore[arg-type]
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 

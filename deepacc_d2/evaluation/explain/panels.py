@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.patches import Rectangle
 
+from deepacc_d2 import palette
 from deepacc_d2.chromosomes import CLASSES, GROUP_OF
 from deepacc_d2.evaluation.explain.explanation import (
     ALL_WRONG,
@@ -22,12 +23,12 @@ from deepacc_d2.evaluation.label_layout import to_points, write_labels
 from deepacc_d2.evaluation.plots import GROUP_COLORS
 
 OUTCOME_COLORS: dict[str, str] = {
-    RESCUED: "#1b9e3f",
-    BROKEN: "#e6194b",
-    ALL_WRONG: "#ff7f0e",
-    UNKNOWN: "#1f77ff",
+    RESCUED: palette.RESCUED,
+    BROKEN: palette.SPURIOUS,
+    ALL_WRONG: palette.WRONG,
+    UNKNOWN: palette.MISSED,
 }
-AGREE, AGREE_WRONG, MISSED = "#6f6f6f", "#ff7f0e", "#1f77ff"
+AGREE, AGREE_WRONG, MISSED = palette.MUTED, palette.WRONG, palette.MISSED
 
 
 def zoom_on(explanation: Explanation, image: np.ndarray) -> tuple[float, float, float, float]:
@@ -226,9 +227,9 @@ def draw_plane(axes: Axes, explanation: Explanation) -> None:
     share = 100 * explanation.variance
     axes.set_xlabel(f"first principal component, {share[0]:.0f} % of variance", fontsize=9)
     axes.set_ylabel(f"second, {share[1]:.0f} %", fontsize=9)
-    axes.tick_params(labelsize=8, colors="#777777")
+    axes.tick_params(labelsize=8, colors=palette.PALE)
     axes.set_title("Classification features and class centers", fontsize=11, loc="left")
-    axes.grid(color="#eeeeee")
+    axes.grid(color=palette.FAINT)
     axes.set_axisbelow(True)
     axes.autoscale_view()
     dots = np.concatenate([points, globals_[~local], stars])

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
+from deepacc_d2 import palette
 from deepacc_d2.evaluation.explain.explanation import (
     BROKEN,
     Explanation,
@@ -102,7 +103,7 @@ def _draw_table(
     y = 0.12
     for x, name in zip(columns, heads, strict=True):
         axes.text(x, y, name, fontsize=9.5, fontweight="bold", va="center")
-    axes.plot([0, 1.0], [y + _ROW * 0.55] * 2, color="black", lw=0.8)
+    axes.hlines(y + _ROW * 0.55, 0, 1, color="black", lw=0.8)
     for line in lines[:_ROWS_SHOWN]:
         y += _ROW
         for x, cell in zip(columns, line, strict=True):
@@ -111,7 +112,7 @@ def _draw_table(
     if len(lines) > _ROWS_SHOWN:
         y += _ROW
         text = f"... and {len(lines) - _ROWS_SHOWN} more"
-        axes.text(columns[1], y, text, fontsize=9.5, va="center", color="#555555")
+        axes.text(columns[1], y, text, fontsize=9.5, va="center", color=palette.SOFT)
 
 
 def _handles(explanation: Explanation) -> list[Any]:
@@ -138,7 +139,7 @@ def _handles(explanation: Explanation) -> list[Any]:
     ]
     if explanation.missed is not None and explanation.missed.any():
         handles.append(box(MISSED, 1.3, "missed", ls=(0, (4, 2))))
-    style: dict[str, Any] = {"ls": "", "color": "#555555"}
+    style: dict[str, Any] = {"ls": "", "color": palette.SOFT}
     handles.append(Line2D([], [], marker="x", label="global center", markersize=6, **style))
     if explanation.centers is not None:
         handles.append(Line2D([], [], marker="*", label="local center", markersize=10, **style))

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from deepacc_d2.errors import ConfigError
+from deepacc_d2.files import write_json
 from deepacc_lightning.core.run_info import (
     device_name,
     git_revision,
     make_run_dir,
     versions,
-    write_json,
 )
 
 

@@ -24,7 +24,7 @@ from deepacc_lightning.jobs.sweep_plan import (
 )
 from deepacc_lightning.reports.sweep_report import best_command
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")

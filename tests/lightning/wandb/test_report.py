@@ -14,7 +14,7 @@ from deepacc_lightning.wandb.report import (
     choose_images,
     confusion_chart,
     evaluation_media,
-    read_gray,
+    read_small,
     table,
 )
 
@@ -135,10 +135,10 @@ def test_media_of_an_evaluation(
 def test_large_images_are_scaled_and_small_ones_left(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     cv2.imwrite(str(path), np.zeros((300, 400), dtype=np.uint8))
-    assert read_gray(path, 100).shape == (75, 100)
-    assert read_gray(path, 1024).shape == (300, 400)
+    assert read_small(path, 100).shape == (75, 100)
+    assert read_small(path, 1024).shape == (300, 400)
     path.write_bytes(b"damaged")
-    assert read_gray(path, 100) is None
+    assert read_small(path, 100) is None
 
 
 def test_undefined_numbers_are_empty_cells() -> None:

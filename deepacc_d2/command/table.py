@@ -1,0 +1,309 @@
+"""The one table of commands and make targets, and of what each takes.
+
+``tools/launch.py``, ``make help``, ``deepacc --help``, the shells' completion, the parsers of
+programs with flags and docs/COMMAND.md read it.
+"""
+
+from __future__ import annotations
+
+from deepacc_d2.command.options import DEVELOPMENT, Command, Option
+
+EXP = Option(
+    "experiment",
+    "experiment: a file in conf/experiment, such as baseline, sep, retinanet",
+    "EXP",
+)
+SCALE = Option("scale", "quick (minutes on two cores), lab (any magnification) or paper", "SCALE")
+SEED = Option("seed", "random seed", "SEED")
+DATA = Option(
+    "data",
+    "data set: a file in conf/data, or the directory of a converted data set",
+    "DATA",
+    "data",
+)
+DATA_DIR = Option("data.root", "where the data set is, for a DATA given by name", "DATA_DIR")
+CKPT = Option("ckpt", "checkpoint that a training wrote", "CKPT", "path")
+KNOWN = CKPT._replace(help="checkpoint; the shipped DeepACC by default")
+SHIPPED = CKPT._replace(help="checkpoint, .onnx or .xml; the shipped DeepACC by default")
+OUT = Option("out", "output directory", "OUT", "path")
+OVERWRITE = Option("overwrite", "replace what is at the output", "OVERWRITE", "switch")
+IS_PRESET = Option("preset", "refuse a checkpoint of another preset", "EXP")
+IS_SCALE = Option("scale_name", "refuse a checkpoint of another scale", "SCALE")
+JOBS = Option("ablation.jobs", "jobs at a time", "JOBS")
+
+
+def _needed(option: Option) -> Option:
+    return option._replace(required=True)
+
+
+MODEL = (
+    Command(
+        "train",
+        "Model",
+        "train a detector and evaluate it",
+        "EXP=baseline",
+        ("-m", "deepacc_lightning.train"),
+        (
+            *(EXP, SCALE, SEED, DATA, DATA_DIR, OUT),
+            Option("ckpt_path", "checkpoint to start another training from", "CKPT", "path"),
+            Option("resume", "run directory to continue where it stopped", "RESUME", "path"),
+        ),
+        config="train",
+        several=True,
+        exclusive=(
+            "CKPT",
+            "RESUME",
+            "RESUME goes on in a run's own directory, CKPT starts another one from a checkpoint: "
+            "pass one of them",
+        ),
+    ),
+    Command(
+        "context",
+        "Model",
+        "add cell context to a detector",
+        "CKPT=best.ckpt DATA=data/mine",
+        ("-m", "deepacc_lightning.context"),
+        (_needed(CKPT), SEED, _needed(DATA), DATA_DIR, OUT),
+        config="context",
+        several=True,
+    ),
+    Command(
+        "ablation",
+        "Model",
+        "train the presets of Table 1 and compare them",
+        "PROTOCOL=heads SEEDS=3",
+        ("-m", "deepacc_lightning.ablation"),
+        (
+            SCALE,
+            Option("ablation.protocol", "heads (on one frozen trunk) or end_to_end", "PROTOCOL"),
+            *(JOBS, DATA, DATA_DIR, OUT),
+            Option("ablation.presets", "presets; the six of Table 1 by default", "EXPS", "list"),
+            Option("ablation.seeds", "how many seeds, or which: 3 or 0,1,2", "SEEDS", "seeds"),
+            Option("ablation.trunk", "checkpoint whose trunk all presets share", "CKPT", "path"),
+            Option("ablation.results", "Markdown file to put the table into", "RESULTS", "path"),
+        ),
+        config="ablation",
+        several=True,
+    ),
+    Command(
+        "sweep",
+        "Model",
+        "train over a grid or a search space",
+        'EXP=siamese_gia ARGS="m=.25,.5"',
+        ("-m", "deepacc_lightning.sweep"),
+        (
+            EXP._replace(kind="several", help="experiments: EXP=sep,siamese_gia"),
+            SCALE,
+            SEED._replace(kind="several", help="random seeds: SEED=0,1"),
+            Option("sweep.sweeper", "grid (all combinations) or optuna", "SWEEPER"),
+            Option("sweep.trials", "how many trials of optuna in all", "N"),
+            Option("sweep@space", "what optuna searches: a file in conf/sweep", "SPACE"),
+            Option("sweep.launcher", "basic, processes, joblib, submitit or ray", "LAUNCHER"),
+            *(JOBS._replace(key="sweep.jobs"), DATA, DATA_DIR),
+            OUT._replace(key="sweep.dir"),
+            Option("ckpt_path", "checkpoint that every job starts from", "CKPT", "path"),
+        ),
+        config="sweep",
+        several=True,
+    ),
+    Command(
+        "evaluate",
+        "Model",
+        "evaluate a checkpoint on a test split",
+        "DATA=data/mine",
+        ("-m", "deepacc_lightning.evaluate"),
+        (KNOWN, IS_PRESET, IS_SCALE, SEED, DATA, DATA_DIR, OUT),
+        config="evaluate",
+    ),
+    Command(
+        "compare",
+        "Model",
+        "runs side by side, as a table and a page",
+        'RUNS="runs/a runs/b"',
+        ("-m", "deepacc_lightning.compare"),
+        (
+            Option("runs", "directories of runs or above runs, or patterns", "RUNS", "runs", True),
+            OUT._replace(default="runs/compare"),
+            Option("by", "keys to group by, as preset,alpha; default: all that differ", "BY"),
+            Option("ref", "group to compare with: a preset, or key=value; sep, else first", "REF"),
+            Option("resamples", "of the bootstrap; 0 leaves it out", default=1000),
+            Option("title", "of the page"),
+        ),
+    ),
+    Command(
+        "dashboard",
+        "Model",
+        "make or update the W&B dashboard of a project",
+        "PROJECT=deepacc-d2",
+        ("-m", "deepacc_lightning.dashboard"),
+        (
+            Option("project", "W&B project; deepacc-d2 by default", "PROJECT", "text"),
+            Option("entity", "its user or team; who is logged in by default", "ENTITY", "text"),
+            OUT._replace(help="file of the dashboard's description"),
+        ),
+        config="dashboard",
+    ),
+    Command(
+        "predict",
+        "Model",
+        "images to karyograms and karyotypes",
+        "IMAGES=slides OUT=results",
+        ("-m", "deepacc_lightning.predict"),
+        (
+            SHIPPED,
+            Option("images", 'image, folder or pattern: "a/**/*.tif"', "IMAGES", "path", True),
+            OUT,
+            Option("cases", "which images are of one case: folder, or a CSV", "CASES", "folder"),
+            OVERWRITE._replace(help="remove the results in OUT; by default they are continued"),
+        ),
+        config="predict",
+    ),
+    Command(
+        "review",
+        "Model",
+        "correct, confirm and sign results in a browser",
+        "OUT=results",
+        ("-m", "deepacc_d2.review"),
+        (
+            Option("results", "the folder that predict wrote", "OUT", "path", True),
+            Option("port", "of the server on this machine", default=8765),
+            Option("address", "that it listens on", default="127.0.0.1"),
+            Option("browse", "open a browser", kind="switch"),
+        ),
+    ),
+    Command(
+        "explain",
+        "Model",
+        "draw why an image got its classes",
+        "IMAGE=slides/a.tif",
+        ("-m", "deepacc_lightning.explain"),
+        (
+            KNOWN,
+            Option("image", "image file to explain", "IMAGE", "path", True),
+            *(IS_PRESET, IS_SCALE, DATA, DATA_DIR),
+            OUT._replace(help="a .png, .pdf or .svg file, or a folder"),
+        ),
+        config="explain",
+    ),
+    Command(
+        "robustness",
+        "Model",
+        "metrics on rescaled, inverted, noisy copies of images",
+        "DATA=data/mine",
+        ("-m", "deepacc_lightning.robustness"),
+        (SHIPPED, SEED, DATA, DATA_DIR, OUT),
+        config="robustness",
+    ),
+    Command(
+        "karyotype",
+        "Model",
+        "calibrate on val, judge karyotypes on test",
+        "DATA=data/mine",
+        ("-m", "deepacc_lightning.karyotype"),
+        (SHIPPED, _needed(DATA), DATA_DIR, OUT),
+        config="karyotype",
+    ),
+    Command(
+        "export",
+        "Model",
+        "a detector for ONNX Runtime or OpenVINO",
+        "CKPT=best.ckpt FORMAT=onnx",
+        ("-m", "deepacc_lightning.export"),
+        (
+            _needed(CKPT),
+            Option("format", "onnx or openvino", "FORMAT", required=True),
+            Option("precision", "fp32; of openvino also bf16 or int8", "PRECISION"),
+            DATA._replace(help="data set to check the export on; drawn images by default"),
+            *(DATA_DIR, OUT._replace(help="a .onnx or .xml file, or a folder")),
+            OVERWRITE,
+        ),
+        config="export",
+    ),
+    Command(
+        "release",
+        "Model",
+        "a checkpoint made small enough to pass on",
+        "CKPT=best.ckpt CARD=card.yaml OUT=deepacc.ckpt",
+        ("-m", "deepacc_d2.release"),
+        (
+            _needed(CKPT),
+            Option("card", "YAML file that says what it is", "CARD", "path", True),
+            Option("calibration", "calibration.json of karyotype", kind="path"),
+            Option("delta", "least score of a local class center", kind="number"),
+            _needed(OUT)._replace(help="the file to write"),
+        ),
+        target=False,
+    ),
+)
+
+SETS = (
+    Command(
+        "data",
+        "Data",
+        "convert a public data set",
+        "FORMAT=voc SRC=downloads/mine OUT=data/mine",
+        ("-m", "deepacc_d2.data.convert"),
+        (
+            Option("format", "tseng2023, voc, coco, yolo or labelme", "FORMAT", required=True),
+            Option("src", "the data as downloaded", "SRC", "path", True),
+            _needed(OUT)._replace(help="the data set to make"),
+            Option("split", "case or official", "SPLIT", default="case"),
+            Option("seed", "of the split", "SEED", default=0),
+            Option("ratios", "train:val:test", default="3:1:1"),
+            Option("overwrite", "replace the data set at the output", kind="switch"),
+            Option("strict", "stop at the first defect", kind="switch"),
+            Option("case_regex", "pattern with the groups case and batch, for image paths"),
+            Option("one_based", "VOC coordinates count from 1, inclusive", kind="switch"),
+        ),
+    ),
+    Command(
+        "data-check",
+        "Data",
+        "validate a converted data set",
+        "DATA_DIR=data/mine",
+        ("-m", "deepacc_d2.data.validate"),
+        (Option("root", "the data set to check", "DATA_DIR", "path", True),),
+    ),
+    Command(
+        "synthetic",
+        "Data",
+        "draw a synthetic data set",
+        "OUT=data/synthetic",
+        ("-m", "deepacc_d2.data.synthetic"),
+        (_needed(OUT)._replace(help="folder to make"), SEED._replace(default=0)),
+    ),
+)
+
+WORK = (
+    Command(
+        "test", DEVELOPMENT, "run the tests", 'ARGS="tests/losses -k aam"', program=("-m", "pytest")
+    ),
+    Command("lint", DEVELOPMENT, "check style, formatting, imports and types"),
+    Command("format", DEVELOPMENT, "reformat the code and fix what ruff can fix"),
+    Command(
+        "bench",
+        DEVELOPMENT,
+        "run the timed comparisons (minutes) and save their table",
+        program=("tests/benchmarks/run.py",),
+    ),
+    Command("setup", DEVELOPMENT, "make or update .venv, hash-checked", 'EXTRAS="joblib optuna"'),
+    Command("lock", DEVELOPMENT, "resolve requirements/*.in anew into the hash-checked locks"),
+    Command("clean", DEVELOPMENT, "remove caches and build leftovers; .venv, data and runs stay"),
+    Command("help", DEVELOPMENT, "show this list"),
+)
+
+COMMANDS = {command.name: command for command in (*MODEL, *SETS, *WORK)}
+
+ARGS = 'further keys: ARGS="trainer.max_steps=100 optim.optimizer.lr=0.01"'
+ENVIRONMENT = {
+    "PYTHON": "the Python >= 3.11 that .venv is made from",
+    "VENV": "the folder of the environment, .venv by default",
+    "EXTRAS": "optional packages to add, and keep: joblib optuna submitit ray export",
+}
+"""Variables of every make target."""
+
+NAMED = (
+    *("PROTOCOL", "EXPS", "SEEDS", "SCALE", "DATA", "DATA_DIR", "CKPT"),
+    *("PROJECT", "ENTITY", "OUT", "ARGS"),
+)
+"""Variables that decide a result, in the order in which reports name them."""

@@ -1,0 +1,155 @@
+"""Results of a review: the files that ``make predict`` writes, all from one state of the store."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+
+from deepacc_d2.cell import Cell
+from deepacc_d2.errors import DataError
+from deepacc_d2.files import whole_directory, write_json
+from deepacc_d2.karyogram import Karyogram
+from deepacc_d2.karyotype.case import CaseResult
+from deepacc_d2.prediction.folder import JOB, OutputFolder
+from deepacc_d2.prediction.outputs import check_suffixes
+from deepacc_d2.prediction.summary import surest, write_cases
+from deepacc_d2.prediction.tables import job_tables, write_errors
+from deepacc_d2.review.cases import CaseState
+from deepacc_d2.review.pictures import image_of, karyogram_of, write_reviewed
+from deepacc_d2.review.store.chain import FIRST, now
+from deepacc_d2.review.store.database import reading
+from deepacc_d2.review.store.lists import figures
+from deepacc_d2.review.store.store import Store, case_record, case_state
+from deepacc_d2.review.store.tables import cases, cells, head
+
+KIND = "deepacc_d2 review"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export wrote.
+
+    Attributes:
+        cells, cases: how many.
+        problems: why a cell has no picture, a line each.
+        hash: of the trail's last entry: what :func:`deepacc_d2.review.store.verify.verify` can be
+            asked to find later.
+    """
+
+    cells: int
+    cases: int
+    problems: tuple[str, ...]
+    hash: str
+
+
+def check_new(out: Path) -> Path:
+    """Returns an output directory as an absolute path.
+
+    Raises:
+        DataError: something is there already.
+    """
+    out = out.absolute()
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{out} exists: choose a new or empty folder")
+    return out
+
+
+def export(
+    store: Store, out: Path, *, overlay: bool = True, karyogram: Sequence[str] = ("png", "svg")
+) -> Exported:
+    """Writes a folder as ``make predict`` does, of the cells as they are now.
+
+    The states of all cells are of one moment; other people may go on working.
+
+    Args:
+        store: of the review.
+        out: new or empty; it appears whole or not at all.
+        overlay: draw images with their boxes.
+        karyogram: formats of karyograms; none if empty.
+
+    Raises:
+        UserError: the folder is there, cannot be written, or the store cannot be read.
+    """
+    suffixes = check_suffixes(karyogram)
+    out = check_new(out)
+    with reading(store.engine) as connection:
+        last = connection.execute(select(head.c.seq, head.c.hash)).one_or_none()
+        numbers = connection.execute(select(cells.c.id).order_by(cells.c.name)).scalars().all()
+        states = {
+            row.name: case_state(connection, row.id)
+            for row in connection.execute(select(cases.c.id, cases.c.name))
+        }
+        told = figures(connection)
+        jobs = connection.execute(select(cells.c.job).distinct()).scalars().all()
+        kept = [store.read(connection, number) for number in numbers]
+    by_name = {cell.name: cell for cell in kept}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    problems = []
+    with whole_directory(out, overwrite=True) as root:
+        folder = OutputFolder(root)
+        for name in ("cells", "overlays", "karyograms"):
+            (root / name).mkdir()
+        for cell in kept:
+            problem = write_reviewed(folder, cell, overlay=overlay, karyogram=suffixes)
+            problems += [problem] if problem else []
+        write_errors(folder, [])
+        of_cases: dict[str, list[Cell]] = defaultdict(list)
+        with job_tables(folder) as add_to_tables:
+            for written in folder.cells():
+                add_to_tables(written)
+                if written.case_id is not None:
+                    of_cases[written.case_id].append(written)
+
+        def draw(of_case: list[Cell]) -> Karyogram | None:
+            best = surest(of_case)
+            try:
+                found = None if best is None else by_name[best.name]
+                return None if found is None else karyogram_of(found, image_of(found))
+            except DataError:
+                return None
+
+        models = [json.loads(job) for job in jobs]
+        karyotypes = write_cases(
+            folder,
+            dict(sorted(of_cases.items())),
+            about=about_models(models),
+            amend=lambda result: amended(result, states.get(result.case_id or "", CaseState())),
+            draw=draw,
+            further=lambda name: {"review": case_record(states[name])},
+        )
+        job: dict[str, Any] = {
+            "kind": KIND,
+            "created": now(),
+            "trail": {"entries": last.seq if last else 0, "hash": last.hash if last else FIRST},
+            "figures": told,
+            "jobs": models,
+        }
+        write_json(root / JOB, job)
+    return Exported(len(kept), len(karyotypes), tuple(problems), str(job["trail"]["hash"]))
+
+
+def about_models(jobs: Sequence[Mapping[str, Any]]) -> str:
+    """Returns the line that reports say of the models that predicted."""
+    names = sorted({str((job.get("model") or {}).get("name", "")) for job in jobs} - {""})
+    return f"{', '.join(names)}; reviewed" if names else "reviewed"
+
+
+def amended(result: CaseResult, state: CaseState) -> CaseResult:
+    """Puts a person's karyotype and signatures into what the cells of a case give."""
+    notes = []
+    karyotype = result.karyotype
+    if state.karyotype:
+        notes.append(
+            f"Karyotype by {state.given_by}: {state.reason} (the cells give "
+            f"{result.karyotype or 'none'})."
+        )
+        karyotype = state.karyotype
+    for signature in state.signatures:
+        notes.append(f"Signed by {signature.who} as {signature.role} reader, {signature.at[:16]}.")
+    return replace(result, karyotype=karyotype, notes=(*notes, *result.notes))

@@ -1,0 +1,1 @@
+"""Where a review is kept: tables, migrations, the audit trail and its check."""

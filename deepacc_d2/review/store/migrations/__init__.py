@@ -1,0 +1,1 @@
+"""Alembic migrations of the store, run by :func:`deepacc_d2.review.store.database.migrate`."""

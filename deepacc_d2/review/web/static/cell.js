@@ -1,0 +1,257 @@
+// The page of a cell: it holds what the server told, sends events, and hands both to its parts.
+import { api, ask, chip, el, newKey, post, sheet, start, toast, typing, watch } from "/static/common.js";
+import { showDetail } from "/static/detail.js";
+import { Karyogram } from "/static/karyogram.js";
+import { Spread } from "/static/spread.js";
+
+const number = Number(location.pathname.split("/").pop());
+const KEYS = [
+  ["← → or Tab", "next, previous chromosome"], ["n, Shift+N", "next, previous one with a flag"], ["1 to 22, x, y", "give a class; Enter for 1 and 2 at once"],
+  ["m, u", "marker, unidentified"], ["Delete", "no chromosome"], ["t", "turn over"], ["w", "swap with another: choose it, Enter"],
+  ["+ j", ""], ["d", "draw a chromosome"], ["s", "split by a line"], ["Shift+S", "split at the waist"], ["r", "give another box"], ["o", "draw its outline"],
+  ["z, Shift+Z", "undo, redo"], ["b, a, k", "confirm: counted, analyzed, karyotyped"], ["g", "cannot be counted, or can"], ["v", "remark"],
+  ["+ − 0", "zoom in, out, all"], ["Shift+arrows", "pan"], ["< >", "contrast"], ["i", "invert"], ["f", "boxes on or off"], ["l", "the trail of this cell"],
+  [". ,", "next, previous cell"], ["e, h", "case, worklist"], ["Esc", "leave a mode, choose nothing"], ["?", "this sheet"],
+  ["while drawing", "arrows move the cross (Shift: far), Enter sets a corner"],
+].map((each) => (each[0] === "+ j" ? ["j", "join with another: choose it, Enter"] : each));
+
+let cell = null, chosen = null, second = null, hover = null, mode = null, busy = false, digits = "", digitsWait = 0, siblings = [];
+let clock = performance.now(), worked = 0;
+
+const title = el("span", { class: "karyotype big", id: "karyotype" }), chips = el("span"), name = el("span", { class: "name" });
+const undo = el("button", { onclick: () => send({ kind: "undo" }), title: "z" }, "Undo"), redo = el("button", { onclick: () => send({ kind: "redo" }), title: "Shift+Z" }, "Redo");
+const confirms = ["counted", "analyzed", "karyotyped"].map((level) => el("button", { onclick: () => confirm(level), id: `confirm-${level}`, title: { counted: "b", analyzed: "a", karyotyped: "k" }[level] }, level));
+const unfit = el("button", { onclick: countable, title: "g" }, "Not countable");
+const main = document.getElementById("main");
+const [me, classes] = [await start(name, title, chips), await api("/classes")];
+const strips = {};
+
+const told = el("div", { class: "mode", role: "status" });
+const tool = (label, title, action) => el("button", { title, onclick: action }, label);
+const spreadPlace = el("section", { class: "pane", id: "spread" },
+  el("div", { class: "tools" }, tool("+", "zoom in (+)", () => spread.zoom(1.4)), tool("−", "zoom out (−)", () => spread.zoom(1 / 1.4)), tool("all", "whole image (0)", () => spread.fit()),
+    tool("invert", "i", () => spread.invert()), tool("contrast", ">", () => spread.contrastBy(spread.contrast === 7 ? -7 : 1)), tool("boxes", "f", () => spread.bare()),
+    tool("draw", "d", () => enter("draw")), tool("split", "s", () => enter("split")), tool("join", "j", () => enter("join")), tool("swap", "w", () => enter("swap")),
+    tool("turn", "t", turn), tool("delete", "Delete", remove), tool("?", "all keys", help)), told);
+const pagePlace = el("section", { class: "pane", id: "page" }), detailPlace = el("section", { class: "pane", id: "detail" });
+main.append(spreadPlace, pagePlace, detailPlace);
+document.getElementById("bar").querySelector(".space").after(undo, redo, ...confirms, unfit);
+
+const colour = (c) => classes.colors[classes.groups[c]] || (c === null ? "#888888" : "#c8102e");
+const spread = new Spread(spreadPlace, colour, { pick, hover: hovering, drawn });
+const page = new Karyogram(pagePlace, classes, { pick, hover: hovering, drop });
+
+const find = (id) => cell.chromosomes.find((c) => c.id === id) || null;
+
+function show(next) {
+  cell = next;
+  document.title = `${cell.name} - DeepACC-D2 review`;
+  name.textContent = cell.name;
+  title.textContent = cell.karyotype || (cell.draft ? `unfit (${cell.draft})` : "no karyotype");
+  chips.replaceChildren(chip(cell.state, cell.state), ...(cell.confirmed ? [" ", chip(cell.confirmed, "done")] : []), ...(cell.markers ? [" ", chip("marker", "warn")] : []));
+  undo.disabled = !cell.can_undo;
+  redo.disabled = !cell.can_redo;
+  confirms.forEach((b) => { b.className = b.textContent === cell.confirmed ? "main" : ""; b.disabled = cell.status === "unfit"; });
+  unfit.textContent = cell.status === "unfit" ? "Countable" : "Not countable";
+  if (chosen !== null && !find(chosen)) chosen = null;
+  spread.setImage(`/api/v1/cells/${number}/image.png`, cell.width, cell.height);
+  spread.show(cell.chromosomes);
+  page.show(cell.chromosomes);
+  mark();
+  loadStrips();
+}
+
+async function loadStrips() {
+  try {
+    const got = await api(`/cells/${number}/strips`);
+    if (got.version !== cell.version) return;
+    for (const id of Object.keys(strips)) delete strips[id];
+    Object.assign(strips, got.strips);
+    page.show(cell.chromosomes, strips);
+    mark();
+    document.body.dataset.ready = String(cell.version);
+  } catch (error) {
+    toast(error.message);
+    document.body.dataset.ready = String(cell.version);
+  }
+}
+
+function mark() {
+  spread.mark(chosen, second, hover);
+  page.mark(chosen, second, hover);
+  showDetail(detailPlace, chosen === null ? null : find(chosen), { cell, classes, strip: (id) => page.strip(id) }, (c) => reclassify(c));
+}
+function hovering(id) { hover = id; spread.mark(chosen, second, hover); page.mark(chosen, second, hover); }
+
+// Sends an event until the server has it: a lost connection loses no change, and none is made twice.
+async function send(event) {
+  if (busy) { toast("the last change is still on its way"); return false; }
+  busy = true;
+  const body = { event, base: cell.version, key: newKey() };
+  try {
+    for (let wait = 500; ; wait = Math.min(2 * wait, 10000)) {
+      try {
+        show(await post(`/cells/${number}/events`, body));
+        return true;
+      } catch (error) {
+        if (error.status && error.status !== 503) throw error;
+        toast(`${error.status ? error.message : "no connection"}: one change waits, it is sent again`, wait + 1500);
+        await new Promise((done) => setTimeout(done, wait));
+      }
+    }
+  } catch (error) {
+    toast(error.message);
+    if (error.status === 409) show(await api(`/cells/${number}`));
+    return false;
+  } finally { busy = false; }
+}
+
+function need() { if (chosen === null) { toast("choose a chromosome first"); return false; } return true; }
+async function reclassify(to, id = chosen) {
+  if (id === null) { need(); return; }
+  await (to === "none" ? send({ kind: "delete", chromosome: id }) : send({ kind: "reclassify", chromosome: id, to }));
+}
+function drop(id, to) { chosen = id; reclassify(to, id); }
+async function turn() { if (need()) await send({ kind: "turn", chromosome: chosen }); }
+async function remove() { if (need()) await send({ kind: "delete", chromosome: chosen }); }
+async function confirm(level) {
+  const seconds = worked + (document.hidden ? 0 : (performance.now() - clock) / 1000);
+  if (await send({ kind: "confirm", level, seconds: Math.round(seconds * 10) / 10 })) { worked = 0; clock = performance.now(); }
+}
+async function countable() {
+  const now = cell.status !== "unfit";
+  const given = await ask(now ? "Why can the cell not be counted?" : "Why can it be counted after all?", [["reason", "Reason", "textarea"]]);
+  if (given) await send({ kind: "set_countable", countable: !now, reason: given.reason });
+}
+async function note() {
+  const given = await ask("Remark on the cell", [["text", "Remark", "textarea"]], "Keep");
+  if (given) await send({ kind: "note", text: given.text });
+}
+async function trail() {
+  const entries = await api(`/cells/${number}/trail`);
+  sheet(`Trail of ${cell.name}`, entries.slice(-60).reverse().map((e) => [`${e.seq} ${e.kind}`, `${e.at.slice(0, 19).replace("T", " ")} ${e.who}${e.event.to ? ` to ${e.event.to}` : ""}`]));
+}
+
+// Modes
+const MODES = {
+  draw: ["box", "Draw a box around a chromosome"], split: ["line", "Draw a line across the chosen chromosome"], recut: ["box", "Draw the chosen chromosome's box"],
+  outline: ["outline", "Draw the chosen chromosome's outline"], join: [null, "Choose the chromosome to join with"], swap: [null, "Choose the chromosome to swap with"],
+};
+function enter(next) {
+  if (next !== "draw" && !need()) return;
+  mode = next;
+  second = null;
+  told.textContent = `${MODES[next][1]}; ${MODES[next][0] ? "or move the cross by arrows, Enter sets a corner" : "arrows choose, Enter does it"}; Esc leaves.`;
+  spread.draw(MODES[next][0]);
+}
+function leave() { mode = null; second = null; told.textContent = ""; spread.draw(null); if (cell) mark(); }
+
+async function drawn(kind, points) {
+  const now = mode;
+  leave();
+  const flat = [...points[0], ...points[points.length - 1]];
+  if (now === "draw") {
+    if (await send({ kind: "draw", box: flat })) pick(Math.max(...cell.chromosomes.map((c) => c.id)));
+  } else if (now === "recut") await send({ kind: "recut", chromosome: chosen, box: flat });
+  else if (now === "outline") await send({ kind: "recut", chromosome: chosen, outline: points });
+  else if (now === "split") await split(flat);
+}
+async function split(line) {
+  if (!need()) return;
+  try {
+    const halves = await post(`/cells/${number}/split`, { chromosome: chosen, line });
+    if (await send({ kind: "split", chromosome: chosen, line, ...halves })) pick(Math.max(...cell.chromosomes.map((c) => c.id)) - 1);
+  } catch (error) { toast(error.message); }
+}
+async function pair() {
+  const [now, other] = [mode, second];
+  if (other === null || other === chosen) { toast("choose another chromosome"); return; }
+  leave();
+  await send({ kind: now, first: chosen, second: other });
+  if (now === "join" && cell.chromosomes.length) pick(Math.max(...cell.chromosomes.map((c) => c.id)));
+}
+
+function pick(id) {
+  if ((mode === "join" || mode === "swap") && id !== null) { second = id; pair(); return; }
+  chosen = id;
+  if (id !== null) spread.centre(find(id).box);
+  mark();
+}
+function step(by, flagged = false) {
+  const order = page.order().filter((id) => !flagged || find(id).flags.length);
+  if (!order.length) return;
+  const pairing = mode === "join" || mode === "swap";
+  const at = order.indexOf(pairing && second !== null ? second : chosen);
+  const next = order[at < 0 ? (by > 0 ? 0 : order.length - 1) : (at + by + order.length) % order.length];
+  if (pairing) { second = next; mark(); } else pick(next);
+}
+function digit(key) {
+  clearTimeout(digitsWait);
+  digits += key;
+  if (digits.length === 2 || Number(digits) > 2) give();
+  else { toast(`class ${digits}…`, 900); digitsWait = setTimeout(give, 900); }
+}
+function give() {
+  clearTimeout(digitsWait);
+  const to = String(Number(digits));
+  digits = "";
+  if (Number(to) >= 1 && Number(to) <= 22) reclassify(to); else toast(`there is no class ${to}`);
+}
+async function sibling(by) {
+  if (!siblings.length) siblings = (await api(`/cells?limit=500${cell.case_id ? `&case=${cell.case_id}` : ""}`)).cells
+    .sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true })).map((c) => c.id);
+  const at = siblings.indexOf(number), next = siblings[at + by];
+  if (next) location.href = `/cell/${next}`; else toast(by > 0 ? "this is the last cell" : "this is the first cell");
+}
+function help() { sheet("Keys of the cell", KEYS); }
+
+document.addEventListener("keydown", (event) => {
+  if (typing(event) || !cell || event.metaKey || event.altKey) return;
+  const key = event.key;
+  if (event.ctrlKey) {
+    if (key === "z" || key === "y" || key === "Z") { event.preventDefault(); send({ kind: key === "z" ? "undo" : "redo" }); }
+    return;
+  }
+  const arrows = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+  let action = null;
+  if (arrows[key]) {
+    const [dx, dy] = arrows[key];
+    if (mode && MODES[mode][0]) action = () => spread.step(dx, dy, event.shiftKey);
+    else if (event.shiftKey) action = () => spread.pan(60 * dx, 60 * dy);
+    else action = () => step(dx + dy);
+  } else if (/^[0-9]$/.test(key) && (key !== "0" || digits)) action = () => digit(key);
+  else {
+    action = {
+      Tab: event.target === document.body || event.target.closest?.("#spread, #page") ? () => step(event.shiftKey ? -1 : 1) : null,
+      Enter: digits ? give : mode && MODES[mode][0] ? () => spread.set() : mode ? pair : null,
+      Escape: () => { if (mode) leave(); else pick(null); }, n: () => step(1, true), N: () => step(-1, true), x: () => reclassify("X"), y: () => reclassify("Y"),
+      m: () => reclassify("mar"), u: () => reclassify("?"), Delete: remove, Backspace: remove, t: turn, w: () => enter("swap"), j: () => enter("join"), d: () => enter("draw"),
+      s: () => enter("split"), S: () => split(null), r: () => enter("recut"), o: () => enter("outline"), z: () => send({ kind: "undo" }), Z: () => send({ kind: "redo" }),
+      b: () => confirm("counted"), a: () => confirm("analyzed"), k: () => confirm("karyotyped"), g: countable, v: note, "+": () => spread.zoom(1.4), "=": () => spread.zoom(1.4),
+      "-": () => spread.zoom(1 / 1.4), 0: () => spread.fit(), "<": () => spread.contrastBy(-1), ">": () => spread.contrastBy(1), i: () => spread.invert(), f: () => spread.bare(),
+      l: trail, ".": () => sibling(1), ",": () => sibling(-1), e: () => { if (cell.case_id) location.href = `/case/${cell.case_id}`; }, h: () => { location.href = "/"; }, "?": help,
+    }[key];
+    if (key === "Enter" && event.target.tagName === "BUTTON" && !mode && !digits) action = null;
+  }
+  if (action) { event.preventDefault(); action(); }
+});
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) worked += (performance.now() - clock) / 1000;
+  clock = performance.now();
+});
+
+try {
+  show(await api(`/cells/${number}`));
+  const wanted = Number(location.hash.slice(1));
+  if (wanted && find(wanted)) pick(wanted);
+  watch(cell.version, async (changes) => {
+    const other = changes.cells[number];
+    if (other && other.version > cell.version && !busy && !spread.drag) {
+      show(await api(`/cells/${number}`));
+      if (other.who !== me.user) toast(`${other.who} changed this cell`);
+    }
+  });
+} catch (error) {
+  if (!error.status) throw error;
+  main.replaceChildren(el("p", { class: "alarm" }, error.message));
+}
