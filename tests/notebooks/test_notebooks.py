@@ -154,8 +154,8 @@ def test_training(
     assert scope["metrics"]["map50"] == pytest.approx(curve.max(), abs=1e-3)
 
     assert f"-m deepacc_lightning.train resume={runs / 'sep-resumed'}" in printed
-    assert scope["run"].config["alpha"] == 0.1
-    assert "train/loss_gia" in scope["run"].logged_keys()
+    assert scope["config"]["alpha"] == 0.1
+    assert "train/loss_gia" in scope["summary"]
 
 
 def test_errors(tiny: Path, run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
