@@ -33,7 +33,7 @@ from deepacc_d2.review.store.verify import verify
 from deepacc_d2.review.web.app import create_app
 from deepacc_d2.review.web.context import Context
 
-from .conftest import JOB, cell_of, probabilities_of
+from .fixtures import JOB, cell_of, probabilities_of
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the extra browser is missing")
 expect = playwright.expect

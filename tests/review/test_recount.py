@@ -13,7 +13,7 @@ from deepacc_d2.review.recount import recount
 from deepacc_d2.review.replay import replay
 from deepacc_d2.review.state import EditError
 
-from .conftest import cell_of, probabilities_of
+from .fixtures import cell_of, probabilities_of
 
 
 def boxes(number):
