@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import zipfile
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -64,7 +65,7 @@ def test_all_files_tell_the_same_state(worked, tmp_path):
         cell = worked.cell(number).found.cell
         assert cells[cell.name].karyotype == cell.karyotype == rows[cell.name]["karyotype"]
         assert int(rows[cell.name]["count"]) == len(cell.counted)
-        image = next(i["id"] for i in coco["images"] if i["path"] == cell.path)
+        image = next(i["id"] for i in coco["images"] if Path(i["file_name"]).stem == cell.name)
         own = [a for a in coco["annotations"] if a["image_id"] == image]
         assert len(own) == len(cell.counted)
         counts = [sum(a["category_id"] == k + 1 for a in own) for k in range(24)]
