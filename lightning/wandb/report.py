@@ -203,7 +203,7 @@ def read_small(path: Path, size: int) -> np.ndarray | None:
     scale = size / max(pixels.shape)
     if scale < 1:
         height, width = (max(round(side * scale), 1) for side in pixels.shape)
-        pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+        return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
     return pixels
 
 
