@@ -22,6 +22,7 @@ from torch import nn
 from deepacc_d2.checkpoint import check_trusted
 from deepacc_d2.data.mapper import MetaphaseMapper
 from deepacc_d2.detection.detector import DEFAULT_CHECKPOINT, Detector, detector_of, open_model
+from deepacc_d2.detection.network import TorchDetector
 from deepacc_d2.detection.runners import is_exported
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.files import write_json
@@ -136,6 +137,8 @@ def load(cfg: DictConfig) -> tuple[Detector, dict[str, Any]]:
     network, told = open_model(cfg.ckpt, device="cpu", precision=cfg.precision)
     config = told["deepacc_config"]
     check_expected(config, cfg)
+    if isinstance(network, TorchDetector):
+        network.as_in_training = cfg.view == "test"
     # As training's tests show an image it is looked at once.
     return detector_of(network, told, normalize=cfg.view == "predict"), config
 

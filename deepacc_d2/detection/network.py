@@ -14,6 +14,7 @@ import torch
 from detectron2.structures import ImageList
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from deepacc_d2.detection.select import LEAST_SCORE
 from deepacc_d2.errors import DataError
@@ -46,24 +47,26 @@ class DetectorCore(nn.Module):
         """What height and width of the image must be multiples of."""
         return max(1, int(self.model.backbone.size_divisibility))
 
-    def normalize(self, image: Tensor) -> ImageList:
-        """Returns gray levels (1, 1, H, W) as the model's layers take them."""
+    def normalize(self, image: Tensor, size: tuple[int, int] | None = None) -> ImageList:
+        """Returns gray levels (1, 1, H, W) as the model's layers take them; see :meth:`forward`."""
         pixels = (image - self.model.pixel_mean) / self.model.pixel_std
         pixels = pixels.contiguous(memory_format=torch.channels_last)
-        return ImageList(pixels, [(image.shape[-2], image.shape[-1])])
+        return ImageList(pixels, [size or (image.shape[-2], image.shape[-1])])
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor, size: tuple[int, int] | None = None) -> tuple[Tensor, Tensor]:
         """Detects.
 
         Args:
             image: (1, 1, H, W) float32 gray levels, 0 to 255; H and W are multiples of
                 :attr:`size_divisibility`.
+            size: height and width of what is no padding, to which proposals are clipped; all of
+                it by default.
 
         Returns:
             Boxes (P, 4), XYXY in pixels of the image, each regressed for its proposal's most
             probable class, and probabilities (P, K + 1), both float32.
         """
-        (found,) = self.model.proposals(self.normalize(image))
+        (found,) = self.model.proposals(self.normalize(image, size))
         return found.pred_boxes.tensor, found.probabilities
 
 
@@ -87,7 +90,13 @@ class TorchDetector:
     """A detector run by PyTorch: gray image in, boxes and probabilities out.
 
     Runners of exported models have the same face.
+
+    Attributes:
+        as_in_training: pad with the mean gray level and clip proposals to the image, as
+            Detectron2's inference does while a model is trained, instead of repeating the border.
     """
+
+    as_in_training = False
 
     def __init__(
         self, model: nn.Module, *, device: str = "cpu", dtype: torch.dtype = torch.float32
@@ -110,7 +119,13 @@ class TorchDetector:
 
     def tensor(self, image: Gray) -> Tensor:
         """Returns a gray image uint8 (H, W) padded, (1, 1, H', W') float32, on the device."""
-        padded = np.ascontiguousarray(pad(image, self.core.size_divisibility))
+        multiple = self.core.size_divisibility
+        if self.as_in_training:
+            pixels = torch.from_numpy(np.ascontiguousarray(image))[None, None]
+            bottom, right = -image.shape[0] % multiple, -image.shape[1] % multiple
+            mean = float(self.core.model.pixel_mean.flatten()[0])
+            return F.pad(pixels.to(self.device).float(), (0, right, 0, bottom), value=mean)
+        padded = np.ascontiguousarray(pad(image, multiple))
         return torch.from_numpy(padded)[None, None].to(self.device).float()
 
     @contextmanager
@@ -129,7 +144,8 @@ class TorchDetector:
             Boxes (P, 4), XYXY in its pixels, clipped to it, and probabilities (P, 25).
         """
         with self.computing():
-            boxes, probabilities = self.core(self.tensor(image))
+            size = (image.shape[0], image.shape[1]) if self.as_in_training else None
+            boxes, probabilities = self.core(self.tensor(image), size)
         return clip(boxes.cpu().numpy(), image.shape), probabilities.cpu().numpy()
 
 
