@@ -11,6 +11,7 @@ moves the indirect ones to their newest.
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from setup_env import EXTRAS, locked_names
+from setup_env import EXTRAS
 
 REQUIREMENTS = Path(__file__).resolve().parents[1] / "requirements"
 # File stem: oldest Python it must install on, and whether to follow dependencies.
@@ -28,6 +29,15 @@ LOCKS = {
     "detectron2": ("3.10", False),  # see install_detectron2 in setup_env.py
     "lock": ("3.11", False),
 }
+
+
+def always_locked(text: str) -> list[str]:
+    """Names of the distributions that a lock pins on every platform.
+
+    What it pins on some only, an extra may need on all: colorama, which most packages want on
+    Windows alone.
+    """
+    return re.findall(r"^([A-Za-z0-9][\w.-]*)==[^;\n]*$", text, flags=re.MULTILINE)
 
 
 def resolve(uv: Path, stem: str, temporary: Path, options: list[str]) -> str:
@@ -53,7 +63,7 @@ def resolve(uv: Path, stem: str, temporary: Path, options: list[str]) -> str:
     if stem in EXTRAS:
         command += ["--constraint", "project.lock"]
         locked = (temporary / "project.lock").read_text(encoding="utf-8")
-        for name in locked_names(locked):
+        for name in always_locked(locked):
             command += ["--no-emit-package", name]
     if (temporary / f"{stem}.override").exists():
         command += ["--override", f"{stem}.override"]
