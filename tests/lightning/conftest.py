@@ -25,6 +25,7 @@ TINY = (
     "scale.rpn.pre_nms_topk=[100,100]",
     "scale.rpn.post_nms_topk=[40,40]",
     "scale.batch_size=2",
+    "scale.test_batch_size=1",  # as make evaluate looks at images: none is padded to another's size
     "scale.num_workers=0",
     "scale.max_epochs=1",
     "scale.check_val_every_n_epoch=1",

@@ -243,7 +243,7 @@ def test_a_failing_job_does_not_stop_the_others(
         ("trainer.devices=2", "use JOBS"),
         ("sweep.launcher=slurm", "choose basic, joblib"),
         ("alpha=.1,.2", "varies presets and seeds only, use make sweep"),
-        ("resume=runs/a", "the same command goes on by itself"),
+        ("resume=runs/a", "the same command continues by itself"),
         ("data.weights=[2]", r"data\.weights: PROTOCOL=heads sees each cached image once"),
         ("trainer.max_epochs=3", r"use heads\.max_epochs"),
         ("model.roi_heads.box_predictor.gia.anchor=predicted", "sep: .*gia"),

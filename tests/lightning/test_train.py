@@ -173,7 +173,7 @@ def test_a_damaged_image_is_named_in_one_line(
     line = message(caught.value)
     assert "\n" not in line
     assert line.startswith(f"image {root / 'images'}")
-    assert "is empty (0 bytes): run `make data-check`" in line
+    assert "is empty (0 bytes): copy it again from its source; `make data-check` lists" in line
 
 
 def test_wandb_logs_offline_without_a_login(

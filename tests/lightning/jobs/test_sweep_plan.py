@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from deepacc_d2.command.arguments import compose
 from deepacc_d2.errors import ConfigError, DataError
 from deepacc_lightning.jobs import launchers
 from deepacc_lightning.jobs.launchers import MissingExtraError, check_extra, launcher_overrides
@@ -114,7 +113,7 @@ def test_the_last_of_two_overrides_holds_and_hydras_own_are_kept_apart() -> None
     [
         (["alhpa=.1,.2"], "unknown key alhpa: did you mean alpha?"),
         (["optim.lr=.1,.2"], r"unknown key optim.lr: did you mean optim\.optimizer\.lr\?"),
-        (["alpha=abc,.1"], "alpha=abc: expected a number"),
+        (["alpha=abc,.1"], "alpha=.abc.: a loss weight must be a number"),
         (["optim.optimizer.lr=high,.1"], r"lr=high: expected a number, such as 0\.001"),
         (["scale.max_epochs=1.5,6"], r"scale\.max_epochs=1\.5: expected a whole number, such as"),
         (["test=3,4"], "test=3: expected true or false"),
@@ -237,14 +236,13 @@ def test_keys_of_a_space_that_the_experiment_does_not_read_are_left_out(base: li
 
 
 def test_the_best_command_trains_the_same_config(plan: Sweep, tiny_data: Path) -> None:
-    launch = _launch()
     job = plan.jobs[3]
     words = shlex.split(best_command(job, plan))
     assert words[:2] == ["make", "train"]
     variables = dict(word.split("=", 1) for word in words[2:])
     assert (variables["EXP"], variables["SEED"]) == ("siamese_gia", "1")
     assert variables["DATA"] == str(tiny_data)
-    _, _, *overrides = launch.compose("train", variables)
+    _, _, *overrides = compose("train", variables, ROOT / "conf")
     from deepacc_lightning.core.config import compose_config, to_plain
     from deepacc_lightning.training.run_settings import settings_of
 
@@ -264,7 +262,7 @@ def test_the_best_command_names_several_data_sets(tmp_path: Path) -> None:
     assert variables == {"EXP": "baseline", "DATA": "a 'my cells'", "ARGS": "data.weights=[1,3]"}
     words = shlex.split(best_command(sweep.jobs[1], sweep, root=Path("/elsewhere")))
     variables = dict(word.split("=", 1) for word in words[2:])
-    _, _, *overrides = _launch().compose("train", variables)
+    _, _, *overrides = compose("train", variables, ROOT / "conf")
     assert set(overrides) >= {"data=coco", "data.weights=[1,3]"}
     assert sweep.jobs[1].compose().data.root == list(map(str, roots))
 
@@ -279,15 +277,6 @@ def test_the_best_command_keeps_blanks_quotes_and_dollars(base: list[str], tmp_p
     arguments = shlex.split(dict(word.split("=", 1) for word in words[2:])["ARGS"])
     assert set(odd[4:7]) <= set(arguments)
     assert "alpha=0.1" in arguments
-
-
-def _launch() -> ModuleType:
-    sys.path.insert(0, str(ROOT / "tools"))
-    try:
-        import launch
-    finally:
-        sys.path.pop(0)
-    return launch
 
 
 def test_a_missing_extra_names_its_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
