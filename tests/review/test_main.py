@@ -155,3 +155,13 @@ def test_what_others_reach_needs_users_tls_and_a_folder(sqlite_store, tmp_path):
         with pytest.raises(ConfigError, match=says):
             check_access(ServeOptions(**options), people)
     check_access(ServeOptions(**open_to_all, **shown, **tls, names=["lab"]), people)
+
+
+def test_a_folder_alone_is_served(tmp_path: Path) -> None:
+    said = []
+    for words in (["serve", str(tmp_path / "no")], [str(tmp_path / "no")]):
+        with pytest.raises(UserError) as error:
+            main(words)
+        said.append(str(error.value))
+    assert said[0] == said[1]
+    assert str(tmp_path / "no") in said[0]
