@@ -54,7 +54,8 @@ def suppress(
         return nms(boxes, scores, iou)
     sure = scores >= crossing_score
     rows = sure.nonzero()[:, 0]
-    # Boxes of different classes are moved too far apart to overlap.
+    # Boxes of different classes are moved too far apart to overlap. torchvision's batched_nms does
+    # so too, but an exported graph of it fails where no box is sure.
     reach = _reach(boxes)
     apart = boxes[rows] + (classes[rows].to(boxes.dtype) * reach)[:, None]
     rows = rows[nms(apart, scores[rows], iou)]
