@@ -83,6 +83,17 @@ def check_settings(**values: Any) -> None:
         check_setting(name, value)
 
 
+def check_shares(where: str = "", /, **values: float) -> None:
+    """Refuses values that are no shares, whoever they belong to.
+
+    Raises:
+        ConfigError: names the first one outside [0, 1], after ``where``.
+    """
+    for name, value in values.items():
+        if not 0 <= value <= 1:
+            raise ConfigError(f"{where}{name}={value} is no share: give 0 to 1")
+
+
 def check_branches(margin: bool, inference: bool, gia: bool) -> None:
     """Checks which parts are on.
 

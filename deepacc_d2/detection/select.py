@@ -15,7 +15,8 @@ from torchvision.ops import batched_nms
 from deepacc_d2.chromosomes import NUM_CLASSES
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.evaluation.types import ImagePrediction
-from deepacc_d2.modeling.suppression import check_crossing, suppress
+from deepacc_d2.method import check_shares
+from deepacc_d2.modeling.suppression import suppress
 
 LEAST_SCORE = 0.05
 """Score of a class up to which its boxes are left out of average precision."""
@@ -49,10 +50,12 @@ class SelectionSettings:
     max_chromosomes: int = 300
 
     def __post_init__(self) -> None:
-        for name in ("min_foreground", "iou"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name}={getattr(self, name)} is no share: give 0 to 1")
-        check_crossing(self.crossing_iou, self.crossing_score)
+        check_shares(
+            min_foreground=self.min_foreground,
+            iou=self.iou,
+            crossing_iou=self.crossing_iou,
+            crossing_score=self.crossing_score,
+        )
         if self.max_chromosomes < 1:
             raise ConfigError(f"max_chromosomes={self.max_chromosomes}: give at least 1")
 

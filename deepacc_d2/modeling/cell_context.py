@@ -21,7 +21,8 @@ from torch.onnx.operators import shape_as_tensor
 
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.losses.aam import NORM_EPS
-from deepacc_d2.modeling.suppression import check_crossing, suppress
+from deepacc_d2.method import check_shares
+from deepacc_d2.modeling.suppression import suppress
 
 SHAPE_ENTRIES = 3
 """Logs of a box's size, long side and short side, over the cell's medians."""
@@ -129,10 +130,8 @@ class CellContext(nn.Module):
                 f"context: width={width} must be a multiple of heads={heads}, and layers={layers} "
                 "not below 0"
             )
-        for name, share in (("dropout", dropout), ("min_foreground", min_foreground), ("iou", iou)):
-            if not 0 <= share <= 1:
-                raise ConfigError(f"context: {name}={share} is no share: give 0 to 1")
-        check_crossing(crossing_iou, crossing_score)
+        check_shares("context: ", dropout=dropout, min_foreground=min_foreground, iou=iou)
+        check_shares(crossing_iou=crossing_iou, crossing_score=crossing_score)
         self.crossing_iou, self.crossing_score = float(crossing_iou), float(crossing_score)
         self.num_classes = num_classes
         self.min_foreground, self.iou = float(min_foreground), float(iou)

@@ -13,19 +13,6 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou, nms
 
-from deepacc_d2.errors import ConfigError
-
-
-def check_crossing(crossing_iou: float, crossing_score: float) -> None:
-    """Refuses thresholds that are no shares.
-
-    Raises:
-        ConfigError: names the value.
-    """
-    for name, value in (("crossing_iou", crossing_iou), ("crossing_score", crossing_score)):
-        if not 0 <= value <= 1:
-            raise ConfigError(f"{name}={value} is no share: give 0 to 1")
-
 
 def suppress(
     boxes: Tensor,

@@ -9,7 +9,8 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from deepacc_d2.errors import ConfigError
-from deepacc_d2.modeling.suppression import check_crossing, suppress
+from deepacc_d2.method import check_shares
+from deepacc_d2.modeling.suppression import suppress
 
 SETTINGS = {"iou": 0.5, "crossing_iou": 0.8, "crossing_score": 0.7}
 
@@ -106,4 +107,4 @@ def test_few_boxes(number: int) -> None:
 
 def test_thresholds_are_shares() -> None:
     with pytest.raises(ConfigError, match=r"crossing_iou=1\.5 is no share"):
-        check_crossing(1.5, 0.7)
+        check_shares(crossing_iou=1.5, crossing_score=0.7)

@@ -16,6 +16,7 @@ from detectron2.data import transforms as T
 from deepacc_d2.data.synthetic.slide import add_nucleus
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.images.transforms import CV2ResizeTransform
+from deepacc_d2.method import check_shares
 
 LEAST_BLUR = 0.3
 """Standard deviation, in pixels, of a blur that can just be seen."""
@@ -43,11 +44,6 @@ class PixelTransform(T.Transform):
 
 SIZE_ON_SLIDE = 63.0
 """Median square root of a chromosome's box area, in pixels of a drawn slide at scale 1."""
-
-
-def _check_share(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ConfigError(f"{name}={value} is no share: give 0 to 1")
 
 
 class RandomStretch(T.Augmentation):
@@ -85,8 +81,8 @@ class RandomThickness(T.Augmentation):
 
     def __init__(self, most: float = 0.6, prob: float = 0.5) -> None:
         super().__init__()
-        _check_share("most", most)
-        _check_share("prob", prob)
+        check_shares(most=most)
+        check_shares(prob=prob)
         self.most, self.prob = most, prob
 
     def get_transform(self, image: np.ndarray) -> T.Transform:
@@ -122,7 +118,7 @@ class RandomNuclei(T.Augmentation):
         self, chromosome_size: float, most: int = 3, dark: float = 0.7, prob: float = 0.25
     ) -> None:
         super().__init__()
-        _check_share("prob", prob)
+        check_shares(prob=prob)
         if chromosome_size < 8 or most < 1 or dark <= 0:
             raise ConfigError(
                 "nuclei need chromosome_size >= 8, most >= 1 and dark > 0, not "
@@ -165,7 +161,7 @@ class RandomFocus(T.Augmentation):
 
     def __init__(self, blur: float = 1.1, sharpen: float = 1.0, prob: float = 0.4) -> None:
         super().__init__()
-        _check_share("prob", prob)
+        check_shares(prob=prob)
         if blur < LEAST_BLUR or sharpen < 0:
             raise ConfigError(
                 f"blur={blur}, sharpen={sharpen}: give a blur of {LEAST_BLUR} pixels or more, "
@@ -200,7 +196,7 @@ class RandomNoise(T.Augmentation):
 
     def __init__(self, most: float = 10.0, prob: float = 0.3) -> None:
         super().__init__()
-        _check_share("prob", prob)
+        check_shares(prob=prob)
         if most < 0:
             raise ConfigError(f"most={most}: noise is not negative")
         self.most, self.prob = most, prob
@@ -228,7 +224,7 @@ class RandomJpeg(T.Augmentation):
 
     def __init__(self, lowest: int = 40, prob: float = 0.2) -> None:
         super().__init__()
-        _check_share("prob", prob)
+        check_shares(prob=prob)
         if not 1 <= lowest <= 95:
             raise ConfigError(f"lowest={lowest}: a JPEG quality here is 1 to 95")
         self.lowest, self.prob = lowest, prob
