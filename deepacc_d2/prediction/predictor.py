@@ -51,6 +51,7 @@ class Predictor:
         """
         detections = self.detector.detect(gray, view)
         found = self.interpret(detections)
+        masks = self.detector.masks(gray, detections)
         unfit = bool(found.reasons)
         chromosomes = [
             Chromosome(
@@ -60,6 +61,7 @@ class Predictor:
                 assigned=int(found.assigned[n]),
                 confidence=float(found.confidences[n]),
                 flags=tuple(found.flags[n]),
+                mask=masks[n],
             )
             for n, box in ((n, detections.boxes[n]) for n in order(detections, found))
         ]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from deepacc_d2.errors import DataError
 from deepacc_d2.karyogram.cut import Cut, cut_cell
-from deepacc_d2.karyogram.karyogram import make_strip, strip_zoom
+from deepacc_d2.karyogram.karyogram import make_strip, outlines_of, strip_zoom
 from deepacc_d2.review.geometry import Halves, region_of, split_at_waist, split_by_line
 from deepacc_d2.review.pictures import image_of
 from deepacc_d2.review.store.store import ReviewedCell
@@ -118,7 +118,8 @@ class Imaging:
         shapes = tuple((c.id, c.box, c.outline) for c in ordered)
 
         def make() -> dict[int, Cut]:
-            outlines = {n: c.outline for n, c in enumerate(ordered) if c.outline}
+            drawn = {n: (c.outline,) for n, c in enumerate(ordered) if c.outline}
+            outlines = {**outlines_of(cell.found.cell), **drawn}
             cuts = cut_cell(self.gray(cell), [c.box for c in ordered], outlines)
             return {c.id: cut for c, cut in zip(ordered, cuts, strict=True)}
 
