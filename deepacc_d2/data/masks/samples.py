@@ -23,9 +23,9 @@ OFF = 2.0
 EDGE_OFF = 0.6
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class MaskSample:
-    """A spread and what is to be learned of it.
+    """A spread and what is to be learned of it. Not frozen: Lightning moves it to a device.
 
     Attributes:
         image: uint8 (1, H, W).
