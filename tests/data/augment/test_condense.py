@@ -77,7 +77,7 @@ def test_without_a_change_the_picture_stays() -> None:
     before = WHITE - image.astype(np.float32)
     # Drawn anew half a pixel away at most.
     assert dark.sum() == pytest.approx(before.sum(), rel=0.01)
-    assert np.abs(cv2.blur(dark, (5, 5)) - cv2.blur(before, (5, 5))).max() < 20
+    assert np.abs(cv2.blur(dark, (5, 5)) - cv2.blur(before, (5, 5))).max() < 30
     assert np.abs(box - boxes).max() <= 1
 
 
