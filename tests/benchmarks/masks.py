@@ -1,4 +1,4 @@
-"""Measures masks against outlines: ``python tests/benchmarks/bench_masks.py --help``.
+"""Measures masks against outlines: ``python tests/benchmarks/masks.py --help``.
 
 Masks are asked for in the true boxes, so that finding chromosomes plays no part. ``--outlines`` is
 a folder of LabelMe files, with the image inside or beside them, whose classes do not matter;
