@@ -23,6 +23,8 @@ Box = tuple[float, float, float, float]
 
 # Boxes of a detector are a few pixels off: they are widened by this share of their size.
 _WIDEN = 0.03
+# Other parts of a mask belong to the chromosome within this many half widths of the largest.
+_LOOSE = 1.0
 # How black the darkest chromosomes are drawn.
 _DEEPEST = 0.86
 
@@ -125,6 +127,21 @@ def _plain(dark: NDArray[np.float32], window: tuple[int, ...], field: Field | No
     return Cut(x0, y0, level, np.ones(crop.shape, bool), whole=True, doubts=("not_cut",))
 
 
+def _with_near_parts(mask: Mask, half_width: float) -> Mask:
+    """Returns the largest part of a mask with what is close by, such as satellites.
+
+    Parts farther away are most likely another chromosome's, and would stand beside the strip.
+    """
+    labels, count = ndimage.label(mask, np.ones((3, 3)))
+    if count < 2:
+        return mask
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    largest = labels == int(sizes.argmax())
+    near = ndimage.distance_transform_edt(~largest) <= max(2.0, _LOOSE * half_width)
+    return largest | (mask & np.isin(labels, np.unique(labels[near & mask])))
+
+
 def _finish(
     field: Field, mask: Mask, window: tuple[int, ...], known: NDArray[np.uint8] | None
 ) -> Cut:
@@ -148,7 +165,10 @@ def _finish(
     shared = None if known is None else (known[place] > 1) & wide
     border = np.ones((height, width), bool)
     border[1:-1, 1:-1] = False
-    seen, wide = wide, ndimage.binary_fill_holes(wide).astype(bool)
+    seen = wide
+    if known is not None:
+        wide = _with_near_parts(wide, field.half_width)
+    wide = ndimage.binary_fill_holes(wide).astype(bool)
     # The own pale edge is beyond a mask that was given; what is others' is known by theirs.
     foreign = (field.foreground[place] if known is None else known[place] > 0) & ~wide
     rim = max(1, round(0.3 * field.half_width))

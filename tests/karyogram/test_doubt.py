@@ -64,6 +64,19 @@ def test_crossing_masks_are_cut_as_they_are_and_marked():
         assert with_masks.shared is None
 
 
+def test_of_a_mask_in_parts_the_strip_shows_what_is_together():
+    gray, masks = page(((60, 40), (150, 110)), ((200, 30), (230, 60)))
+    satellite = np.zeros_like(masks[0])
+    satellite[116:121, 158:164] = True
+    both = masks[0] | masks[1] | satellite
+    cut = cut_cell(gray, [box_of(both)], {0: outline_of(both)})[0]
+    found = placed(cut, gray.shape)
+    assert (found & masks[0]).sum() > 0.97 * masks[0].sum()
+    assert (found & satellite).sum() > 0.9 * satellite.sum()
+    assert not (found & masks[1]).any()
+    assert cut.doubts == ("in_parts",)
+
+
 def test_a_mask_may_leave_its_box():
     gray, masks = page(((50, 60), (190, 120)))
     x0, y0, x1, y1 = box_of(masks[0])
