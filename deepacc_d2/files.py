@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deepacc_d2.errors import ConfigError, DataError
+from deepacc_d2.sole_use import sole_use
 
 # Spreadsheets take a text that begins so for a formula; the apostrophe makes it a text again.
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -129,8 +130,13 @@ def whole_directory(out: Path, *, overwrite: bool) -> Iterator[Path]:
         overwrite: replace a directory that is there.
 
     Raises:
-        ConfigError: the disk is full or the place not writable.
+        ConfigError: the disk is full or the place not writable, or another job is at work there.
     """
+    with sole_use(out):
+        yield from _whole_directory(out, overwrite=overwrite)
+
+
+def _whole_directory(out: Path, *, overwrite: bool) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))

@@ -16,6 +16,7 @@ from deepacc_d2.checkpoint import read_checkpoint
 from deepacc_d2.errors import ConfigError, UserError
 from deepacc_d2.evaluation.ablation.report import AblationResult
 from deepacc_d2.modeling.cached import fingerprint, trunk_weights
+from deepacc_d2.sole_use import FOREVER, sole_use
 from deepacc_lightning import train
 from deepacc_lightning.core.config import compose_config, config_dir, quoted
 from deepacc_lightning.core.run_info import make_run_dir
@@ -164,7 +165,7 @@ def make_trunk(cfg: DictConfig, fixed: Sequence[str]) -> Path:
     common += ["ablation.protocol=end_to_end", f"sweep.dir={quoted(folder.parent)}"]
     own = [f"experiment={cfg.ablation.trunk_preset}", f"out={quoted(folder)}", "test=false"]
     job = Job(cfg.ablation.trunk_preset, cfg.seed, folder, (*common, *own), (), "ablation")
-    with FileLock(folder.parent / ".trunk.lock"):
+    with sole_use(folder, wait=FOREVER):
         composed = job.compose()
         job.check_same(composed)
         if "steps" not in read_facts(job):

@@ -14,6 +14,7 @@ from deepacc_d2.evaluation.comparison.result import Comparison, build_comparison
 from deepacc_d2.evaluation.comparison.runs import find_runs, read_runs
 from deepacc_d2.evaluation.comparison.text import format_comparison
 from deepacc_d2.files import whole_file, write_json, write_text
+from deepacc_d2.sole_use import sole_use
 from deepacc_lightning.core.run_info import make_run_dir
 
 RESAMPLES = 1000
@@ -54,10 +55,11 @@ def compare(
             f"{first.reason}"
         )
     comparison = build_comparison(found, left_out, title=title, by=by, reference=reference)
-    folder = make_run_dir(out)
-    comparison = with_intervals(comparison, resamples)
-    print(format_comparison(comparison), flush=True)
-    files = write(comparison, folder)
+    with sole_use(out):
+        folder = make_run_dir(out)
+        comparison = with_intervals(comparison, resamples)
+        print(format_comparison(comparison), flush=True)
+        files = write(comparison, folder)
     print("\n" + "\n".join(f"comparison       {path}" for path in files), flush=True)
     return files
 

@@ -27,6 +27,7 @@ from deepacc_d2.errors import ConfigError
 from deepacc_d2.files import whole_file, write_json
 from deepacc_d2.modeling import CellContext, ChromosomeRCNN
 from deepacc_lightning.core.cli import (
+    alone,
     check_accelerator,
     check_data_root,
     run_entry_point,
@@ -51,6 +52,7 @@ MADE = {
 PREFIX = "roi_heads.box_predictor.context."
 
 
+@alone(lambda cfg: cfg.out)
 def run(cfg: DictConfig) -> dict[str, float]:
     """Reads cells, trains the context on them and writes the checkpoint with it.
 

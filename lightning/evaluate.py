@@ -28,6 +28,7 @@ from deepacc_d2.errors import ConfigError
 from deepacc_d2.files import write_json
 from deepacc_d2.images.view import ViewSettings, make_view, plain_view
 from deepacc_lightning.core.cli import (
+    alone,
     check_accelerator,
     check_data_root,
     run_entry_point,
@@ -143,6 +144,7 @@ def load(cfg: DictConfig) -> tuple[Detector, dict[str, Any]]:
     return detector_of(network, told, normalize=cfg.view == "predict"), config
 
 
+@alone(lambda cfg: cfg.out or default_out(cfg))
 def run(cfg: DictConfig) -> dict[str, float]:
     """Evaluates as the config says and writes the report.
 

@@ -20,7 +20,7 @@ from deepacc_d2.prediction.outputs import check_suffixes
 from deepacc_d2.prediction.predictor import Predictor, load_predictor
 from deepacc_d2.prediction.summary import finish_job
 from deepacc_d2.text import is_utf8, printable
-from deepacc_lightning.core.cli import check_accelerator, run_entry_point, run_guarded
+from deepacc_lightning.core.cli import alone, check_accelerator, run_entry_point, run_guarded
 from deepacc_lightning.core.config import config_dir, register_resolvers
 from deepacc_lightning.core.processes import is_main_process
 from deepacc_lightning.jobs.predict_loop import CellWriter, ImageFiles, PredictModule, one_image
@@ -33,6 +33,7 @@ ENGINES = ("lightning", "ray")
 BAD_NAME = "its name is not in UTF-8: rename it"
 
 
+@alone(lambda cfg: cfg.out)
 def run(cfg: DictConfig) -> dict[str, Any]:
     """Predicts as the config says.
 

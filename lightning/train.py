@@ -25,6 +25,7 @@ from deepacc_d2.data.union import DataSets
 from deepacc_d2.errors import ConfigError, DataError, UserError
 from deepacc_d2.files import write_text
 from deepacc_lightning.core.cli import (
+    alone,
     check_accelerator,
     check_data_root,
     fail,
@@ -127,6 +128,7 @@ def fill_in_data(cfg: DictConfig, info: DatasetInfo) -> None:
         cfg.pixel_std = info.pixel_std
 
 
+@alone(lambda cfg: cfg.out)
 def run(cfg: DictConfig) -> dict[str, float]:
     """Trains and tests as the config says.
 
@@ -318,6 +320,28 @@ def task_overrides() -> list[str] | None:
     return list(HydraConfig.get().overrides.task)
 
 
+@alone(lambda cfg: cfg.out)
+def begin(cfg: DictConfig) -> bool:
+    """Begins or continues a run, once it is known that no other process is at it.
+
+    Returns:
+        Whether there was anything to do.
+
+    Raises:
+        UserError: as of :func:`run`, or there is another run.
+    """
+    if cfg.resume:
+        cfg = continued(cfg.resume, task_overrides() or [])
+        if is_finished(cfg.resume):
+            if is_main_process():
+                print(f"{cfg.resume} is finished: there is nothing to continue", flush=True)
+            return False
+    else:
+        check_new(Path(cfg.out))
+    run(cfg)
+    return True
+
+
 @hydra.main(version_base="1.3", config_path=config_dir(), config_name="train")
 def main(cfg: DictConfig) -> None:
     """Entry point; exits 2 on bad input, 130 on Ctrl-C, 143 on SIGTERM, with one line each."""
@@ -328,14 +352,9 @@ def main(cfg: DictConfig) -> None:
         if not cfg.resume and was_requeued() and (Path(cfg.out) / "run.json").is_file():
             cfg.resume = cfg.out
         if cfg.resume:
-            cfg = continued(cfg.resume, task_overrides() or [])
-            if is_finished(cfg.resume):
-                if is_main_process():
-                    print(f"{cfg.resume} is finished: there is nothing to continue", flush=True)
-                return
-        else:
-            check_new(Path(cfg.out))
-        run(cfg)
+            cfg.out = str(Path(cfg.resume).resolve())
+        if not begin(cfg):
+            return
     except UserError as error:
         fail(error)
     except KeyboardInterrupt:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import torch
 from hydra.errors import HydraException, MissingConfigException
@@ -13,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from deepacc_d2.errors import ConfigError, UserError, never_fail_to_print
+from deepacc_d2.sole_use import sole_use
 from deepacc_lightning.core.config import compose_config, without_plus
 from deepacc_lightning.core.processes import (
     DisagreementError,
@@ -20,6 +22,36 @@ from deepacc_lightning.core.processes import (
     is_main_process,
     rank,
 )
+
+Result = TypeVar("Result")
+
+
+def alone(
+    out: Callable[[DictConfig], str | Path],
+) -> Callable[[Callable[[DictConfig], Result]], Callable[[DictConfig], Result]]:
+    """Makes a program the only job that writes to its output while it runs.
+
+    Of several processes of one job the main one has the place for all.
+
+    Args:
+        out: where a config says that the program writes.
+
+    Returns:
+        A decorator of the program, which then raises
+        :class:`~deepacc_d2.sole_use.OccupiedError` where another job is at work there.
+    """
+
+    def decorate(run: Callable[[DictConfig], Result]) -> Callable[[DictConfig], Result]:
+        @wraps(run)
+        def run_alone(cfg: DictConfig) -> Result:
+            if not is_main_process():
+                return run(cfg)
+            with sole_use(out(cfg)):
+                return run(cfg)
+
+        return run_alone
+
+    return decorate
 
 
 def check_overrides(config_name: str, overrides: list[str]) -> DictConfig:
