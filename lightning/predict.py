@@ -9,7 +9,6 @@ from typing import Any
 
 import hydra
 import pytorch_lightning as pl
-import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from deepacc_d2.detection.detector import DEFAULT_CHECKPOINT, model_hash
@@ -25,9 +24,12 @@ from deepacc_d2.text import is_utf8, printable
 from deepacc_lightning.core.cli import alone, check_accelerator, run_entry_point, run_guarded
 from deepacc_lightning.core.config import config_dir, register_resolvers
 from deepacc_lightning.core.processes import is_main_process
+from deepacc_lightning.core.worker_loader import WorkerLoader
 from deepacc_lightning.jobs.predict_loop import CellWriter, ImageFiles, PredictModule, one_image
 from deepacc_lightning.train import quiet
 from deepacc_lightning.training.callbacks import ProgressBar
+from deepacc_lightning.training.children import children_end_too
+from deepacc_lightning.training.stopping import EndOnSignal
 
 register_resolvers()
 
@@ -126,7 +128,7 @@ def predict_by_lightning(
     Returns:
         Path and message of each file that could not be used.
     """
-    loader = torch.utils.data.DataLoader(
+    loader = WorkerLoader(
         ImageFiles(todo, predictor.detector.view),
         batch_size=1,
         num_workers=cfg.num_workers,
@@ -140,12 +142,13 @@ def predict_by_lightning(
             accelerator=cfg.accelerator,
             devices=cfg.devices,
             logger=False,
-            callbacks=[ProgressBar(refresh_rate=1), writer],
+            callbacks=[ProgressBar(refresh_rate=1), EndOnSignal(), writer],
             enable_model_summary=False,
             enable_checkpointing=False,
         )
         try:
-            trainer.predict(PredictModule(predictor), loader, return_predictions=False)
+            with children_end_too(trainer):
+                trainer.predict(PredictModule(predictor), loader, return_predictions=False)
         except SystemExit as error:
             if trainer.interrupted:  # Lightning turns Ctrl-C into an exit of its own
                 raise KeyboardInterrupt from error

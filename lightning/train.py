@@ -22,14 +22,13 @@ from torch import nn
 from deepacc_d2.checkpoint import read_checkpoint
 from deepacc_d2.data.dataset import DatasetInfo
 from deepacc_d2.data.union import DataSets
-from deepacc_d2.errors import ConfigError, DataError, UserError
+from deepacc_d2.errors import ConfigError, DataError, Terminated
 from deepacc_d2.files import write_text
 from deepacc_lightning.core.cli import (
     alone,
     check_accelerator,
     check_data_root,
-    fail,
-    interrupted,
+    ended_well,
     one_line,
     run_entry_point,
 )
@@ -38,6 +37,7 @@ from deepacc_lightning.core.method_check import check_method
 from deepacc_lightning.core.processes import RUN_TIME, is_main_process, rank, was_requeued
 from deepacc_lightning.core.run_info import device_name, make_run_dir
 from deepacc_lightning.training.callbacks import Throughput, format_duration
+from deepacc_lightning.training.children import children_end_too
 from deepacc_lightning.training.datamodule import ChromosomeDataModule
 from deepacc_lightning.training.final_test import run_test
 from deepacc_lightning.training.initial_weights import load_initial_weights, load_trunk
@@ -49,8 +49,7 @@ from deepacc_lightning.training.resume import (
     recorded_overrides,
 )
 from deepacc_lightning.training.run_record import RunRecord
-from deepacc_lightning.training.stopping import Terminated
-from deepacc_lightning.training.trainer import build_trainer, children_end_too
+from deepacc_lightning.training.trainer import build_trainer
 from deepacc_lightning.training.trainer_flags import check_flags
 from deepacc_lightning.wandb.loggers import finished_runs, run_columns, wandb_run_id
 
@@ -196,7 +195,11 @@ def execute(
         announce(cfg, trainer, info, out)
     began = time.monotonic()
     # What it came to is written first: W&B may take its time.
-    with finished_runs(loggers), children_end_too(trainer), record.keep(trainer):
+    with (
+        finished_runs(loggers),
+        children_end_too(trainer, lambda: record.add(status="failed")),
+        record.keep(trainer),
+    ):
         fit(trainer, module, datamodule, cfg.ckpt_path)
         record.add(**training_facts(trainer, module, time.monotonic() - began))
         return finish(trainer, module, datamodule, out) if cfg.test else plain_metrics(trainer)
@@ -348,19 +351,13 @@ def main(cfg: DictConfig) -> None:
     began = time.monotonic()
     if HydraConfig.get().mode == RunMode.MULTIRUN and not rank():
         os.environ.pop(RUN_TIME, None)  # each job of Hydra's multirun is a run of its own
-    try:
+    with ended_well(lambda: Path(cfg.out)):
         if not cfg.resume and was_requeued() and (Path(cfg.out) / "run.json").is_file():
             cfg.resume = cfg.out
         if cfg.resume:
             cfg.out = str(Path(cfg.resume).resolve())
         if not begin(cfg):
             return
-    except UserError as error:
-        fail(error)
-    except KeyboardInterrupt:
-        interrupted(Path(cfg.out))
-    except Terminated:
-        interrupted(Path(cfg.out), by="SIGTERM", status=143)
     if is_main_process():
         print(f"done in {format_duration(time.monotonic() - began)}", flush=True)
 

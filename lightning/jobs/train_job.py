@@ -21,7 +21,7 @@ import torch
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from deepacc_d2.errors import DataError, UserError
+from deepacc_d2.errors import DataError, Terminated, UserError
 from deepacc_d2.evaluation.types import SUMMARY_KEYS
 from deepacc_d2.files import write_json
 from deepacc_lightning import train
@@ -30,7 +30,6 @@ from deepacc_lightning.core.run_info import make_run_dir
 from deepacc_lightning.jobs.heads import run_heads
 from deepacc_lightning.jobs.job import Job, stamp
 from deepacc_lightning.training.resume import go_on_from_last
-from deepacc_lightning.training.stopping import Terminated
 
 OBJECTIVE = "val/map50"
 """What a sweep maximizes, in percent. Never anything of the test split."""

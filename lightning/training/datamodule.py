@@ -21,17 +21,13 @@ from deepacc_d2.data.dataset import ChromosomeDataset, DatasetInfo
 from deepacc_d2.data.mapper import MetaphaseMapper
 from deepacc_d2.data.union import DataSets
 from deepacc_d2.errors import ConfigError
+from deepacc_lightning.core.worker_loader import WorkerLoader, identity
 from deepacc_lightning.training.loading import (
     DrawnDataset,
     DrawSampler,
     EpochDraws,
     ResumableLoader,
 )
-
-
-def identity(batch: list[Any]) -> list[Any]:
-    """Leaves a batch a list: Detectron2 pads images of different sizes itself."""
-    return batch
 
 
 def init_worker(worker_id: int) -> None:
@@ -202,7 +198,7 @@ class ChromosomeDataModule(pl.LightningDataModule):
         dataset = self._dataset(stage)
         rank, world_size = self._ranks()
         sampler = ContiguousSampler(len(dataset), rank=rank, world_size=world_size)
-        return DataLoader(
+        return WorkerLoader(
             dataset, sampler=sampler, batch_size=self.test_batch_size, **self._loader_options()
         )
 

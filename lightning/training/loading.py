@@ -13,7 +13,9 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
+
+from deepacc_lightning.core.worker_loader import WorkerLoader
 
 
 class Draw(NamedTuple):
@@ -135,7 +137,7 @@ def numpy_seed(seed: int) -> Iterator[None]:
         np.random.set_state(state)  # noqa: NPY002
 
 
-class ResumableLoader(DataLoader):
+class ResumableLoader(WorkerLoader):
     """A loader that says where it stands and can begin there, as Lightning asks of loaders.
 
     Its sampler is a :class:`DrawSampler`; it drops the last batch if that is not full.

@@ -11,10 +11,10 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
+from deepacc_d2.errors import Terminated
 from deepacc_d2.files import write_json
 from deepacc_lightning.core.processes import is_main_process
 from deepacc_lightning.core.run_info import describe_run
-from deepacc_lightning.training.stopping import Terminated
 
 
 class RunRecord:
