@@ -123,6 +123,6 @@ def _self() -> dict[str, object]:
     return {
         "pid": os.getpid(),
         "host": socket.gethostname(),
-        "command": redacted(command)[:300],
+        "command": str(redacted(command))[:300],
         "since": datetime.now().astimezone().isoformat(" ", "seconds"),
     }

@@ -12,7 +12,7 @@ from deepacc_d2.evaluation.comparison.intervals import with_intervals
 from deepacc_d2.evaluation.comparison.page import build_page
 from deepacc_d2.evaluation.comparison.result import Comparison, build_comparison, to_dict
 from deepacc_d2.evaluation.comparison.runs import find_runs, read_runs
-from deepacc_d2.evaluation.comparison.text import format_comparison
+from deepacc_d2.evaluation.comparison.text import format_comparison, table_csv
 from deepacc_d2.files import whole_file, write_json, write_text
 from deepacc_d2.sole_use import sole_use
 from deepacc_lightning.core.run_info import make_run_dir
@@ -67,7 +67,7 @@ def compare(
 def write(comparison: Comparison, folder: Path) -> list[Path]:
     """Writes the files of a comparison, each whole or not at all; numbers come first."""
     table = folder / "compare.csv"
-    write_text(table, comparison.table.to_csv(index=False))
+    write_text(table, table_csv(comparison))
     content = folder / "compare.json"
     write_json(content, to_dict(comparison))
     page = folder / "compare.html"

@@ -151,7 +151,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
         "history": module.history,
         "cells": len(train),
     }
-    write_json(out / "context.json", {**describe_run(), **facts, **told, "config": settings})
+    write_json(out / "context.json", describe_run(**facts, **told, config=settings))
     print(
         f"of the chromosomes found in {len(val)} validation images, named right: "
         f"{figures['by_box']:.2f} % by the box alone, {figures['in_context']:.2f} % in context"

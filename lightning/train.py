@@ -24,6 +24,7 @@ from deepacc_d2.data.dataset import DatasetInfo
 from deepacc_d2.data.union import DataSets
 from deepacc_d2.errors import ConfigError, DataError, Terminated
 from deepacc_d2.files import write_text
+from deepacc_d2.secret import redacted
 from deepacc_lightning.core.cli import (
     alone,
     check_accelerator,
@@ -32,7 +33,13 @@ from deepacc_lightning.core.cli import (
     one_line,
     run_entry_point,
 )
-from deepacc_lightning.core.config import config_dir, instantiate_all, register_resolvers, to_plain
+from deepacc_lightning.core.config import (
+    config_dir,
+    instantiate_all,
+    recorded,
+    register_resolvers,
+    to_plain,
+)
 from deepacc_lightning.core.method_check import check_method
 from deepacc_lightning.core.processes import RUN_TIME, is_main_process, rank, was_requeued
 from deepacc_lightning.core.run_info import device_name, make_run_dir
@@ -93,7 +100,10 @@ def build_model(cfg: DictConfig) -> nn.Module:
     if cfg.init_weights:
         not_loaded = load_initial_weights(model, cfg.init_weights)
         if is_main_process():
-            print(f"weights from {cfg.init_weights}; {len(not_loaded)} not loaded", flush=True)
+            print(
+                f"weights from {redacted(cfg.init_weights)}; {len(not_loaded)} not loaded",
+                flush=True,
+            )
             for line in not_loaded:
                 print(f"  {line}")
     if cfg.init_trunk:
@@ -155,7 +165,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
     model = build_model(cfg)
     # Presets have heads of different sizes, which took different amounts of random numbers.
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    return execute(cfg, build_module(cfg, model, to_plain(cfg)), datamodule, out)
+    return execute(cfg, build_module(cfg, model, recorded(cfg)), datamodule, out)
 
 
 def execute(
@@ -188,7 +198,7 @@ def execute(
         **module.facts(),
     )
     if trainer.is_global_zero:
-        write_text(out / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
+        write_text(out / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(recorded(cfg))))
         device = device_name(trainer.strategy.root_device)
         for logger in loggers:
             logger.log_hyperparams(run_columns(module.config, {**record.facts, "device": device}))

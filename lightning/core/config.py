@@ -16,6 +16,7 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from deepacc_d2.errors import ConfigError, UserError
+from deepacc_d2.secret import redacted
 from deepacc_lightning.core.method_check import check_method
 from deepacc_lightning.core.processes import run_time
 
@@ -132,6 +133,11 @@ def instantiate_all(nodes: Mapping[Any, Any] | None) -> list[Any]:
     return built
 
 
+def recorded(cfg: DictConfig | ListConfig) -> Any:
+    """Resolves a config as it is written down, in a checkpoint too: without secrets."""
+    return redacted(to_plain(cfg))
+
+
 def to_plain(cfg: DictConfig | ListConfig) -> Any:
-    """Resolves a config into plain dicts, lists and numbers, fit for a checkpoint."""
+    """Resolves a config into plain dicts, lists and numbers."""
     return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)

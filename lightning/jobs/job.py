@@ -25,7 +25,7 @@ from deepacc_d2.evaluation.types import SUMMARY_KEYS
 from deepacc_d2.files import write_text
 from deepacc_d2.sole_use import OccupiedError, is_in_use, sole_use
 from deepacc_lightning.core.cli import check_overrides
-from deepacc_lightning.core.config import to_plain
+from deepacc_lightning.core.config import recorded
 from deepacc_lightning.training.callbacks import format_duration
 from deepacc_lightning.training.run_settings import first_difference, settings_of
 
@@ -146,7 +146,7 @@ class Job:
             begun_with = settings_of(found)
         except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{path} is damaged: remove {self.out}") from error
-        wanted = settings_of(to_plain(composed))
+        wanted = settings_of(recorded(composed))
         for key, value in wanted.items():
             difference = first_difference(begun_with.get(key), value, key)
             if difference:

@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from deepacc_d2.errors import DataError, Terminated, UserError
 from deepacc_d2.evaluation.types import SUMMARY_KEYS
 from deepacc_d2.files import write_json
+from deepacc_d2.secret import redacted
 from deepacc_lightning import train
 from deepacc_lightning.core.cli import message
 from deepacc_lightning.core.run_info import make_run_dir
@@ -108,7 +109,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
 
 def reason_of(error: BaseException) -> str:
     """Describes an error on one line; one that is no message to a user begins with its type."""
-    text = " ".join(message(error).split())[:500]
+    text = redacted(" ".join(message(error).split()))[:500]
     return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}".rstrip(": ")
 
 

@@ -19,6 +19,7 @@ from deepacc_d2.evaluation.ablation.report import (
     write_ablation_report,
 )
 from deepacc_d2.evaluation.explain.center_quality import CenterQuality
+from deepacc_d2.secret import redacted
 from deepacc_lightning.jobs.job import Job, read_facts
 from deepacc_lightning.reports.ablation_centers import centers_markdown, measure_centers
 from deepacc_lightning.train import build_datamodule
@@ -53,7 +54,7 @@ def report(cfg: DictConfig, jobs: list[Job], trunk: Path | None) -> AblationResu
         datamodule.coco("test"),
         title=title,
         facts={k: v for k, v in facts.items() if v},
-        commands=[os.environ.get("DEEPACC_COMMAND", "make ablation")],
+        commands=[redacted(os.environ.get("DEEPACC_COMMAND", "make ablation"))],
         reference="sep",
         resamples=cfg.ablation.resamples,
         seed=cfg.seed,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from deepacc_d2.evaluation.bootstrap import METRICS, Estimate, PresetStatistics, plain
 from deepacc_d2.evaluation.tally import ERRORS, GROUPS
+from deepacc_d2.files import csv_text
 
 ROWS: dict[str, tuple[str, str]] = {
     "baseline": ("a", "Faster R-CNN"),
@@ -104,18 +104,17 @@ def to_dict(result: AblationResult) -> dict[str, Any]:
 def write_csv(path: Path, result: AblationResult) -> None:
     """Writes one row per preset; an undefined value is an empty field."""
     parts = ("mean", "sd", "difference", "low", "high")
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        columns = [f"{name}_{part}" for name in METRICS for part in parts]
-        writer.writerow(["row", "preset", "model", "seeds", *columns])
-        for preset, entry in to_dict(result)["presets"].items():
-            cells = []
-            for name in METRICS:
-                estimate = entry["metrics"][name]
-                flat = {**estimate, **(estimate["difference"] or {})}
-                flat["difference"] = flat.pop("value", None)
-                cells += [flat.get(part) for part in parts]
-            writer.writerow([entry["row"], preset, entry["model"], entry["seeds"], *cells])
+    columns = [f"{name}_{part}" for name in METRICS for part in parts]
+    rows = []
+    for preset, entry in to_dict(result)["presets"].items():
+        cells = []
+        for name in METRICS:
+            estimate = entry["metrics"][name]
+            flat = {**estimate, **(estimate["difference"] or {})}
+            flat["difference"] = flat.pop("value", None)
+            cells += [flat.get(part) for part in parts]
+        rows.append([entry["row"], preset, entry["model"], entry["seeds"], *cells])
+    path.write_text(csv_text(["row", "preset", "model", "seeds", *columns], rows), encoding="utf-8")
 
 
 def _estimate(found: Estimate, cell: tuple[int, ...]) -> dict[str, Any]:
