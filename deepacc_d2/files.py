@@ -45,7 +45,9 @@ def csv_text(header: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(plain_row(header))
-    writer.writerows(plain_row(row) for row in rows)
+    # The writer quotes the line's own end alone, and readers take a bare \r for another.
+    for row in rows:
+        writer.writerow(v.replace("\r", "\n") if isinstance(v, str) else v for v in plain_row(row))
     return text.getvalue()
 
 

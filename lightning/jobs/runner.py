@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from deepacc_d2.errors import ConfigError, Terminated, UserError, end_on_sigterm
 from deepacc_lightning.core.cli import fail, one_line
-from deepacc_lightning.core.config import config_dir, quoted, without_plus
+from deepacc_lightning.core.config import config_dir, mended, quoted
 from deepacc_lightning.jobs.job import Job
 from deepacc_lightning.jobs.launchers import Processes, launcher_overrides, share_cores
 from deepacc_lightning.jobs.progress import Progress, values_text
@@ -191,7 +191,7 @@ def run_program(run: Callable[[Sequence[str]], Result]) -> Result:
     began = time.monotonic()
     end_on_sigterm()
     try:
-        result = run(without_plus(sys.argv[1:]))
+        result = run(mended(sys.argv[1:]))
     except UserError as error:
         fail(error)
     except (HydraException, OmegaConfBaseException) as error:
