@@ -89,7 +89,11 @@ def run(cfg: DictConfig) -> Evaluation:
 
     known = {split: known_cells(coco, raw) for split, coco in splits.items()}
     settings, strengths = fit_settings(
-        known[cfg.fit_split], list(cfg.strengths), predictor.karyotype, made[cfg.fit_split][0]
+        known[cfg.fit_split],
+        list(cfg.strengths),
+        predictor.karyotype,
+        made[cfg.fit_split][0],
+        list(cfg.loss_factors),
     )
     coco = splits[cfg.split]
     result, fitted = (

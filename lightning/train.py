@@ -89,6 +89,8 @@ def build_datamodule(cfg: DictConfig) -> ChromosomeDataModule:
         generate=instantiate(cfg.data.generate),
         max_val_images=cfg.data.max_val_images,
         repeat=bool(cfg.trainer.get("overfit_batches")),
+        # Runs from before there were pools have none.
+        batch_pool=1 if cfg.trainer.get("overfit_batches") else cfg.scale.get("batch_pool", 1),
     )
     datamodule.prepare_data()
     return datamodule

@@ -83,6 +83,8 @@ class ChromosomeDataModule(pl.LightningDataModule):
         max_val_images: evaluates only that many validation images, evenly spaced, during
             training; null for all.
         repeat: gives the first epoch's training batches in every epoch, to overfit them.
+        batch_pool: training batches whose images are shared out anew by size, see
+            :class:`~deepacc_lightning.training.loading.ResumableLoader`.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class ChromosomeDataModule(pl.LightningDataModule):
         generate: Callable[..., Any] | None = None,
         max_val_images: int | None = None,
         repeat: bool = False,
+        batch_pool: int = 1,
     ) -> None:
         super().__init__()
         if batch_size < 1 or test_batch_size < 1 or num_workers < 0:
@@ -118,6 +121,7 @@ class ChromosomeDataModule(pl.LightningDataModule):
         self.generate = generate
         self.max_val_images = max_val_images
         self.repeat = repeat
+        self.batch_pool = batch_pool
         self._coco: dict[str, dict[str, Any]] = {}
         # Another one makes other inputs of test images.
         self.test_mapper: Callable[[dict[str, Any]], dict[str, Any]] | None = None
@@ -183,6 +187,7 @@ class ChromosomeDataModule(pl.LightningDataModule):
             sampler=DrawSampler(order, draws, repeat=self.repeat),
             batch_size=self.batch_size,
             drop_last=True,
+            pool=self.batch_pool,
             **self._loader_options(),
         )
 
