@@ -21,8 +21,9 @@ from deepacc_d2.errors import ConfigError
 from deepacc_d2.modeling import ChromosomeRCNN
 from deepacc_d2.modeling.cached import CachedRCNN, encode, fingerprint, trunk_weights
 from deepacc_lightning.core.config import to_plain
+from deepacc_lightning.core.worker_loader import identity
 from deepacc_lightning.train import optimization
-from deepacc_lightning.training.datamodule import ChromosomeDataModule, identity
+from deepacc_lightning.training.datamodule import ChromosomeDataModule
 from deepacc_lightning.training.loading import DrawnDataset, DrawSampler, ResumableLoader
 from deepacc_lightning.training.module import DetectionModule
 

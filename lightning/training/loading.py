@@ -16,9 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch.utils.data import Dataset, Sampler
 
-from deepacc_lightning.core.worker_loader import WorkerLoader
-
 from deepacc_d2.errors import ConfigError
+from deepacc_lightning.core.worker_loader import WorkerLoader
 
 
 class Draw(NamedTuple):
