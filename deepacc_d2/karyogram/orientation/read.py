@@ -1,0 +1,131 @@
+"""The strips that the polarity network is trained on: of real cells, and of drawn ones.
+
+Real chromosomes come with their class and no polarity; drawn ones with all that is known of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepacc_d2.chromosomes import CLASSES
+from deepacc_d2.data.coco import load_coco_split
+from deepacc_d2.data.synthetic.config import SyntheticConfig
+from deepacc_d2.data.synthetic.render import render_metaphase
+from deepacc_d2.images.read import read_gray
+from deepacc_d2.karyogram.cut import Box, cut_cell
+from deepacc_d2.karyogram.orientation.strips import Strips, of_straights, tip_rows
+from deepacc_d2.karyogram.polarity import find_polarity
+from deepacc_d2.karyogram.straighten import Straight, straighten
+
+# Another box takes at most this share of the box of a chromosome that lies apart.
+_SHARED = 0.06
+# Tips of a drawn strip that are further than this from the telomeres (share of the length) are a
+# wrong cut, which says nothing about polarity.
+_OFF = 0.25
+
+
+def boxes_of(annotations: Iterable[dict[str, Any]]) -> list[Box]:
+    """Returns the XYXY boxes of COCO annotations."""
+    return [(x, y, x + w, y + h) for x, y, w, h in (a["bbox"] for a in annotations)]
+
+
+def lying_apart(boxes: list[Box]) -> NDArray[np.bool_]:
+    """Returns for each box whether hardly any other one reaches into it."""
+    sides = np.asarray(boxes, np.float64).reshape(-1, 4)
+    low = np.maximum(sides[:, None, :2], sides[None, :, :2])
+    high = np.minimum(sides[:, None, 2:], sides[None, :, 2:])
+    shared = np.clip(high - low, 0, None).prod(axis=2)
+    area = np.clip(sides[:, 2:] - sides[:, :2], 1, None).prod(axis=1)
+    np.fill_diagonal(shared, 0)
+    apart: NDArray[np.bool_] = shared.max(axis=1, initial=0) <= _SHARED * area
+    return apart
+
+
+def read_real(
+    root: Path, split: str, images: int | None = None
+) -> Iterable[tuple[Strips, NDArray[np.float64]]]:
+    """Cuts and straightens the chromosomes of a data set's images, by their true boxes.
+
+    Args:
+        root: a converted data set.
+        split: of it.
+        images: how many, evenly spaced; None for all.
+
+    Yields:
+        The strips of one cell, and float64 (N,) the log-odds that the p arm comes first by the
+        comparison with the ideogram.
+    """
+    coco = load_coco_split(root, split)
+    own: dict[int, list[dict[str, Any]]] = {}
+    for annotation in coco["annotations"]:
+        own.setdefault(annotation["image_id"], []).append(annotation)
+    count = len(coco["images"])
+    chosen = np.unique(np.linspace(0, count - 1, min(images or count, count)).round().astype(int))
+    for number in chosen.tolist():
+        record = coco["images"][number]
+        annotations = own.get(record["id"], [])
+        if not annotations:
+            continue
+        gray = read_gray(root / "images" / record["file_name"])
+        boxes = boxes_of(annotations)
+        cuts = cut_cell(gray, boxes)
+        straights = [straighten(cut) for cut in cuts]
+        classes = [a["category_id"] - 1 for a in annotations]
+        apart = lying_apart(boxes) & np.array([not cut.whole for cut in cuts])
+        yield (
+            of_straights(straights, classes, cell=number, apart=apart.tolist()),
+            matched(straights, classes),
+        )
+
+
+def matched(straights: list[Straight], classes: list[int]) -> NDArray[np.float64]:
+    """Returns the log-odds (N,) that the p arm comes first, by the ideogram."""
+    odds = []
+    for straight, index in zip(straights, classes, strict=True):
+        found = find_polarity(straight, CLASSES[index])
+        sure = min(found.confidence, 1 - 1e-6)
+        odds.append((-1 if found.flip else 1) * np.log(sure / (1 - sure)))
+    return np.array(odds)
+
+
+def draw_cells(cells: int, seed: int) -> Iterable[Strips]:
+    """Draws cells, each of another case and staining batch.
+
+    Yields:
+        The strips of one cell whose tips are at the telomeres, with polarity and centromere.
+    """
+    # A margin as annotators and detectors leave it.
+    config = SyntheticConfig(seed=seed, box_margin=4, cells_per_case=1, num_batches=max(cells, 1))
+    for case in range(cells):
+        image, record = render_metaphase(config, case, 0)
+        yield drawn_strips(image, record["annotations"], case)
+
+
+def drawn_strips(image: NDArray[np.uint8], annotations: list[dict[str, Any]], cell: int) -> Strips:
+    """Returns the strips of one drawn cell; see :func:`draw_cells`."""
+    straights, classes, up, places = [], [], [], []
+    boxes = boxes_of(annotations)
+    apart = []
+    for cut, annotation, alone in zip(
+        cut_cell(image, boxes), annotations, lying_apart(boxes), strict=True
+    ):
+        straight = straighten(cut)
+        p, q = (complex(*tip) for tip in annotation["axis"])
+        first, last = tip_rows(straight)
+        axis = straight.axis[first:last]
+        right = abs(axis[0] - p) + abs(axis[-1] - q)
+        wrong = abs(axis[0] - q) + abs(axis[-1] - p)
+        if cut.whole or min(right, wrong) > _OFF * max(len(axis), 1):
+            continue
+        middle = np.abs(axis - complex(*annotation["centromere"]))
+        straights.append(straight)
+        classes.append(annotation["category_id"] - 1)
+        up.append(float(right < wrong))
+        places.append((float(np.argmin(middle)) + 0.5) / len(axis))
+        apart.append(bool(alone))
+    return of_straights(straights, classes, cell=cell, up=up, centromere=places, apart=apart)
