@@ -137,3 +137,31 @@ def align_classes(strips: Strips, start: Array) -> tuple[Array, list[Sign]]:
         gains[rows] = gain if decided else 0.0
         signs.append(Sign(name, len(rows), agree, decided))
     return gains, signs
+
+
+def homolog_gains(strips: Strips, odds: Array) -> Array:
+    """Returns how well each strip, turned as told, fits the homologs of its cell.
+
+    Args:
+        strips: N.
+        odds: (N,) log-odds that the p arm comes first.
+
+    Returns:
+        (N,) mean difference of correlations with the homologs turned as told and turned over;
+        0 where there is no homolog.
+    """
+    curves = signatures(strips)
+    ahead = np.where((odds >= 0)[:, None], curves, turned(curves))
+    back = turned(ahead)
+    gains = np.zeros(len(strips))
+    known = strips.classes >= 0
+    keys = strips.cells * (len(CLASSES) + 1) + strips.classes
+    order = np.argsort(keys, kind="stable")
+    order = order[known[order]]
+    for rows in np.split(order, np.flatnonzero(np.diff(keys[order])) + 1):
+        if len(rows) < 2:
+            continue
+        gain = ahead[rows] @ ahead[rows].T - ahead[rows] @ back[rows].T
+        np.fill_diagonal(gain, 0.0)
+        gains[rows] = gain.sum(axis=1) / (len(rows) - 1)
+    return gains

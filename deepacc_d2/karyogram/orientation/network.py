@@ -106,9 +106,7 @@ class PolarityNet(nn.Module):
         # Row by row, so that the sum over a mirrored row is the same sum.
         straight, turned = profiles(strip), profiles(strip).flip(2)
         along = [straight, turned, straight, turned][: len(views)]
-        fit, heat = self.read(
-            torch.cat(views), torch.cat(along), known.repeat(len(views), 1)
-        )
+        fit, heat = self.read(torch.cat(views), torch.cat(along), known.repeat(len(views), 1))
         fits = fit.unflatten(0, (len(views), -1))
         heats = heat.unflatten(0, (len(views), -1))
         first, second = fits[0::2].mean(0), fits[1::2].mean(0)
