@@ -76,7 +76,8 @@ def build_karyogram(
         raise ValueError(f"a karyogram needs uint8 (H, W) pixels, not {gray.dtype} {gray.shape}")
     boxes = [chromosome.box for chromosome in cell.chromosomes]
     zoom = strip_zoom(boxes)
-    straights = [straighten(cut, zoom) for cut in (cuts := cut_cell(gray, boxes, outlines))]
+    cuts = cut_cell(gray, boxes, outlines)
+    straights = [straighten(cut, zoom) for cut in cuts]
     polarities = find_polarities(straights, [_class_of(c) for c in cell.chromosomes])
     strips = [
         _turned_strip(chromosome, straight, polarity, cut=not cut.whole, turned=number in turned)
