@@ -13,7 +13,7 @@ from deepacc_d2.cell import UNIDENTIFIED, Cell, Chromosome
 from deepacc_d2.chromosomes import CLASSES
 from deepacc_d2.karyogram.cut import Cut, cut_cell
 from deepacc_d2.karyogram.layout import Layout, lay_out
-from deepacc_d2.karyogram.orientation.find import find_polarities, pose_of, strip_place
+from deepacc_d2.karyogram.orientation.find import pose_of, strip_place, turn
 from deepacc_d2.karyogram.polarity import Polarity
 from deepacc_d2.karyogram.straighten import Straight, straighten, trimmed
 from deepacc_d2.karyogram.strip import Strip
@@ -78,7 +78,7 @@ def build_karyogram(
     zoom = strip_zoom(boxes)
     cuts = cut_cell(gray, boxes, outlines)
     straights = [straighten(cut, zoom) for cut in cuts]
-    polarities = find_polarities(straights, [_class_of(c) for c in cell.chromosomes])
+    polarities = turn(straights, [_class_of(c) for c in cell.chromosomes])
     strips = [
         _turned_strip(chromosome, straight, polarity, cut=not cut.whole, turned=number in turned)
         for number, (chromosome, cut, straight, polarity) in enumerate(
@@ -99,7 +99,7 @@ def make_strip(chromosome: Chromosome, cut: Cut, zoom: float, *, turned: bool = 
         turned: a person turned it over against what is found here; then that is certain.
     """
     straight = straighten(cut, zoom)
-    polarity = find_polarities([straight], [_class_of(chromosome)])[0]
+    polarity = turn([straight], [_class_of(chromosome)])[0]
     return _turned_strip(chromosome, straight, polarity, cut=not cut.whole, turned=turned)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,31 +13,38 @@ from deepacc_d2.karyogram.orientation.strips import of_straights, tip_rows
 from deepacc_d2.karyogram.polarity import Polarity, find_polarity
 from deepacc_d2.karyogram.straighten import Straight
 
+if TYPE_CHECKING:
+    from deepacc_d2.karyogram.orientation.network import PolarityNet
+
 # Bodies of fewer rows than this have no arms to tell apart.
 _LEAST_ROWS = 4
 
 
-def find_polarities(straights: Sequence[Straight], names: Sequence[str | None]) -> list[Polarity]:
+def turn(straights: Sequence[Straight], names: Sequence[str | None]) -> list[Polarity]:
+    """Decides by the included network, or without it by the ideogram; see find_polarities."""
+    # Torch is slow to import: only when there is something to turn.
+    from deepacc_d2.karyogram.orientation.weights import shipped_network
+
+    return find_polarities(straights, names, shipped_network())
+
+
+def find_polarities(
+    straights: Sequence[Straight], names: Sequence[str | None], network: PolarityNet | None
+) -> list[Polarity]:
     """Decides which way up each strip goes and where its centromere is.
 
     Args:
         straights: of one cell.
         names: the class of each, None where it is not known.
-
-    Returns:
-        One for each strip. Without the included network the ideogram is compared, and a strip of
-        unknown class stays as it is, at even odds.
+        network: None compares with the ideogram instead; then a strip of unknown class stays as
+            it is, at even odds.
     """
-    # Torch is slow to import, and pictures of people's own cells do without it.
-    from deepacc_d2.karyogram.orientation.weights import shipped_network
-
-    network = shipped_network()
     if network is None:
         return [_compared(s, name) for s, name in zip(straights, names, strict=True)]
-    if not straights:
-        return []
     from deepacc_d2.karyogram.orientation.fit import answer
 
+    if not straights:
+        return []
     classes = [-1 if name is None else class_index(name) for name in names]
     found = answer(network, of_straights(straights, classes))
     polarities = []

@@ -46,9 +46,9 @@ def lying_apart(boxes: list[Box]) -> NDArray[np.bool_]:
     return apart
 
 
-def read_real(
+def annotated_cells(
     root: Path, split: str, images: int | None = None
-) -> Iterable[tuple[Strips, NDArray[np.float64]]]:
+) -> Iterable[tuple[list[Straight], list[int], list[bool]]]:
     """Cuts and straightens the chromosomes of a data set's images, by their true boxes.
 
     Args:
@@ -57,8 +57,7 @@ def read_real(
         images: how many, evenly spaced; None for all.
 
     Yields:
-        The strips of one cell, and float64 (N,) the log-odds that the p arm comes first by the
-        comparison with the ideogram.
+        The strips of one cell, their class indices, and whether each lies apart.
     """
     coco = load_coco_split(root, split)
     own: dict[int, list[dict[str, Any]]] = {}
@@ -74,11 +73,26 @@ def read_real(
         gray = read_gray(root / "images" / record["file_name"])
         boxes = boxes_of(annotations)
         cuts = cut_cell(gray, boxes)
-        straights = [straighten(cut) for cut in cuts]
-        classes = [a["category_id"] - 1 for a in annotations]
         apart = lying_apart(boxes) & np.array([not cut.whole for cut in cuts])
         yield (
-            of_straights(straights, classes, cell=number, apart=apart.tolist()),
+            [straighten(cut) for cut in cuts],
+            [a["category_id"] - 1 for a in annotations],
+            apart.tolist(),
+        )
+
+
+def read_real(
+    root: Path, split: str, images: int | None = None
+) -> Iterable[tuple[Strips, NDArray[np.float64]]]:
+    """Reads strips of real cells; arguments as for :func:`annotated_cells`.
+
+    Yields:
+        The strips of one cell, and float64 (N,) the log-odds that the p arm comes first by the
+        comparison with the ideogram.
+    """
+    for number, (straights, classes, apart) in enumerate(annotated_cells(root, split, images)):
+        yield (
+            of_straights(straights, classes, cell=number, apart=apart),
             matched(straights, classes),
         )
 
@@ -93,39 +107,46 @@ def matched(straights: list[Straight], classes: list[int]) -> NDArray[np.float64
     return np.array(odds)
 
 
-def draw_cells(cells: int, seed: int) -> Iterable[Strips]:
+def drawn_truth(
+    cells: int, seed: int
+) -> Iterable[tuple[list[Straight], list[int], list[float], list[float]]]:
     """Draws cells, each of another case and staining batch.
 
+    Chromosomes whose cut does not end at the telomeres are left out.
+
     Yields:
-        The strips of one cell whose tips are at the telomeres, with polarity and centromere.
+        The strips of one cell, their class indices, 1 where the p arm comes first, and the
+        centromere's place from the first tip, 0 to 1.
     """
     # A margin as annotators and detectors leave it.
     config = SyntheticConfig(seed=seed, box_margin=4, cells_per_case=1, num_batches=max(cells, 1))
     for case in range(cells):
         image, record = render_metaphase(config, case, 0)
-        yield drawn_strips(image, record["annotations"], case)
+        yield _with_truth(image, record["annotations"])
 
 
-def drawn_strips(image: NDArray[np.uint8], annotations: list[dict[str, Any]], cell: int) -> Strips:
-    """Returns the strips of one drawn cell; see :func:`draw_cells`."""
+def draw_cells(cells: int, seed: int) -> Iterable[Strips]:
+    """Yields the strips of drawn cells with their truth; see :func:`drawn_truth`."""
+    for number, (straights, classes, up, places) in enumerate(drawn_truth(cells, seed)):
+        yield of_straights(straights, classes, cell=number, up=up, centromere=places)
+
+
+def _with_truth(
+    image: NDArray[np.uint8], annotations: list[dict[str, Any]]
+) -> tuple[list[Straight], list[int], list[float], list[float]]:
     straights, classes, up, places = [], [], [], []
-    boxes = boxes_of(annotations)
-    apart = []
-    for cut, annotation, alone in zip(
-        cut_cell(image, boxes), annotations, lying_apart(boxes), strict=True
-    ):
+    for cut, annotation in zip(cut_cell(image, boxes_of(annotations)), annotations, strict=True):
         straight = straighten(cut)
         p, q = (complex(*tip) for tip in annotation["axis"])
         first, last = tip_rows(straight)
         axis = straight.axis[first:last]
         right = abs(axis[0] - p) + abs(axis[-1] - q)
         wrong = abs(axis[0] - q) + abs(axis[-1] - p)
-        if cut.whole or min(right, wrong) > _OFF * max(len(axis), 1):
+        if cut.whole or min(right, wrong) > _OFF * len(axis):
             continue
         middle = np.abs(axis - complex(*annotation["centromere"]))
         straights.append(straight)
         classes.append(annotation["category_id"] - 1)
         up.append(float(right < wrong))
         places.append((float(np.argmin(middle)) + 0.5) / len(axis))
-        apart.append(bool(alone))
-    return of_straights(straights, classes, cell=cell, up=up, centromere=places, apart=apart)
+    return straights, classes, up, places
