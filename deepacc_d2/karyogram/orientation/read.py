@@ -5,10 +5,11 @@ Real chromosomes come with their class and no polarity; drawn ones with all that
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,13 +18,13 @@ from deepacc_d2.data.coco import load_coco_split
 from deepacc_d2.data.synthetic.config import SyntheticConfig
 from deepacc_d2.data.synthetic.render import render_metaphase
 from deepacc_d2.images.read import read_gray
-from deepacc_d2.karyogram.cut import Box, cut_cell
+from deepacc_d2.karyogram.cut import Box, Cut, cut_cell
 from deepacc_d2.karyogram.orientation.strips import Strips, of_straights, tip_rows
 from deepacc_d2.karyogram.polarity import find_polarity
 from deepacc_d2.karyogram.straighten import Straight, straighten
 
-# Another box takes at most this share of the box of a chromosome that lies apart.
-_SHARED = 0.06
+# Chromosomes with fewer pixels than this between them touch.
+_NEAR = 2
 # Tips of a drawn strip that are further than this from the telomeres (share of the length) are a
 # wrong cut, which says nothing about polarity.
 _OFF = 0.25
@@ -34,16 +35,27 @@ def boxes_of(annotations: Iterable[dict[str, Any]]) -> list[Box]:
     return [(x, y, x + w, y + h) for x, y, w, h in (a["bbox"] for a in annotations)]
 
 
-def lying_apart(boxes: list[Box]) -> NDArray[np.bool_]:
-    """Returns for each box whether hardly any other one reaches into it."""
-    sides = np.asarray(boxes, np.float64).reshape(-1, 4)
-    low = np.maximum(sides[:, None, :2], sides[None, :, :2])
-    high = np.minimum(sides[:, None, 2:], sides[None, :, 2:])
-    shared = np.clip(high - low, 0, None).prod(axis=2)
-    area = np.clip(sides[:, 2:] - sides[:, :2], 1, None).prod(axis=1)
-    np.fill_diagonal(shared, 0)
-    apart: NDArray[np.bool_] = shared.max(axis=1, initial=0) <= _SHARED * area
-    return apart
+def lying_apart(cuts: Sequence[Cut], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Returns for each cut of an image (H, W) whether no other one comes near it."""
+    height, width = shape
+    owners = np.zeros((height + 2 * _NEAR, width + 2 * _NEAR), np.uint8)
+    places = []
+    for cut in cuts:
+        rows, columns = cut.mask.shape
+        # Indices into the padded image of the mask and of what is around it.
+        place = (slice(cut.y, cut.y + rows + 2 * _NEAR), slice(cut.x, cut.x + columns + 2 * _NEAR))
+        around = cv2.dilate(
+            np.pad(cut.mask, _NEAR).astype(np.uint8), np.ones((_NEAR + 1, _NEAR + 1), np.uint8)
+        )
+        places.append((place, around))
+        owners[place] += around
+    return np.array(
+        [
+            not cut.whole and not (owners[place][around > 0] > 1).any()
+            for cut, (place, around) in zip(cuts, places, strict=True)
+        ],
+        bool,
+    )
 
 
 def annotated_cells(
@@ -73,7 +85,7 @@ def annotated_cells(
         gray = read_gray(root / "images" / record["file_name"])
         boxes = boxes_of(annotations)
         cuts = cut_cell(gray, boxes)
-        apart = lying_apart(boxes) & np.array([not cut.whole for cut in cuts])
+        apart = lying_apart(cuts, gray.shape)
         yield (
             [straighten(cut) for cut in cuts],
             [a["category_id"] - 1 for a in annotations],
