@@ -229,9 +229,9 @@ MODEL = (
             Option("data", "converted data set, of which train is used", "DATA", "path", True),
             OUT._replace(default="runs/polarity"),
             SEED._replace(key="seed", default=0),
-            Option("images", "real images to read, evenly spaced", default=700),
+            Option("images", "real images to read, evenly spaced", default=400),
             Option("drawn", "cells to draw", default=150),
-            Option("steps", "of training, both rounds", default=1800),
+            Option("steps", "of training, both rounds", default=1200),
         ),
     ),
     Command(

@@ -9,8 +9,8 @@ it is sure of where the alignment and the homolog of the same cell do not speak 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from deepacc_d2.command.flags import build_parser
+from deepacc_d2.data.dataset import read_info
 from deepacc_d2.errors import ConfigError, run_cli
-from deepacc_d2.files import write_json
+from deepacc_d2.files import whole_file, write_json
 from deepacc_d2.karyogram.orientation.fit import (
     NEAR,
     answer,
@@ -88,7 +89,7 @@ def train(
     drawn: Strips,
     *,
     steps: Sequence[int],
-    batch: int = 96,
+    batch: int = 64,
     lr: float = 3e-3,
     seed: int = 0,
     tell: Any = print,
@@ -192,6 +193,42 @@ def read_all(root: Path, split: str, images: int | None) -> tuple[Strips, Array]
     return Strips.join(parts), np.concatenate(odds)
 
 
+def read_once(
+    path: Path, root: Path, images: int, cells: int, seed: int
+) -> tuple[Strips, Array, Strips]:
+    """Reads real and drawn strips, or takes them from an earlier run with the same settings.
+
+    Args:
+        path: where they are kept.
+        root: the data set.
+        images: of it.
+        cells: to draw.
+        seed: of them.
+
+    Returns:
+        Real strips, the ideogram's log-odds of each, drawn strips.
+    """
+    settings = f"{root.resolve()} {read_info(root).fingerprint} {images} {cells} {seed}"
+    if path.is_file():
+        with np.load(path) as kept:
+            if str(kept["settings"]) == settings:
+                return (_kept(kept, "real"), kept["ideogram"], _kept(kept, "drawn"))
+    real, ideogram = read_all(root, "train", images)
+    drawn = Strips.join(list(tqdm(draw_cells(cells, seed), desc="drawn cells", disable=None)))
+    arrays = {
+        f"{kind}_{field.name}": getattr(strips, field.name)
+        for kind, strips in (("real", real), ("drawn", drawn))
+        for field in fields(Strips)
+    }
+    with whole_file(path) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(stream, settings=settings, ideogram=ideogram, **arrays)
+    return real, ideogram, drawn
+
+
+def _kept(arrays: Mapping[str, Any], kind: str) -> Strips:
+    return Strips(**{field.name: arrays[f"{kind}_{field.name}"] for field in fields(Strips)})
+
+
 def held_out(strips: Strips, seed: int) -> NDArray[np.bool_]:
     """Returns which strips (N,) are of the cells that are kept for the temperatures."""
     cells = np.unique(strips.cells)
@@ -215,8 +252,10 @@ def main(arguments: list[str] | None = None) -> int:
         raise ConfigError("images, drawn, steps: give at least 20, 10 and 10 of them")
     torch.set_num_threads(1)
     start = time.process_time()
-    real, ideogram = read_all(options.data, "train", options.images)
-    drawn = Strips.join(list(tqdm(draw_cells(options.drawn, options.seed), disable=None)))
+    options.out.mkdir(parents=True, exist_ok=True)
+    real, ideogram, drawn = read_once(
+        options.out / "strips.npz", options.data, options.images, options.drawn, options.seed
+    )
     gains = np.zeros(len(real))
     gains[real.apart], signs = align_classes(real[real.apart], ideogram[real.apart])
     print(f"{len(real)} real and {len(drawn)} drawn strips, {time.process_time() - start:.0f} s")
@@ -243,7 +282,6 @@ def main(arguments: list[str] | None = None) -> int:
         "signs": [asdict(sign) for sign in signs],
         "figures": figures,
     }
-    options.out.mkdir(parents=True, exist_ok=True)
     save_network(options.out / "polarity.ckpt", network, card)
     write_json(options.out / "polarity.json", card)
     drawn_figures = figures["drawn"]
