@@ -170,7 +170,7 @@ _VALUES: dict[str, Callable[[str], str]] = {
     "path": lambda text: hydra_value(absolute(text)),
     "folder": lambda text: text if text == "folder" else hydra_value(absolute(text)),
     "text": hydra_value,
-    "list": lambda text: f"[{','.join(re.split('[ ,]+', text.strip()))}]",
+    "list": lambda text: f"[{','.join(map(hydra_value, re.split('[ ,]+', text.strip())))}]",
     "several": lambda text: ",".join(re.split("[ ,]+", text.strip())),
     "seeds": _seeds,
 }
