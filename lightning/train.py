@@ -208,7 +208,8 @@ def announce(
     devices = f" on {trainer.world_size} processes" if trainer.world_size > 1 else ""
     print(
         f"{cfg.preset} at scale {cfg.scale.name} on {datamodule.info().name}: "
-        f"{counts['train']} training, {counts['val']} validation, {counts['test']} test{devices} -> {out}",
+        f"{counts['train']} training, {counts['val']} validation, {counts['test']} test{devices} "
+        f"-> {out}",
         flush=True,
     )
     every = trainer.check_val_every_n_epoch
