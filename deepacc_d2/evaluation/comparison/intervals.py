@@ -15,7 +15,7 @@ from deepacc_d2.evaluation.comparison.runs import Run
 from deepacc_d2.evaluation.finished_runs import compare_finished
 from deepacc_d2.files import read_json
 
-MOST_RUNS = 40
+MOST_RUNS = 100
 """Runs up to which the predictions are read: each one takes seconds."""
 
 

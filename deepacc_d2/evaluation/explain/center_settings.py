@@ -32,6 +32,7 @@ def try_settings(
     settings: Sequence[Setting],
     *,
     score_threshold: float = 0.5,
+    iou_threshold: float = 0.5,
 ) -> pd.DataFrame:
     """Classifies true chromosomes with each setting, by the proposal that overlaps each most.
 
@@ -41,11 +42,12 @@ def try_settings(
         coco: the ground truth, in original pixels.
         settings: to try.
         score_threshold: of ``sure``.
+        iou_threshold: lowest IoU of a proposal that shows a chromosome.
 
     Returns:
-        One row a setting: its three values; ``chromosomes``, those that a proposal shows (IoU at
-        least 0.5); the share of them in percent whose most probable class, background included, is
-        right (``right``), and is right with a score of the threshold or more (``sure``).
+        One row a setting: its three values; ``chromosomes``, those that a proposal shows; the
+        share of them in percent whose most probable class, background included, is right
+        (``right``), and is right with a score of the threshold or more (``sure``).
 
     Raises:
         ConfigError: the model has no inference branch, or a setting is impossible.
@@ -79,7 +81,8 @@ def try_settings(
                 classes = gt.boxes.classes[slice(*gt.boxes.starts[i : i + 2])]
                 proposals = torch.from_numpy(heads.proposal_boxes).double()
                 best, rows = _best(torch.from_numpy(np.asarray(boxes)).double(), proposals)
-                rows, labels = rows[best >= 0.5] + start, torch.from_numpy(classes)[best >= 0.5]
+                shown = best >= iou_threshold
+                rows, labels = rows[shown] + start, torch.from_numpy(classes)[shown]
                 total += len(labels)
                 for v, score in enumerate(scores):
                     top, named = score[rows].max(dim=1)

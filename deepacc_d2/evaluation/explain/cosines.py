@@ -32,7 +32,7 @@ _ROWS = 512  # of the matrix of all cosines at a time
 
 @dataclass(frozen=True, eq=False)
 class Chromosomes:
-    """The chromosomes of a ground truth that some proposal shows (IoU at least 0.5).
+    """The chromosomes of a ground truth that some proposal shows.
 
     Attributes:
         classes: (N,) int64.
@@ -61,7 +61,11 @@ class Chromosomes:
 
 
 def read_chromosomes(
-    model: nn.Module, batches: Iterable[Sequence[Mapping[str, Any]]], coco: Mapping[str, Any]
+    model: nn.Module,
+    batches: Iterable[Sequence[Mapping[str, Any]]],
+    coco: Mapping[str, Any],
+    *,
+    iou_threshold: float = 0.5,
 ) -> Chromosomes:
     """Runs a detector over batches of inputs and finds what it makes of each true chromosome.
 
@@ -69,6 +73,7 @@ def read_chromosomes(
         model: with a margin branch.
         batches: lists of inputs, each with ``image_id``; not all images have to be there.
         coco: the ground truth, in original pixels.
+        iou_threshold: lowest IoU of a proposal that shows a chromosome.
 
     Raises:
         ConfigError: the model has no ROI heads or no margin branch.
@@ -91,7 +96,7 @@ def read_chromosomes(
                 torch.from_numpy(np.asarray(boxes, dtype=np.float64)),
                 torch.from_numpy(np.asarray(heads.proposal_boxes, dtype=np.float64)),
             ).numpy()
-            shown = (iou >= 0.5).any(axis=1)
+            shown = (iou >= iou_threshold).any(axis=1)
             rows = iou[shown].argmax(axis=1) if shown.any() else np.zeros(0, dtype=np.int64)
             missing += int((~shown).sum())
             features = heads.features[rows].astype(np.float32)
