@@ -216,3 +216,29 @@ def distance_from_average(stains: np.ndarray, reference: np.ndarray | None = Non
     spread = base.std(axis=0)
     z = (stains - base.mean(axis=0)) / np.where(spread > 0, spread, 1)
     return np.sqrt(np.mean(z**2, axis=1))
+
+
+def mean_by_case(
+    values: np.ndarray, cases: np.ndarray, *, resamples: int = 2000, seed: int = 0
+) -> tuple[float, float, float]:
+    """Averages over chromosomes, with a bootstrap that draws whole cases.
+
+    Args:
+        values: (N,) of each chromosome.
+        cases: (N,) number of its case.
+        resamples: of the cases.
+        seed: of the resamples.
+
+    Returns:
+        The mean, and the ends of its 95 % percentile interval; NaN without chromosomes.
+    """
+    if not len(values):
+        return (np.nan, np.nan, np.nan)
+    _, index = np.unique(cases, return_inverse=True)
+    sums, counts = np.bincount(index, weights=values), np.bincount(index)
+    drawn = np.random.default_rng(seed).multinomial(
+        len(sums), np.full(len(sums), 1 / len(sums)), size=resamples
+    )
+    means = (drawn @ sums) / (drawn @ counts)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(np.mean(values)), float(low), float(high)

@@ -13,6 +13,7 @@ from deepacc_d2.evaluation.explain.cosines import (
     Chromosomes,
     center_cosines,
     distance_from_average,
+    mean_by_case,
     pair_cosines,
     read_chromosomes,
     staining,
@@ -142,3 +143,19 @@ def test_staining_and_its_distance_from_the_average() -> None:
     np.testing.assert_allclose(
         distance_from_average(np.array([[4.0, 9]]), stains), [np.sqrt((4 / (2 / 3) + 4) / 2)]
     )
+
+
+def test_a_mean_by_case_draws_all_chromosomes_of_a_case() -> None:
+    values = np.array([1.0, 5, 2, 0, 0, 7])
+    cases = np.array([4, 4, 9, 2, 9, 2])
+    found = mean_by_case(values, cases, resamples=50, seed=3)
+    means = []
+    for times in np.random.default_rng(3).multinomial(3, np.full(3, 1 / 3), size=50):
+        drawn = [
+            v
+            for case, n in zip((2, 4, 9), times, strict=True)
+            for v in [*values[cases == case]] * n
+        ]
+        means.append(np.mean(drawn))
+    np.testing.assert_allclose(found, [2.5, *np.percentile(means, [2.5, 97.5])])
+    assert np.isnan(mean_by_case(np.zeros(0), np.zeros(0))).all()
