@@ -124,6 +124,7 @@ def serve(root: Path, url: str, options: ServeOptions) -> None:
         UserError: the folder, the store, the options or the port cannot be used.
     """
     read_job(root)
+    imaging = Imaging(options.images)
     with only_server(root):
         store = Store(store_place(root, url))
         try:
@@ -135,13 +136,14 @@ def serve(root: Path, url: str, options: ServeOptions) -> None:
                 store=store,
                 root=root,
                 people=people,
-                imaging=Imaging(options.images),
+                imaging=imaging,
                 rule=options.rule,
                 alone=(options.user or _own_name()) if options.local else "",
                 secure=options.certificate is not None or options.behind_proxy,
             )
             _run(context, options)
         finally:
+            imaging.close()
             store.close()
 
 

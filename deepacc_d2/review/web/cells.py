@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,7 +14,7 @@ from deepacc_d2.chromosomes import CLASSES
 from deepacc_d2.review.events import CellEvent, Corners
 from deepacc_d2.review.pictures import karyogram_of, record_of
 from deepacc_d2.review.store.database import reading
-from deepacc_d2.review.store.lists import list_cells, list_trail, search_corrections
+from deepacc_d2.review.store.lists import list_cells, list_trail, neighbors, search_corrections
 from deepacc_d2.review.store.store import ReviewedCell
 from deepacc_d2.review.summary import corrected, state_name, summarize, touched
 from deepacc_d2.review.web.context import By, InContext
@@ -92,6 +93,13 @@ def post_split(context: InContext, by: By, cell_id: int, post: SplitPost) -> dic
     return {"boxes": halves.boxes, "outlines": halves.outlines}
 
 
+@router.get("/cells/{cell_id}/neighbors")
+def get_neighbors(context: InContext, by: By, cell_id: int) -> dict[str, int | None]:
+    """Returns the cells before and after one within its case, by name."""
+    with reading(context.store.engine) as connection:
+        return neighbors(connection, cell_id)
+
+
 @router.get("/cells/{cell_id}/trail")
 def get_trail(context: InContext, by: By, cell_id: int, after: int = 0) -> list[dict[str, Any]]:
     """Lists the trail's entries of a cell."""
@@ -116,10 +124,12 @@ def get_image(context: InContext, by: By, cell_id: int, request: Request) -> Res
 
 
 @router.get("/cells/{cell_id}/strips")
-def get_strips(context: InContext, by: By, cell_id: int) -> dict[str, Any]:
+def get_strips(context: InContext, by: By, cell_id: int) -> Response:
     """Gives each chromosome cut out, straightened and turned, by its id."""
     cell = context.store.cell(cell_id)
-    return {"version": cell.version, "strips": context.imaging.strips(cell)}
+    # Some hundred kilobytes of plain text: there is nothing in it to check.
+    content = json.dumps({"version": cell.version, "strips": context.imaging.strips(cell)})
+    return Response(content, media_type="application/json")
 
 
 @router.get("/cells/{cell_id}/karyogram.{suffix}")

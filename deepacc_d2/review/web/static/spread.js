@@ -1,5 +1,5 @@
 // The metaphase: image, boxes, zoom, pan, contrast, and drawing of boxes, lines and outlines.
-import { svg } from "/static/common.js";
+import { svg } from "./common.js";
 
 const STEPS = [0.6, 0.8, 1, 1.25, 1.6, 2, 2.5, 3];
 

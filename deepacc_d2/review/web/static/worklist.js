@@ -1,4 +1,4 @@
-import { api, chip, el, percent, post, sheet, start, toast, typing, watch } from "/static/common.js";
+import { api, chip, el, percent, post, sheet, start, toast, typing, watch } from "./common.js";
 
 const STATES = ["", "new", "in_review", "unfit", "done"];
 const KEYS = [
