@@ -18,7 +18,7 @@ from deepacc_d2.errors import UserError
 from deepacc_d2.pages import render
 from deepacc_d2.review.store.database import reading
 from deepacc_d2.review.store.lists import neighbors
-from deepacc_d2.review.web import cases, cells, classes, login
+from deepacc_d2.review.web import cases, cells, classes, login, uploads
 from deepacc_d2.review.web.context import Context, add_error_handlers, context_of
 from deepacc_d2.review.web.guard import Guard
 
@@ -32,7 +32,10 @@ PAGES = {
     "/login": ("login", "Log in"),
 }
 """Path of each page, its script and its title."""
-MODULES = {"cell": ("common", "detail", "karyogram", "spread")}
+MODULES = {
+    "cell": ("common", "detail", "karyogram", "spread"),
+    "worklist": ("common", "uploads"),
+}
 """What a page's script imports, so that a browser asks for all of it at once."""
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 
@@ -55,7 +58,7 @@ def create_app(context: Context, hosts: Collection[str] = LOCAL_HOSTS) -> FastAP
     )
     app.state.context = context
     add_error_handlers(app)
-    for part in (login, classes, cells, cases):
+    for part in (login, classes, cells, cases, uploads):
         app.include_router(part.router, prefix=API)
     app.mount(static_url(), _Kept(directory=STATIC), name="static")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +19,8 @@ from deepacc_d2.review.people import ADMINISTRATOR, AccessError, People, Person
 from deepacc_d2.review.state import EditError
 from deepacc_d2.review.store.database import StoreError
 from deepacc_d2.review.store.store import ConflictError, NotThereError, Store
+from deepacc_d2.review.uploads.files import RefusedError, TooLargeError
+from deepacc_d2.review.uploads.queue import Uploads
 from deepacc_d2.review.web.guard import CHANGING
 
 COOKIE = "review_session"
@@ -37,6 +40,8 @@ class Context:
         alone: name of the person who works here without a login; empty: a login is needed.
         secure: whether cookies are for HTTPS only.
         csrf: token of the one who works alone.
+        uploads: predicts new images; None: none are taken.
+        one_upload: held while an uploaded image gets its name.
     """
 
     store: Store
@@ -47,6 +52,8 @@ class Context:
     alone: str = ""
     secure: bool = False
     csrf: str = field(default_factory=lambda: secrets.token_urlsafe(32))
+    uploads: Uploads | None = None
+    one_upload: threading.Lock = field(default_factory=threading.Lock)
 
     def is_alone(self) -> bool:
         """Whether one person works here without a login: as soon as there are users, nobody."""
@@ -106,6 +113,10 @@ def add_error_handlers(app: FastAPI) -> None:
             return answer(422, str(error))
         if isinstance(error, StoreError):
             return answer(503, str(error))
+        if isinstance(error, TooLargeError):
+            return answer(413, str(error))
+        if isinstance(error, RefusedError):
+            return answer(422, str(error))
         return answer(410 if isinstance(error, DataError) else 400, str(error))
 
     @app.exception_handler(RequestValidationError)
