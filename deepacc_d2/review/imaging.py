@@ -14,11 +14,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from deepacc_d2.cell import Chromosome
 from deepacc_d2.errors import DataError, UserError
 from deepacc_d2.karyogram.cut import Cut, cut_cell
 from deepacc_d2.karyogram.karyogram import STRIP_SIZE, make_strip, strip_zoom
-from deepacc_d2.review.geometry import Halves, region_of, split_at_waist, split_by_line
+from deepacc_d2.review.geometry import (
+    Halves,
+    region_of,
+    split_at_waist,
+    split_by_line,
+    split_by_masks,
+)
 from deepacc_d2.review.pictures import image_of
+from deepacc_d2.review.state import Box, EditError, Outline
 from deepacc_d2.review.store.store import ReviewedCell
 
 LONGEST_SHOWN = 4096
@@ -220,7 +228,7 @@ class Imaging:
         return made
 
     def split(self, cell: ReviewedCell, chromosome: int, line: Sequence[float] | None) -> Halves:
-        """Proposes a split of a chromosome, by a line or at its waist.
+        """Proposes a split of a chromosome: by a line, or along masks, or at its waist.
 
         Raises:
             EditError: there is no such chromosome, or it cannot be split so.
@@ -229,4 +237,28 @@ class Imaging:
         found = cell.state.find(chromosome)
         cuts = dict(self.cuts(cell))
         cut = region_of(self.gray(cell), found.box, cuts.pop(chromosome), cuts.values())
-        return split_at_waist(cut) if line is None else split_by_line(cut, line)
+        if line is not None:
+            return split_by_line(cut, line)
+        masks = [
+            masks_of(each)
+            for each in cell.state.prediction.chromosomes
+            if _share_within(each.box, found.box) > 0.5
+        ]
+        try:
+            return split_by_masks(cut, masks)
+        except EditError:
+            return split_at_waist(cut)
+
+
+def masks_of(chromosome: Chromosome) -> Sequence[Outline]:
+    """Returns the rings of a predicted chromosome's mask, none where the model has no masks."""
+    mask = getattr(chromosome, "mask", None)
+    return () if mask is None else tuple(mask.rings)
+
+
+def _share_within(box: Box, other: Box) -> float:
+    """Returns the share of a box's area that is in another one."""
+    width = min(box[2], other[2]) - max(box[0], other[0])
+    height = min(box[3], other[3]) - max(box[1], other[1])
+    area = (box[2] - box[0]) * (box[3] - box[1])
+    return max(width, 0.0) * max(height, 0.0) / max(area, 1e-9)

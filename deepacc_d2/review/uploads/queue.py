@@ -84,6 +84,7 @@ class Uploads:
         self._changed = threading.Condition()
         self._process: subprocess.Popen[str] | None = None
         self._thread: threading.Thread | None = None
+        self._ready = False
         self._ended = False
         self._last = 0
 
@@ -179,7 +180,7 @@ class Uploads:
                 }
                 for item in reversed(self._items.values())
             ]
-            loading = self._process is None
+            loading = not self._ready
         active = sum(item["state"] in (WAITING, PREDICTING) for item in items)
         return {"items": items, "active": active, "loading": bool(active) and loading}
 
@@ -205,7 +206,7 @@ class Uploads:
                         break
                 if self._ended or not self._waiting:
                     self._thread = None if not self._ended else self._thread
-                    process, self._process = self._process, None
+                    process, self._process, self._ready = self._process, None, False
                     break
                 item = self._waiting.popleft()
                 item.state = PREDICTING
@@ -218,13 +219,14 @@ class Uploads:
         try:
             process = self._process or self._start()
             line = {"id": item.id, "path": str(item.path), "name": item.name, "case": item.case}
-            assert process.stdin is not None and process.stdout is not None
+            assert process.stdin is not None
             process.stdin.write(json.dumps(line) + "\n")
             process.stdin.flush()
             answer = _answer(process)
             return str(answer.get("error", ""))
         except (DataError, OSError, ValueError) as error:
-            process, self._process = self._process, None
+            with self._changed:
+                process, self._process, self._ready = self._process, None, False
             _end(process)
             if isinstance(error, FatalError):
                 self._fail_all(str(error))
@@ -246,15 +248,15 @@ class Uploads:
             text=True,
             encoding="utf-8",
         )
-        try:
-            answer = _answer(process)
-            if "fatal" in answer:
-                raise FatalError(str(answer["fatal"]))
-        except BaseException:
-            _end(process)
-            raise
         with self._changed:
             self._process = process
+            if self._ended:
+                process.terminate()
+        answer = _answer(process)
+        if "fatal" in answer:
+            raise FatalError(str(answer["fatal"]))
+        with self._changed:
+            self._ready = True
         return process
 
     def _finish(self, item: Item, problem: str) -> None:

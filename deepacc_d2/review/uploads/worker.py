@@ -103,8 +103,6 @@ def main(arguments: list[str]) -> int:
 
     # What libraries print must not be taken for an answer.
     answers, sys.stdout = sys.stdout, sys.stderr
-    if hasattr(os, "nice"):
-        os.nice(5)  # pages come first
     root = Path(arguments[0])
     try:
         job = read_job(root)
@@ -118,6 +116,8 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    if hasattr(os, "nice"):
+        os.nice(5)  # pages come first
     try:
         sys.exit(main(sys.argv[1:]))
     except KeyboardInterrupt:

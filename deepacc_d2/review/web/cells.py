@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from deepacc_d2.chromosomes import CLASSES
 from deepacc_d2.review.events import CellEvent, Corners
+from deepacc_d2.review.imaging import masks_of
 from deepacc_d2.review.pictures import karyogram_of, record_of
 from deepacc_d2.review.store.database import reading
 from deepacc_d2.review.store.lists import list_cells, list_trail, neighbors, search_corrections
@@ -183,6 +184,8 @@ def describe(cell: ReviewedCell) -> dict[str, Any]:
                 "flags": told.flags,
                 "turned": own.turned,
                 "outline": own.outline,
+                # What a person drew takes the place of the program's mask.
+                "mask": masks_of(before) if before is not None and not own.moved else (),
                 "by_person": own.by_person,
                 "touched": number in moved,
                 "predicted": changed[number][0] if number in changed else own.name,

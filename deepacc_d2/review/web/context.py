@@ -26,6 +26,16 @@ from deepacc_d2.review.web.guard import CHANGING
 COOKIE = "review_session"
 CSRF_HEADER = "x-review-token"
 
+STATUS: dict[type[UserError], int] = {
+    NotThereError: 404,
+    EditError: 422,
+    StoreError: 503,
+    TooLargeError: 413,
+    RefusedError: 422,
+    DataError: 410,
+}
+"""HTTP status of each kind of error, the first that fits; 400 of others."""
+
 
 @dataclass
 class Context:
@@ -107,17 +117,8 @@ def add_error_handlers(app: FastAPI) -> None:
             return answer(error.status, str(error))
         if isinstance(error, ConflictError):
             return JSONResponse({"detail": str(error), "version": error.version}, 409)
-        if isinstance(error, NotThereError):
-            return answer(404, str(error))
-        if isinstance(error, EditError):
-            return answer(422, str(error))
-        if isinstance(error, StoreError):
-            return answer(503, str(error))
-        if isinstance(error, TooLargeError):
-            return answer(413, str(error))
-        if isinstance(error, RefusedError):
-            return answer(422, str(error))
-        return answer(410 if isinstance(error, DataError) else 400, str(error))
+        status = next((n for kind, n in STATUS.items() if isinstance(error, kind)), 400)
+        return answer(status, str(error))
 
     @app.exception_handler(RequestValidationError)
     def not_valid(_: Request, error: RequestValidationError) -> JSONResponse:

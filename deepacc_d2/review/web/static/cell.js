@@ -11,9 +11,9 @@ for (const each of Object.values(first)) each.catch(() => {});
 const KEYS = [
   ["← → or Tab", "next, previous chromosome"], ["n, Shift+N", "next, previous one with a flag"], ["1 to 22, x, y", "give a class; Enter for 1 and 2 at once"],
   ["m, u", "marker, unidentified"], ["Delete", "no chromosome"], ["t", "turn over"], ["w", "swap with another: choose it, Enter"],
-  ["+ j", ""], ["d", "draw a chromosome"], ["s", "split by a line"], ["Shift+S", "split at the waist"], ["r", "give another box"], ["o", "draw its outline"],
+  ["+ j", ""], ["d", "draw a chromosome"], ["s", "split by a line"], ["Shift+S", "split along the masks, or at the waist"], ["r", "give another box"], ["o", "draw its outline"],
   ["z, Shift+Z", "undo, redo"], ["b, a, k", "confirm: counted, analyzed, karyotyped"], ["g", "cannot be counted, or can"], ["v", "remark"],
-  ["+ − 0", "zoom in, out, all"], ["Shift+arrows", "pan"], ["< >", "contrast"], ["i", "invert"], ["f", "boxes on or off"], ["l", "the trail of this cell"],
+  ["+ − 0", "zoom in, out, all"], ["Shift+arrows", "pan"], ["< >", "contrast"], ["i", "invert"], ["f", "boxes on or off"], ["c", "masks on or off"], ["l", "the trail of this cell"],
   [". ,", "next, previous cell"], ["e, h", "case, worklist"], ["Esc", "leave a mode, choose nothing"], ["?", "this sheet"],
   ["while drawing", "arrows move the cross (Shift: far), Enter sets a corner"],
 ].map((each) => (each[0] === "+ j" ? ["j", "join with another: choose it, Enter"] : each));
@@ -33,7 +33,7 @@ const told = el("div", { class: "mode", role: "status" });
 const tool = (label, title, action) => el("button", { title, onclick: action }, label);
 const spreadPlace = el("section", { class: "pane", id: "spread" },
   el("div", { class: "tools" }, tool("+", "zoom in (+)", () => spread.zoom(1.4)), tool("−", "zoom out (−)", () => spread.zoom(1 / 1.4)), tool("all", "whole image (0)", () => spread.fit()),
-    tool("invert", "i", () => spread.invert()), tool("contrast", ">", () => spread.contrastBy(spread.contrast === 7 ? -7 : 1)), tool("boxes", "f", () => spread.bare()),
+    tool("invert", "i", () => spread.invert()), tool("contrast", ">", () => spread.contrastBy(spread.contrast === 7 ? -7 : 1)), tool("boxes", "f", () => spread.bare()), tool("masks", "c", masks),
     tool("draw", "d", () => enter("draw")), tool("split", "s", () => enter("split")), tool("join", "j", () => enter("join")), tool("swap", "w", () => enter("swap")),
     tool("turn", "t", turn), tool("delete", "Delete", remove), tool("?", "all keys", help)), told);
 const pagePlace = el("section", { class: "pane", id: "page" }), detailPlace = el("section", { class: "pane", id: "detail" });
@@ -210,6 +210,7 @@ async function sibling(by) {
   const next = (await api(`/cells/${number}/neighbors`))[by > 0 ? "next" : "previous"];
   if (next) location.href = `/cell/${next}`; else toast(by > 0 ? "this is the last cell" : "this is the first cell");
 }
+function masks() { if (!spread.masks()) toast("the model has no masks"); }
 function help() { sheet("Keys of the cell", KEYS); }
 
 document.addEventListener("keydown", (event) => {
@@ -235,7 +236,7 @@ document.addEventListener("keydown", (event) => {
       m: () => reclassify("mar"), u: () => reclassify("?"), Delete: remove, Backspace: remove, t: turn, w: () => enter("swap"), j: () => enter("join"), d: () => enter("draw"),
       s: () => enter("split"), S: () => split(null), r: () => enter("recut"), o: () => enter("outline"), z: () => send({ kind: "undo" }), Z: () => send({ kind: "redo" }),
       b: () => confirm("counted"), a: () => confirm("analyzed"), k: () => confirm("karyotyped"), g: countable, v: note, "+": () => spread.zoom(1.4), "=": () => spread.zoom(1.4),
-      "-": () => spread.zoom(1 / 1.4), 0: () => spread.fit(), "<": () => spread.contrastBy(-1), ">": () => spread.contrastBy(1), i: () => spread.invert(), f: () => spread.bare(),
+      "-": () => spread.zoom(1 / 1.4), 0: () => spread.fit(), "<": () => spread.contrastBy(-1), ">": () => spread.contrastBy(1), i: () => spread.invert(), f: () => spread.bare(), c: masks,
       l: trail, ".": () => sibling(1), ",": () => sibling(-1), e: () => { if (cell.case_id) location.href = `/case/${cell.case_id}`; }, h: () => { location.href = "/"; }, "?": help,
     }[key];
     if (key === "Enter" && event.target.tagName === "BUTTON" && !mode && !digits) action = null;
