@@ -20,7 +20,7 @@ from deepacc_d2.karyogram.strip import Strip
 
 # Strips are read so that a chromosome has about this many strip pixels (square root of its box's
 # area): fine enough for a page of 1600 pixels and for print.
-_STRIP_SIZE = 150.0
+STRIP_SIZE = 150.0
 _MIN_ZOOM, _MAX_ZOOM = 0.1, 6.0
 
 
@@ -141,4 +141,4 @@ def strip_zoom(boxes: list[tuple[float, float, float, float]]) -> float:
     sides = np.asarray(boxes, np.float64)
     area = np.clip(sides[:, 2] - sides[:, 0], 1, None) * np.clip(sides[:, 3] - sides[:, 1], 1, None)
     size = float(np.nanmedian(np.sqrt(area)))
-    return float(np.clip(_STRIP_SIZE / max(size, 1.0), _MIN_ZOOM, _MAX_ZOOM))
+    return float(np.clip(STRIP_SIZE / max(size, 1.0), _MIN_ZOOM, _MAX_ZOOM))
