@@ -35,6 +35,28 @@ class Mask:
     shared: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Pose:
+    """How a chromosome lies in its image.
+
+    Attributes:
+        p_arm: (x, y), unit vector from the q towards the p telomere, y down.
+        probability: 0.5 to 1, that it is not the other way round.
+        centromere: (x, y) in pixels of the original image.
+        share: the centromere's place along the axis, 0 (p telomere) to 1 (q telomere).
+        centromere_confidence: probability, 0 to 1, that ``share`` is within 0.05 of the true one,
+            if ``p_arm`` is right; None where it was not estimated.
+        method: ``network`` or ``ideogram`` (the comparison with its bands), or ``person``.
+    """
+
+    p_arm: tuple[float, float]
+    probability: float
+    centromere: tuple[float, float]
+    share: float
+    centromere_confidence: float | None
+    method: str
+
+
 @dataclass(slots=True)
 class Chromosome:
     """One detected chromosome.
@@ -53,6 +75,7 @@ class Chromosome:
         mask: its pixels, None where the model has no masks or found none in this box.
         doubtful_cut: why its picture in the karyogram may be wrong, see
             :data:`deepacc_d2.karyogram.doubt.REASONS`; None where none was drawn.
+        pose: how it lies in the image, None where it was not looked for.
     """
 
     box: tuple[float, float, float, float]
@@ -63,6 +86,7 @@ class Chromosome:
     flags: tuple[str, ...] = ()
     mask: Mask | None = None
     doubtful_cut: tuple[str, ...] | None = None
+    pose: Pose | None = None
 
     @property
     def name(self) -> str:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from deepacc_d2.cell import Pose
+
 
 @dataclass(frozen=True, eq=False)
 class Strip:
@@ -21,6 +23,7 @@ class Strip:
         polarity_confidence: probability, 0.5 to 1, that the p arm is up.
         cut: False if no background was found and the plain crop is shown.
         doubts: why it may be wrong, of :data:`deepacc_d2.karyogram.doubt.REASONS`.
+        pose: how the chromosome lies in the image.
         unidentified: it is a chromosome without a class; False for one that is left out.
     """
 
@@ -31,6 +34,7 @@ class Strip:
     centromere: float
     polarity_confidence: float
     cut: bool
+    pose: Pose | None = None
     unidentified: bool = False
     doubts: tuple[str, ...] = ()
 

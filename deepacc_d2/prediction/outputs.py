@@ -55,6 +55,7 @@ def write_cell(
         built = build_karyogram(gray, cell)
         for chromosome, strip in zip(cell.chromosomes, built.strips, strict=True):
             chromosome.doubtful_cut = strip.doubts
+            chromosome.pose = strip.pose
         for suffix in karyogram:
             with whole_file(folder.karyogram(cell.name, suffix)) as path:
                 built.save(path)

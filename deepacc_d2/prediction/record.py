@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from deepacc_d2.cell import LEFT_OUT, UNIDENTIFIED, Cell, Chromosome, Mask
+from deepacc_d2.cell import LEFT_OUT, UNIDENTIFIED, Cell, Chromosome, Mask, Pose
 from deepacc_d2.chromosomes import CLASSES, class_index
 from deepacc_d2.disclaimer import DISCLAIMER
 from deepacc_d2.errors import DataError
@@ -72,6 +72,7 @@ def _chromosome(chromosome: Chromosome) -> dict[str, Any]:
         "flags": list(chromosome.flags),
         "mask": None if chromosome.mask is None else _mask(chromosome.mask),
         "doubtful_cut": None if chromosome.doubtful_cut is None else list(chromosome.doubtful_cut),
+        "polarity": None if chromosome.pose is None else _pose(chromosome.pose),
         # What rounds to nothing is left out: most of 25 numbers do.
         "probabilities": {
             name: round(float(p), DIGITS)
@@ -86,6 +87,36 @@ def _mask(mask: Mask) -> dict[str, Any]:
         "polygons": [[list(point) for point in ring] for ring in mask.rings],
         "reconstructed": round(mask.shared, 4),
     }
+
+
+def _pose(pose: Pose) -> dict[str, Any]:
+    sure = pose.centromere_confidence
+    return {
+        "p_arm": [round(v, 4) for v in pose.p_arm],
+        "probability": round(pose.probability, DIGITS),
+        "centromere": {
+            "point": [round(v, 2) for v in pose.centromere],
+            "share": round(pose.share, 4),
+            "confidence": None if sure is None else round(sure, DIGITS),
+        },
+        "method": pose.method,
+    }
+
+
+def _from_pose(record: Mapping[str, Any] | None) -> Pose | None:
+    # Records of earlier versions do not have it.
+    if record is None:
+        return None
+    told = record["centromere"]
+    (px, py), (cx, cy) = record["p_arm"], told["point"]
+    return Pose(
+        p_arm=(float(px), float(py)),
+        probability=record["probability"],
+        centromere=(float(cx), float(cy)),
+        share=told["share"],
+        centromere_confidence=told["confidence"],
+        method=record["method"],
+    )
 
 
 def from_record(record: Mapping[str, Any], source: str = "record") -> Cell:
@@ -135,6 +166,7 @@ def _from_chromosome(record: Mapping[str, Any]) -> Chromosome:
         flags=tuple(record["flags"]),
         mask=_from_mask(record.get("mask")),
         doubtful_cut=_from_doubts(record.get("doubtful_cut")),
+        pose=_from_pose(record.get("polarity")),
     )
 
 
