@@ -195,10 +195,10 @@ def report(
     for path, message in errors:
         print(f"error: {path}: {message}" if path not in message else f"error: {message}")
     if skipped:
-        path, line = next(iter(skipped.items()))
+        first, line = next(iter(skipped.items()))
         count = f"{len(skipped)} pictures" if len(skipped) > 1 else "1 picture"
-        print(f"skipped          {count}, see errors.csv, such as {printable(path)}: {line}")
-    left_out = [*errors, *((str(path), line) for path, line in skipped.items())]
+        print(f"skipped          {count}, see errors.csv, such as {printable(first)}: {line}")
+    left_out = [*errors, *((str(one), line) for one, line in skipped.items())]
     summary = finish_job(folder, left_out, about=about)
     print(summary.text)
     print(DISCLAIMER, flush=True)
