@@ -18,7 +18,7 @@ from deepacc_d2.sole_use import sole_use
 from deepacc_lightning.core.run_info import make_run_dir
 
 RESAMPLES = 1000
-"""Bootstrap resamples of the test images, by default."""
+"""Bootstrap resamples of the test cases, by default."""
 
 
 def compare(
@@ -38,7 +38,7 @@ def compare(
         title: of the page.
         by: keys to group by; by default all that vary but the seed.
         reference: group to compare the others with; by default that of ``sep``, else the first.
-        resamples: of the paired bootstrap over test images; 0 to leave it out.
+        resamples: of the paired bootstrap over test cases; 0 to leave it out.
 
     Returns:
         The files: ``compare.csv``, ``compare.json``, ``compare.html`` and ``images/*.png``.

@@ -87,6 +87,7 @@ def build_datamodule(cfg: DictConfig) -> ChromosomeDataModule:
         num_workers=cfg.scale.num_workers,
         seed=cfg.seed,
         generate=instantiate(cfg.data.generate),
+        max_train_images=cfg.data.get("max_train_images"),
         max_val_images=cfg.data.max_val_images,
         repeat=bool(cfg.trainer.get("overfit_batches")),
         # Runs from before there were pools have none.
@@ -184,7 +185,6 @@ def execute(
     Returns:
         As :func:`run`.
     """
-    info = datamodule.info()
     cfg.wandb_id = cfg.wandb_id or wandb_run_id(out, cfg.ckpt_path)
     loggers = instantiate_all(cfg.logger)
     trainer = build_trainer(cfg, loggers)
@@ -204,7 +204,7 @@ def execute(
         device = device_name(trainer.strategy.root_device)
         for logger in loggers:
             logger.log_hyperparams(run_columns(module.config, {**record.facts, "device": device}))
-        announce(cfg, trainer, info, out)
+        announce(cfg, trainer, datamodule, out)
     began = time.monotonic()
     # What it came to is written first: W&B may take its time.
     with (
@@ -217,12 +217,16 @@ def execute(
         return finish(trainer, module, datamodule, out) if cfg.test else plain_metrics(trainer)
 
 
-def announce(cfg: DictConfig, trainer: pl.Trainer, info: DatasetInfo, out: Path) -> None:
+def announce(
+    cfg: DictConfig, trainer: pl.Trainer, datamodule: ChromosomeDataModule, out: Path
+) -> None:
     """Prints what is about to be trained, on what and where."""
+    counts = {stage: len(datamodule.coco(stage)["images"]) for stage in ("train", "val", "test")}
     devices = f" on {trainer.world_size} processes" if trainer.world_size > 1 else ""
     print(
-        f"{cfg.preset} at scale {cfg.scale.name} on {info.name}: {info.counts['train']} "
-        f"training, {info.counts['val']} validation, {info.counts['test']} test{devices} -> {out}",
+        f"{cfg.preset} at scale {cfg.scale.name} on {datamodule.info().name}: "
+        f"{counts['train']} training, {counts['val']} validation, {counts['test']} test{devices} "
+        f"-> {out}",
         flush=True,
     )
     every = trainer.check_val_every_n_epoch

@@ -73,6 +73,7 @@ def prepare_heads(cfg: DictConfig) -> tuple[ChromosomeRCNN, HeadsDataModule]:
         batch_size=cfg.heads.batch_size,
         test_batch_size=cfg.scale.test_batch_size,
         seed=cfg.seed,
+        max_train_images=cfg.data.get("max_train_images"),
         max_val_images=cfg.data.max_val_images,
     )
     return model, datamodule

@@ -37,9 +37,10 @@ def report(cfg: DictConfig, jobs: list[Job], trunk: Path | None) -> AblationResu
     title = f"Ablation, {name.replace('_', ' ')}: {info.name}"
     out = Path(cfg.out).resolve()
     one = read_facts(next(job for job in jobs if job.done))
+    images = {stage: len(datamodule.coco(stage)["images"]) for stage in ("train", "val", "test")}
     facts = {
-        "Data": f"{info.name}, fingerprint {info.fingerprint[:16]}, {info.counts['train']} "
-        f"training, {info.counts['val']} validation, {info.counts['test']} test images",
+        "Data": f"{info.name}, fingerprint {info.fingerprint[:16]}, {images['train']} training, "
+        f"{images['val']} validation, {images['test']} test images",
         "Scale": f"{cfg.scale.name}, longest side {cfg.scale.image_size} px",
         "Trained": trained(cfg, one),
         "Chosen": "the checkpoint with the best map50 on validation",

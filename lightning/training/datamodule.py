@@ -80,6 +80,7 @@ class ChromosomeDataModule(pl.LightningDataModule):
         test_split: the split that ``test`` runs on.
         generate: makes the data set at ``root`` if it is not there (the synthetic set); null for
             a set that must exist.
+        max_train_images: trains on that many images only, evenly spaced; null for all.
         max_val_images: evaluates only that many validation images, evenly spaced, during
             training; null for all.
         repeat: gives the first epoch's training batches in every epoch, to overfit them.
@@ -99,6 +100,7 @@ class ChromosomeDataModule(pl.LightningDataModule):
         seed: int = 0,
         test_split: str = "test",
         generate: Callable[..., Any] | None = None,
+        max_train_images: int | None = None,
         max_val_images: int | None = None,
         repeat: bool = False,
         batch_pool: int = 1,
@@ -119,7 +121,9 @@ class ChromosomeDataModule(pl.LightningDataModule):
         self.seed = seed
         self.test_split = test_split
         self.generate = generate
-        self.max_val_images = max_val_images
+        if max_train_images and self.data.weighted:
+            raise ConfigError("data.max_train_images and data.weights exclude each other")
+        self.most = {"train": max_train_images, "val": max_val_images}
         self.repeat = repeat
         self.batch_pool = batch_pool
         self._coco: dict[str, dict[str, Any]] = {}
@@ -139,8 +143,8 @@ class ChromosomeDataModule(pl.LightningDataModule):
         """Returns the COCO dict of a stage (``train``, ``val`` or ``test``), read once."""
         if stage not in self._coco:
             coco = self.data.split(self.test_split if stage == "test" else stage)
-            if stage == "val" and self.max_val_images:
-                coco = thin(coco, self.max_val_images)
+            if most := self.most.get(stage):
+                coco = thin(coco, most)
             self._coco[stage] = coco
         return self._coco[stage]
 
