@@ -20,8 +20,16 @@ from deepacc_d2.chromosomes import NUM_CLASSES
 from deepacc_d2.errors import ConfigError, DataError
 from deepacc_d2.moved import with_present_names
 
-TRUSTED_TARGETS = ("deepacc_d2.", "detectron2.layers.", "detectron2.modeling.")
+TRUSTED_TARGETS = (
+    *("deepacc_d2.modeling.", "deepacc_d2.losses."),
+    *("detectron2.layers.", "detectron2.modeling."),
+)
 """What a model node read from a checkpoint may build."""
+AUGMENTATIONS = (
+    *("deepacc_d2.images.transforms.", "deepacc_d2.data.augment."),
+    "detectron2.data.transforms.",
+)
+"""What its nodes of augmentations may build besides."""
 LATER_KEYS = {"center": "single", "center_share": 1.0}
 """Keys of the inference branch, and of a config's root, that older configs lack, and what the lack
 of them means."""
@@ -139,11 +147,24 @@ def targets(node: Any) -> Iterator[str]:
 def check_trusted(node: Any, *, extra: tuple[str, ...] = ()) -> None:
     """Refuses a plain config that would call anything but model or augmentation classes.
 
+    A dotted name may lead out of its package, through what a module there has imported: what counts
+    is where the thing itself was defined.
+
     Raises:
         ConfigError: names the first target outside the trusted packages.
     """
+    trusted = TRUSTED_TARGETS + extra
     for target in targets(node):
-        if not target.startswith(TRUSTED_TARGETS + extra):
+        if not target.startswith(trusted) or not _is_defined_in(target, trusted):
             raise ConfigError(
                 f"the checkpoint's config wants to call {target!r}: not a model part, refused"
             )
+
+
+def _is_defined_in(target: str, trusted: tuple[str, ...]) -> bool:
+    """Whether a target is a class or function of these packages; one that is not there calls none."""
+    try:
+        found = locate(target)
+    except Exception:  # Detectron2 raises a bare one
+        return True
+    return callable(found) and f"{getattr(found, '__module__', '')}.".startswith(trusted)

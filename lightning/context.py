@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from deepacc_d2.checkpoint import (
     build,
     build_from_checkpoint,
+    AUGMENTATIONS,
     check_trusted,
     read_checkpoint,
 )
@@ -41,7 +42,6 @@ from deepacc_lightning.training.context_store import CellStore
 
 register_resolvers()
 
-AUGMENTATIONS = ("detectron2.data.transforms.",)
 MADE = {
     "dropped": "the same with a fifth of the boxes taken away",
     "third": "of third homologs put in from another cell of the case",
