@@ -9,6 +9,7 @@ from __future__ import annotations
 import pickle
 import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from detectron2.utils.registry import locate
 from torch import nn
 
 from deepacc_d2.chromosomes import NUM_CLASSES
-from deepacc_d2.errors import ConfigError, DataError
+from deepacc_d2.errors import ConfigError, DataError, UserError
 from deepacc_d2.moved import with_present_names
 
 TRUSTED_TARGETS = (
@@ -53,7 +54,30 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise DataError(f"checkpoint {path} was not written by this project: no deepacc_config")
     if not content["deepacc_config"]:
         raise DataError(f"checkpoint {path} holds no config to build its model from")
-    return {**content, "deepacc_config": with_present_names(content["deepacc_config"])}
+    with content_of(path):
+        return {**content, "deepacc_config": with_present_names(content["deepacc_config"])}
+
+
+@contextmanager
+def content_of(path: str | Path) -> Iterator[None]:
+    """Makes one line of whatever breaks on the content of a model file.
+
+    Settings and configs in it may be anything, since anybody can write one; that is found where
+    they are used, as an error of any kind.
+
+    Raises:
+        DataError: names the file.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:160] or "no reason given"
+        raise DataError(
+            f"checkpoint {path} holds what this version cannot use ({type(error).__name__}: "
+            f"{reason}): use the version that its run.json names"
+        ) from error
 
 
 def build_from_checkpoint(content: dict[str, Any], path: str | Path) -> nn.Module:
@@ -64,18 +88,25 @@ def build_from_checkpoint(content: dict[str, Any], path: str | Path) -> nn.Modul
         DataError: weights and config do not belong together, it has other classes, or was written
             by a version with other parts.
     """
-    node = content["deepacc_config"]["model"]
-    check_trusted(node)
-    check_num_classes(node, path)
+    with content_of(path):
+        node = content["deepacc_config"]["model"]
+        check_trusted(node)
+        check_num_classes(node, path)
+        try:
+            model = build(node)
+        except (TypeError, ImportError) as error:
+            raise DataError(
+                f"checkpoint {path} describes a model that this version cannot build ({error}): "
+                "use the version that its run.json names"
+            ) from error
+        if not isinstance(model, nn.Module):
+            raise DataError(f"checkpoint {path} describes no model: its model is {node!r:.60}")
+        return _with_weights(model, content["model"], path)
+
+
+def _with_weights(model: nn.Module, weights: Any, path: str | Path) -> nn.Module:
     try:
-        model: nn.Module = build(node)
-    except (TypeError, ImportError) as error:
-        raise DataError(
-            f"checkpoint {path} describes a model that this version cannot build ({error}): use "
-            "the version that its run.json names"
-        ) from error
-    try:
-        model.load_state_dict(content["model"])
+        model.load_state_dict(weights)
     except RuntimeError as error:
         lines = str(error).strip().splitlines()
         detail = lines[min(1, len(lines) - 1)].strip()[:200]
@@ -162,7 +193,7 @@ def check_trusted(node: Any, *, extra: tuple[str, ...] = ()) -> None:
 
 
 def _is_defined_in(target: str, trusted: tuple[str, ...]) -> bool:
-    """Whether a target is a class or function of these packages; one that is not there calls none."""
+    """Whether a target is a class or function of these packages, or not there at all."""
     try:
         found = locate(target)
     except Exception:  # Detectron2 raises a bare one

@@ -13,9 +13,9 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from deepacc_d2.checkpoint import (
+    AUGMENTATIONS,
     build,
     build_from_checkpoint,
-    AUGMENTATIONS,
     check_trusted,
     read_checkpoint,
 )

@@ -208,9 +208,7 @@ def _by_pillow(
 
 
 def _damaged(path: Path, why: str) -> DataError:
-    return DataError(
-        f"image {path} is truncated or damaged ({why}): copy it again from its source"
-    )
+    return DataError(f"image {path} is truncated or damaged ({why}): copy it again from its source")
 
 
 def _check_size(path: Path, width: int, height: int) -> None:

@@ -172,11 +172,11 @@ _BYTES: dict[str, Callable[[bytes, Damage], bytes]] = {
     "cut": lambda data, d: data[: int(len(data) * d.at)],
     "empty": lambda data, d: b"",
     "insert": lambda data, d: _put(data, d, _raw(d.text)),
-    "flip": lambda data, d: _flip(data, d),
+    "flip": lambda data, d: _flip(data, d),  # noqa: PLW0108 - defined below
     "lose": lambda data, d: (
         data[: int(len(data) * min(d.at, d.to))] + data[int(len(data) * max(d.at, d.to)) :]
     ),
-    "token": lambda data, d: _token(data, d),
+    "token": lambda data, d: _token(data, d),  # noqa: PLW0108
     "token everywhere": lambda data, d: _token(data, d, everywhere=True),
     "line twice": lambda data, d: _lines(data, d, 2),
     "line lost": lambda data, d: _lines(data, d, 0),

@@ -206,7 +206,13 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 def _png(width: int, height: int, bits: int, kind: int, rows: bytes, *more: bytes) -> bytes:
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0))
     return b"".join(
-        (b"\x89PNG\r\n\x1a\n", head, *more, chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b""))
+        (
+            b"\x89PNG\r\n\x1a\n",
+            head,
+            *more,
+            chunk(b"IDAT", zlib.compress(rows)),
+            chunk(b"IEND", b""),
+        )
     )
 
 

@@ -79,9 +79,7 @@ def _look(part: Part, fmt: str, images: list[bytes], most: int, attempt: int, tu
     return tried
 
 
-def _check(
-    work: Path, fmt: str, source: Source, damage: list[Damage], images: list[bytes]
-) -> str:
+def _check(work: Path, fmt: str, source: Source, damage: list[Damage], images: list[bytes]) -> str:
     """Converts a damaged source and checks all that must hold; returns what came of it."""
     folder = work / "one"
     shutil.rmtree(folder, ignore_errors=True)

@@ -127,9 +127,7 @@ def _check_end(part: Part, ended: programs.Ended, out: Path, what: str) -> None:
     part.expect(not rest, f"{what}: leaves unfinished files", rest)
 
 
-def _again(
-    part: Part, program: Program, whole: Path, out: Path, folder: Path, what: str
-) -> None:
+def _again(part: Part, program: Program, whole: Path, out: Path, folder: Path, what: str) -> None:
     begun: Callable[[Path], list[str]] = program.again if out.exists() else program.begin
     ended = programs.run(program.module, begun(out), folder / "again")
     if not part.expect(not ended.problems(0), f"{what}: then with room", ended.problems(0)):

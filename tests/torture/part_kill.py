@@ -121,9 +121,7 @@ def _train(work: Path) -> Program:
             return tiny.train_arguments(data, out)
         return [f"resume={out}"]
 
-    return Program(
-        "deepacc_lightning.train", lambda out: tiny.train_arguments(data, out), again
-    )
+    return Program("deepacc_lightning.train", lambda out: tiny.train_arguments(data, out), again)
 
 
 def _predict(work: Path) -> Program:
@@ -151,9 +149,7 @@ def _synthetic(work: Path) -> Program:
         small = ["--train", "8", "--val", "3", "--test", "3", "--size", "224", "208"]
         return ["--out", str(out), "--workers", workers, *small]
 
-    return Program(
-        "deepacc_d2.data.synthetic", arguments, arguments, workers=("--workers", "2")
-    )
+    return Program("deepacc_d2.data.synthetic", arguments, arguments, workers=("--workers", "2"))
 
 
 def _sweep(work: Path) -> Program:

@@ -26,11 +26,19 @@ MODEL = (
 TRAINING = (
     *("experiment=siamese_gia", "scale.image_size=96", "scale.precision=32-true"),
     *("scale.backbone.stem_channels=8", "scale.backbone.res2_channels=8"),
-    *("scale.fpn.out_channels=32", "scale.roi.fc_dims=[16,16]", "scale.roi.batch_size_per_image=32"),
+    *(
+        "scale.fpn.out_channels=32",
+        "scale.roi.fc_dims=[16,16]",
+        "scale.roi.batch_size_per_image=32",
+    ),
     *("scale.rpn.pre_nms_topk=[100,100]", "scale.rpn.post_nms_topk=[40,40]"),
     *("scale.batch_size=2", "scale.test_batch_size=1", "scale.num_workers=0"),
     *("scale.max_epochs=3", "scale.check_val_every_n_epoch=1", "logger=csv"),
-    *("trainer.enable_progress_bar=false", "trainer.log_every_n_steps=1", "callbacks.progress=null"),
+    *(
+        "trainer.enable_progress_bar=false",
+        "trainer.log_every_n_steps=1",
+        "callbacks.progress=null",
+    ),
     *("trainer.accelerator=cpu", "model.roi_heads.box_predictor.test_score_thresh=0.0"),
 )
 PREDICTING = ("num_workers=0", "draw_workers=0", "accelerator=cpu", "karyogram=[png]")
