@@ -1,4 +1,4 @@
-"""Damaged annotation sets through the conversion, property by property, as Hypothesis finds them."""
+"""Damaged annotation sets through the conversion: what must hold, as Hypothesis tries it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ def run(part: Part) -> None:
                 break
 
 
-def _look(part: Part, fmt: str, images: list[bytes], most: int, attempt: int, turn: int) -> int:
+def _look(  # noqa: PLR0917
+    part: Part, fmt: str, images: list[bytes], most: int, attempt: int, turn: int
+) -> int:
     """Looks for a failure in a format; returns how many sets were converted."""
     source = SOURCES[fmt]()
     tried, failed = 0, False
@@ -113,7 +115,8 @@ def _check_sound(out: Path) -> None:
             x, y, w, h = annotation["bbox"]
             width, height = sizes[annotation["image_id"]]
             inside = x >= 0 and y >= 0 and x + w <= width + 1e-6 and y + h <= height + 1e-6
-            assert inside and min(w, h) >= 1, f"box {annotation['bbox']} in {width}x{height}"
+            inside = inside and min(w, h) >= 1
+            assert inside, f"box {annotation['bbox']} in {width}x{height}"
             assert annotation["category_id"] in range(1, 25)
     _strict(out / "report.json")
 

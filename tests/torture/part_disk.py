@@ -79,7 +79,7 @@ def _unmount(folder: Path) -> None:
     subprocess.run(["umount", str(folder)], check=True, capture_output=True)
 
 
-def _full_disk(
+def _full_disk(  # noqa: PLR0917
     part: Part, program: Program, whole: Path, folder: Path, size: int, what: str
 ) -> None:
     disk = folder / "disk"
@@ -100,7 +100,7 @@ def _unmount_or_grow(disk: Path) -> None:
     subprocess.run(command, check=True, capture_output=True)
 
 
-def _short_files(
+def _short_files(  # noqa: PLR0917
     part: Part, program: Program, whole: Path, folder: Path, size: int, what: str
 ) -> None:
     # What a program prints goes to files as well, which this limit holds for too.
@@ -127,7 +127,9 @@ def _check_end(part: Part, ended: programs.Ended, out: Path, what: str) -> None:
     part.expect(not rest, f"{what}: leaves unfinished files", rest)
 
 
-def _again(part: Part, program: Program, whole: Path, out: Path, folder: Path, what: str) -> None:
+def _again(  # noqa: PLR0917
+    part: Part, program: Program, whole: Path, out: Path, folder: Path, what: str
+) -> None:
     begun: Callable[[Path], list[str]] = program.again if out.exists() else program.begin
     ended = programs.run(program.module, begun(out), folder / "again")
     if not part.expect(not ended.problems(0), f"{what}: then with room", ended.problems(0)):

@@ -1,4 +1,4 @@
-"""SIGKILL at random moments of a program, which is then run again and compared with an unbroken run.
+"""SIGKILL at random moments of a program, which then goes on and is compared with an unbroken run.
 
 The same files must come out, with the same weights and metrics, no file half-written at any time,
 and no process of the killed one may stay.
@@ -61,7 +61,7 @@ def run(part: Part) -> None:
         part.tried()
 
 
-def _round(
+def _round(  # noqa: PLR0917
     part: Part, program: Program, whole: Path, folder: Path, number: int, seconds: float
 ) -> float:
     """Kills once or twice, goes on, compares; returns how long an unbroken run would now take."""

@@ -133,7 +133,7 @@ def _start(command: str, variables: dict[str, str], *, words: bool) -> tuple[str
     return found[1], found[2:]
 
 
-def _odd_name(
+def _odd_name(  # noqa: PLR0917
     part: Part, base: Path, checkpoint: Path, name: str, command: str, folder: Path
 ) -> None:
     root = folder / name

@@ -36,7 +36,7 @@ def run(part: Part) -> None:
         ended = started.ended_within(time.monotonic() - started.began + 0.5)
         if ended is not None:
             break
-        done = len(os.listdir(out / "cells")) if (out / "cells").is_dir() else 0
+        done = _cells(out)
         looked = _look(started.pid)
         if done and looked and (not cells or done > cells[-1]):
             memory.append(looked[0])
@@ -48,7 +48,7 @@ def run(part: Part) -> None:
             break
     if ended is not None:
         part.expect(not ended.problems(0), "predict", ended.problems(0))
-        done = len(os.listdir(out / "cells"))
+        done = _cells(out)
         part.tried(done - part.result.done)
         part.expect(done == part.result.goal, "predict loses images", done)
     broken = half_written(out)
@@ -71,11 +71,15 @@ def _slides(part: Part) -> Path:
     return root
 
 
+def _cells(out: Path) -> int:
+    return len(list((out / "cells").glob("[!.]*.json")))
+
+
 def _look(pid: int) -> tuple[float, int] | None:
     """Returns a process's own memory in megabytes, and how many files it has open."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-        opened = len(os.listdir(f"/proc/{pid}/fd"))
+        opened = len(list(Path(f"/proc/{pid}/fd").iterdir()))
     except OSError:
         return None
     # Not what it shares with the process that it was forked from.

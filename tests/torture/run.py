@@ -117,7 +117,7 @@ def start_part(name: str, seconds: float, options: argparse.Namespace) -> None:
 
 
 def namespace() -> list[str]:
-    """Returns what gives a part its own mounts, so that it can have a small disk; nothing if not."""
+    """Returns what gives a part its own mounts, for small disks; nothing where that is forbidden."""
     prefix = ["unshare", "--map-root-user", "--mount"]
     try:
         subprocess.run([*prefix, "true"], check=True, capture_output=True)

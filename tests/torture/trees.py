@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,7 @@ def differences(a: Path, b: Path, spared: tuple[str, ...] = ()) -> list[str]:
     return found
 
 
-def _difference(a: Path, b: Path) -> str:
+def _difference(a: Path, b: Path) -> str:  # noqa: PLR0911
     if a.suffix == ".ckpt":
         return unlike(*(torch.load(p, weights_only=True) for p in (a, b)))
     one, other = a.read_bytes(), b.read_bytes()
@@ -125,7 +126,7 @@ def _text(path: Path) -> list[str]:
     return [line for line in path.read_text("utf-8").splitlines() if "created" not in line]
 
 
-def unlike(a: Any, b: Any, where: str = "") -> str:
+def unlike(a: Any, b: Any, where: str = "") -> str:  # noqa: PLR0911
     """Returns where two plain values differ first, empty if nowhere; see :data:`VARYING`."""
     if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
         return "" if torch.equal(a, b) else f"{where}: other numbers"
@@ -141,5 +142,5 @@ def unlike(a: Any, b: Any, where: str = "") -> str:
             return f"{where}: {len(a)} and {len(b)} entries"
         pairs = enumerate(zip(a, b, strict=True))
         return next((f for n, (x, y) in pairs if (f := unlike(x, y, f"{where}[{n}]"))), "")
-    same = a == b or (a != a and b != b)
+    same = a == b or all(isinstance(v, float) and math.isnan(v) for v in (a, b))
     return "" if same else f"{where}: {str(a)[:60]} and {str(b)[:60]}"
