@@ -93,6 +93,7 @@ def build_from_checkpoint(content: dict[str, Any], path: str | Path) -> nn.Modul
         check_trusted(node)
         check_num_classes(node, path)
         try:
+            _check_size(node, content["model"], path)
             model = build(node)
         except (TypeError, ImportError) as error:
             raise DataError(
@@ -102,6 +103,22 @@ def build_from_checkpoint(content: dict[str, Any], path: str | Path) -> nn.Modul
         if not isinstance(model, nn.Module):
             raise DataError(f"checkpoint {path} describes no model: its model is {node!r:.60}")
         return _with_weights(model, content["model"], path)
+
+
+def _check_size(node: Any, weights: Any, path: str | Path) -> None:
+    """Refuses a description of a far larger model than there are weights for, without building it.
+
+    A config of a few bytes can ask for more memory than there is.
+    """
+    with torch.device("meta"):
+        plan = build(node)
+    if isinstance(plan, nn.Module) and isinstance(weights, Mapping):
+        held = sum(v.numel() for v in weights.values() if isinstance(v, torch.Tensor))
+        needed = sum(value.numel() for value in plan.state_dict().values())
+        if needed > 2 * held + 1_000_000:
+            raise DataError(
+                f"checkpoint {path} describes a model of {needed:,} numbers and holds {held:,}"
+            )
 
 
 def _with_weights(model: nn.Module, weights: Any, path: str | Path) -> nn.Module:

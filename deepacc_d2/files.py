@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from deepacc_d2.errors import ConfigError, DataError
+from deepacc_d2.partial import clear_folders, partial_file, partial_folder, take_place
 
 # Spreadsheets take a text that begins so for a formula; the apostrophe makes it a text again.
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -133,10 +133,14 @@ def whole_directory(out: Path, *, overwrite: bool) -> Iterator[Path]:
     """
     temporary: Path | None = None
     try:
-        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+        clear_folders(out)
+        temporary = partial_folder(out)
+        temporary.mkdir(mode=0o755)
         yield temporary
-        temporary.chmod(0o755)  # mkdtemp's own mode shuts out everybody else
-        _take_place(temporary, out, overwrite=overwrite)
+        if overwrite:
+            take_place(temporary, out)
+        else:
+            temporary.rename(out)
     except BaseException as error:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -148,35 +152,16 @@ def whole_directory(out: Path, *, overwrite: bool) -> Iterator[Path]:
         raise
 
 
-LEFTOVERS = ".*.tmp*"
-"""Pattern of the files that a killed process leaves of :func:`whole_file`."""
-
-
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Gives a temporary path next to ``path`` that takes its name when the block ends well.
 
     It has the same suffix, from which many writers see the format. On any error it is removed and
-    an old file stays. A killed process leaves one that :data:`LEFTOVERS` matches.
+    an old file stays. What a killed process leaves, :func:`deepacc_d2.partial.clear_files` removes.
     """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    temporary = partial_file(path)
     try:
         yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _take_place(temporary: Path, out: Path, *, overwrite: bool) -> None:
-    """Renames the finished directory to OUT; an old one goes only after that succeeded."""
-    if not overwrite or not out.exists():
-        temporary.rename(out)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.old.", dir=out.parent))
-    out.rename(old)
-    try:
-        temporary.rename(out)
-    except BaseException:
-        old.rename(out)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

@@ -10,6 +10,7 @@ from filelock import FileLock
 
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.files import write_json
+from deepacc_d2.partial import clear_files
 from deepacc_lightning import train
 from deepacc_lightning.core.run_info import make_run_dir
 from deepacc_lightning.jobs.job import Job
@@ -39,6 +40,7 @@ def run(overrides: Sequence[str]) -> list[Job]:
     check_extra(settings.sweeper, f"SWEEPER={settings.sweeper}")
     check_trials(sweep, check_origins(sweep.found))
     make_run_dir(sweep.folder)
+    clear_files([sweep.folder])
     if not (sweep.folder / "sweep.json").is_file():
         write_json(sweep.folder / "sweep.json", sweep.manifest)
     for note in sweep.notes:

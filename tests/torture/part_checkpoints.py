@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import resource
 from pathlib import Path
 
 import hostile_models
@@ -28,12 +29,16 @@ def run(part: Part) -> None:
     part.rng.shuffle(names)
     part.result.goal = max(part.result.goal, len(names)) if part.result.goal >= GOAL else GOAL
     out = part.work / "out"
+    # Or a model that asks for all the memory takes that of everybody else.
+    limits = {resource.RLIMIT_AS: programs.address_space() + MEMORY * 2**20}
     for number, name in enumerate(names):
         if not part.has_time or number >= part.result.goal:
             break
         (part.work / "current.txt").write_text(name)
         arguments = tiny.predict_arguments(models[name], slides, out / str(number))
-        ended = programs.run("deepacc_lightning.predict", arguments, part.work / "run")
+        ended = programs.run(
+            "deepacc_lightning.predict", arguments, part.work / "run", limits=limits
+        )
         part.tried()
         part.expect(not marker.exists(), f"{name}: its code ran")
         marker.unlink(missing_ok=True)

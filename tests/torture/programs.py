@@ -134,6 +134,11 @@ class Started:
         return Ended(status, out, err, time.monotonic() - self.began)
 
 
+def address_space() -> int:
+    """Returns the bytes of address space that this process has."""
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+
+
 def run(
     module: str, arguments: Sequence[str], folder: Path, seconds: float = PATIENCE, **how: object
 ) -> Ended:

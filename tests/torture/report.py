@@ -17,6 +17,7 @@ from tabulate import tabulate
 
 from deepacc_lightning.core.run_info import cpu_name, git_revision
 
+MARKS = ("<!-- report -->", "<!-- /report -->")
 MEANING = {
     "images": "damaged images through the reader, then all through `predict` and `data`",
     "annotations": "damaged annotation sets of every format through `data`",
@@ -102,6 +103,13 @@ def markdown(found: list[Result], content: dict[str, Any]) -> str:
             lines.append(f"### {result.name}")
             lines.append("\n".join([*facts, *notes, *bad]))
     return "\n\n".join(lines) + "\n"
+
+
+def put_into(path: Path, text: str) -> None:
+    """Puts a report between the marks of a Markdown file."""
+    before, rest = path.read_text("utf-8").split(MARKS[0])
+    after = rest.split(MARKS[1])[1]
+    path.write_text(f"{before}{MARKS[0]}\n{text}{MARKS[1]}{after}", "utf-8")
 
 
 def _short(text: str) -> str:

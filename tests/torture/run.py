@@ -45,6 +45,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=30, help="on two idle cores")
     parser.add_argument("--parts", default="", help=f"of {' '.join(WEIGHTS)}; all by default")
     parser.add_argument("--out", type=Path, default=Path("runs/torture"), help="folder")
+    parser.add_argument("--results", type=Path, help="Markdown file to put the report into")
     parser.add_argument("--goal", type=int, help="things to try in each part, not as many as usual")
     parser.add_argument("--part", choices=WEIGHTS, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -61,8 +62,6 @@ def main() -> int:
 
 def run_campaign(parts: list[str], options: argparse.Namespace) -> int:
     """Runs parts, each in a process of its own: one that crashes takes no other with it."""
-    from report import write
-
     options.out.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     total = 60 * options.minutes * JOBS
@@ -71,7 +70,11 @@ def run_campaign(parts: list[str], options: argparse.Namespace) -> int:
     order = sorted(parts, key=lambda name: -WEIGHTS[name])
     with ThreadPoolExecutor(JOBS) as pool:
         list(pool.map(lambda name: start_part(name, seconds[name], options), order))
+    from report import put_into, write  # late: it needs half a gigabyte
+
     path, failures = write(options.out, list(WEIGHTS), options, time.monotonic() - began)
+    if options.results:
+        put_into(options.results, path.read_text("utf-8"))
     print(f"report: {path}")
     return 1 if failures else 0
 
@@ -117,7 +120,7 @@ def start_part(name: str, seconds: float, options: argparse.Namespace) -> None:
 
 
 def namespace() -> list[str]:
-    """Returns what gives a part its own mounts, for small disks; nothing where that is forbidden."""
+    """Returns what gives a part mounts of its own; nothing where that is forbidden."""
     prefix = ["unshare", "--map-root-user", "--mount"]
     try:
         subprocess.run([*prefix, "true"], check=True, capture_output=True)

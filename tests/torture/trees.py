@@ -35,7 +35,12 @@ def files(root: Path) -> Iterator[Path]:
 
 def leftovers(root: Path) -> list[str]:
     """Returns the files and folders below one that were never finished."""
-    found = [path for path in root.rglob("*") if any(mark in path.name for mark in TEMPORARY)]
+    found = [
+        path
+        for path in root.rglob("*")
+        if any(mark in path.name for mark in TEMPORARY)
+        or (path.name.startswith(".") and not path.name.endswith((".lock", ".hydra")))
+    ]
     return sorted(path.relative_to(root).as_posix() for path in found)
 
 
