@@ -93,7 +93,7 @@ def build_from_checkpoint(content: dict[str, Any], path: str | Path) -> nn.Modul
         check_trusted(node)
         check_num_classes(node, path)
         try:
-            _check_size(node, content["model"], path)
+            _check_weights(node, content["model"], path)
             model = build(node)
         except (TypeError, ImportError) as error:
             raise DataError(
@@ -105,14 +105,22 @@ def build_from_checkpoint(content: dict[str, Any], path: str | Path) -> nn.Modul
         return _with_weights(model, content["model"], path)
 
 
-def _check_size(node: Any, weights: Any, path: str | Path) -> None:
-    """Refuses a description of a far larger model than there are weights for, without building it.
+def _check_weights(node: Any, weights: Any, path: str | Path) -> None:
+    """Refuses weights that are none, and a far larger model than there are weights for, unbuilt.
 
     A config of a few bytes can ask for more memory than there is.
     """
     with torch.device("meta"):
         plan = build(node)
     if isinstance(plan, nn.Module) and isinstance(weights, Mapping):
+        odd = [
+            name
+            for name, value in weights.items()
+            if isinstance(value, torch.Tensor)
+            and (value.is_complex() or value.layout is not torch.strided)
+        ]
+        if odd:
+            raise DataError(f"checkpoint {path} holds {odd[0]} as no plain numbers")
         held = sum(v.numel() for v in weights.values() if isinstance(v, torch.Tensor))
         needed = sum(value.numel() for value in plan.state_dict().values())
         if needed > 2 * held + 1_000_000:

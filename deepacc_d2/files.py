@@ -92,14 +92,33 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def resolved(out: str | Path, what: str = "OUT") -> Path:
+    """Returns a path absolute and without links, whether it is there or not.
+
+    Args:
+        out: the path.
+        what: by which the user named it.
+
+    Raises:
+        ConfigError: no file system has such a path: too long, a link to itself, below a file.
+    """
+    try:
+        found = Path(out).resolve()
+        found.exists()  # raises where it can never be
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise ConfigError(f"{what} {out} cannot be used ({reason}): choose another") from None
+    return found
+
+
 def check_target(out: Path, src: Path, *, overwrite: bool) -> None:
     """Refuses an OUT that would lose data or cannot be written.
 
     Raises:
         ConfigError: OUT exists, is not a data set made here, overlaps SRC, or is read-only.
     """
-    resolved, source = out.resolve(), src.resolve()
-    if resolved == source or resolved in source.parents or source in resolved.parents:
+    target, source = resolved(out), resolved(src, "SRC")
+    if target == source or target in source.parents or source in target.parents:
         raise ConfigError(f"OUT {out} and SRC {src} overlap: choose an OUT outside the source")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         if not overwrite:

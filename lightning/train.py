@@ -23,7 +23,7 @@ from deepacc_d2.checkpoint import read_checkpoint
 from deepacc_d2.data.dataset import DatasetInfo
 from deepacc_d2.data.union import DataSets
 from deepacc_d2.errors import ConfigError, DataError, UserError
-from deepacc_d2.files import write_text
+from deepacc_d2.files import resolved, write_text
 from deepacc_lightning.core.cli import (
     check_accelerator,
     check_data_root,
@@ -325,6 +325,7 @@ def main(cfg: DictConfig) -> None:
     if HydraConfig.get().mode == RunMode.MULTIRUN and not rank():
         os.environ.pop(RUN_TIME, None)  # each job of Hydra's multirun is a run of its own
     try:
+        resolved(cfg.out)
         if not cfg.resume and was_requeued() and (Path(cfg.out) / "run.json").is_file():
             cfg.resume = cfg.out
         if cfg.resume:

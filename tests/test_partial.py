@@ -14,7 +14,7 @@ from deepacc_d2.data.synthetic import SyntheticConfig, write_dataset
 from deepacc_d2.files import whole_directory, write_json
 from deepacc_d2.partial import clear_files, clear_folders, partial_file, partial_folder, take_place
 
-SMALL = SyntheticConfig(size=(96, 96), cells_per_case=1)
+SMALL = SyntheticConfig(size=(224, 208), cells_per_case=1)
 # Writes in the way that the argument says, and is killed amid it.
 KILLED = """
 import os, signal, sys

@@ -148,8 +148,10 @@ def _odd_name(  # noqa: PLR0917
         part.fail(what, error)
         return
     ended = programs.run(module, arguments, part.work / "run")
-    problems = ended.problems(0)
-    if not part.expect(not problems, what, problems):
+    # Hydra's own sign for a reference: a line that says no will do.
+    problems = ended.problems(*((0, 2) if "${" in name else (0,)))
+    if not part.expect(not problems, what, problems) or ended.status:
+        part.count(f"refused: {name}")
         return
     good = out.is_dir() and PROGRAMS[command](out) if command != "data-check" else True
     part.expect(good, f"{what}: results are not where they belong", ended.out[-300:])
@@ -165,8 +167,8 @@ def _odd_name(  # noqa: PLR0917
 def _no_place(part: Part, root: Path, what: str, out: Path, command: str) -> None:
     module, arguments = _start(command, _variables(command, root, out), words=False)
     ended = programs.run(module, arguments, part.work / "run")
-    if what == "an image's folder" and command == "data":
-        return  # it is no source of this one
+    if what == "an image's folder" and command in ("data", "train"):
+        return  # it is no source of theirs, and a training leaves what is there alone
     problems = ended.problems(2)
     part.expect(not problems, f"{command} to {what}", problems)
     if what == "a file":

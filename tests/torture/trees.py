@@ -97,26 +97,26 @@ def differences(a: Path, b: Path, spared: tuple[str, ...] = ()) -> list[str]:
     for name in sorted(mine & other):
         if Path(name).name in spared:
             continue
-        where = _difference(a / name, b / name)
+        where = _difference(a / name, b / name, (str(a), str(b)))
         if where:
             found.append(f"{name}: {where}")
     return found
 
 
-def _difference(a: Path, b: Path) -> str:  # noqa: PLR0911
+def _difference(a: Path, b: Path, roots: tuple[str, str]) -> str:  # noqa: PLR0911
     if a.suffix == ".ckpt":
-        return unlike(*(torch.load(p, weights_only=True) for p in (a, b)))
+        return unlike(*(torch.load(p, weights_only=True) for p in (a, b)), roots=roots)
     one, other = a.read_bytes(), b.read_bytes()
     if one == other:
         return ""
     if a.suffix == ".json":
-        return unlike(json.loads(one), json.loads(other))
+        return unlike(json.loads(one), json.loads(other), roots=roots)
     if a.suffix == ".yaml":
-        return unlike(yaml.safe_load(one), yaml.safe_load(other))
+        return unlike(yaml.safe_load(one), yaml.safe_load(other), roots=roots)
     if a.suffix == ".csv":
-        return unlike(*(_table(path) for path in (a, b)))
+        return unlike(*(_table(path) for path in (a, b)), roots=roots)
     if a.suffix == ".md":
-        return unlike(*(_text(path) for path in (a, b)))
+        return unlike(*(_text(path) for path in (a, b)), roots=roots)
     return "other bytes"
 
 
@@ -131,21 +131,35 @@ def _text(path: Path) -> list[str]:
     return [line for line in path.read_text("utf-8").splitlines() if "created" not in line]
 
 
-def unlike(a: Any, b: Any, where: str = "") -> str:  # noqa: PLR0911
-    """Returns where two plain values differ first, empty if nowhere; see :data:`VARYING`."""
+def unlike(  # noqa: PLR0911
+    a: Any, b: Any, where: str = "", *, roots: tuple[str, str] = ("", "")
+) -> str:
+    """Returns where two plain values differ first, empty if nowhere; see :data:`VARYING`.
+
+    Args:
+        a: a value.
+        b: another.
+        where: in what these are.
+        roots: the folders that they tell of, whose own paths are no difference.
+    """
     if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
         return "" if torch.equal(a, b) else f"{where}: other numbers"
     if isinstance(a, dict) and isinstance(b, dict):
         if a.keys() != b.keys():
             return f"{where}: keys {sorted(map(str, a.keys() ^ b.keys()))[:5]}"
         for key in a:
-            if key not in VARYING and (found := unlike(a[key], b[key], f"{where}.{key}")):
-                return found
+            found = key not in VARYING and unlike(a[key], b[key], f"{where}.{key}", roots=roots)
+            if found:
+                return str(found)
         return ""
     if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
         if len(a) != len(b):
             return f"{where}: {len(a)} and {len(b)} entries"
-        pairs = enumerate(zip(a, b, strict=True))
-        return next((f for n, (x, y) in pairs if (f := unlike(x, y, f"{where}[{n}]"))), "")
+        for number, (one, other) in enumerate(zip(a, b, strict=True)):
+            if found := unlike(one, other, f"{where}[{number}]", roots=roots):
+                return str(found)
+        return ""
+    if isinstance(a, str) and isinstance(b, str) and all(roots):
+        a, b = a.replace(roots[0], "OUT"), b.replace(roots[1], "OUT")
     same = a == b or all(isinstance(v, float) and math.isnan(v) for v in (a, b))
     return "" if same else f"{where}: {str(a)[:60]} and {str(b)[:60]}"

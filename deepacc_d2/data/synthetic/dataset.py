@@ -21,6 +21,7 @@ from deepacc_d2.chromosomes import coco_categories
 from deepacc_d2.data.synthetic.config import SyntheticConfig
 from deepacc_d2.data.synthetic.workers import Job, run_jobs
 from deepacc_d2.errors import ConfigError, DataError
+from deepacc_d2.files import resolved
 from deepacc_d2.partial import clear_folders, partial_folder, take_place
 
 SPLITS = ("train", "val", "test")
@@ -187,6 +188,7 @@ def write_dataset(
         DataError: ``root`` is something else, or cannot be written.
     """
     root = Path(root).absolute()
+    resolved(root)
     config = config or SyntheticConfig()
     counts = _check_splits(config, DEFAULT_SPLITS if splits is None else splits)
     _check_target(root)
