@@ -7,6 +7,9 @@ A child is forked from a process that has imported everything, and then runs the
 from __future__ import annotations
 
 import atexit
+import functools
+import gc
+import importlib
 import os
 import resource
 import runpy
@@ -20,8 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-PATIENCE = 600.0
-"""Seconds after which a program counts as hanging."""
+LATE = ("training.module", "training.datamodule", "training.callbacks", "training.csv_logger")
+PATIENCE = 300.0
+"""Seconds of processor time that a program may take, and that it may wait without taking any."""
+STILL = 0.2
+"""Less processor time than this within :data:`PATIENCE` is none: a busy machine gives some."""
 TRACE = "Traceback (most recent call last)"
 
 
@@ -80,6 +86,7 @@ class Started:
         environment: Mapping[str, str] | None = None,
         limits: Mapping[int, int] | None = None,
     ) -> None:
+        _import(module)
         folder.mkdir(parents=True, exist_ok=True)
         self.paths = (folder / "stdout.txt", folder / "stderr.txt")
         self.began = time.monotonic()
@@ -90,15 +97,22 @@ class Started:
             _become(module, list(arguments), folder, self.paths, environment or {}, limits or {})
 
     def wait(self, seconds: float = PATIENCE) -> Ended:
-        """Waits for its end; kills it with all its processes where that takes too long."""
-        deadline = self.began + seconds
-        while time.monotonic() < deadline:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                return self._ended(os.waitstatus_to_exitcode(status))
-            time.sleep(0.01)
-        self.kill(whole=True)
-        return self._ended(None)
+        """Waits for its end; kills it with all its processes where it hangs or takes too long.
+
+        Args:
+            seconds: see :data:`PATIENCE`.
+        """
+        used, since = 0.0, time.monotonic()
+        while True:
+            ended = self.ended_within(time.monotonic() - self.began + 1.0)
+            if ended is not None:
+                return ended
+            now = _processor_time(self.pid)
+            if now > used + STILL:
+                used, since = now, time.monotonic()
+            if now > seconds or time.monotonic() - since > seconds:
+                self.kill(whole=True)
+                return self._ended(None)
 
     def ended_within(self, seconds: float) -> Ended | None:
         """Returns how it ended, if it does so within a time from its start."""
@@ -120,7 +134,7 @@ class Started:
     def orphans(self, patience: float = 20.0) -> list[int]:
         """Returns its processes that are still there after a while, and ends them."""
         deadline = time.monotonic() + patience
-        while (left := _of_session(self.pid)) and time.monotonic() < deadline:
+        while (left := list(_of_session(self.pid))) and time.monotonic() < deadline:
             time.sleep(0.05)
         for pid in left:
             try:
@@ -132,6 +146,17 @@ class Started:
     def _ended(self, status: int | None) -> Ended:
         out, err = (path.read_text("utf-8", "replace") for path in self.paths)
         return Ended(status, out, err, time.monotonic() - self.began)
+
+
+@functools.cache
+def _import(module: str) -> None:
+    """Imports a program with what it would import late, for all its children."""
+    late = ("deepacc_d2.modeling", "deepacc_d2.karyogram", "deepacc_d2.evaluation.report")
+    for name in (module, *late, *(f"deepacc_lightning.{n}" for n in LATE)):
+        importlib.import_module(name)
+    for name in ("hydra._internal.core_plugins.basic_sweeper", "matplotlib.backends.backend_agg"):
+        importlib.import_module(name)
+    gc.freeze()  # or each child's first collection copies all of it
 
 
 def address_space() -> int:
@@ -146,8 +171,15 @@ def run(
     return Started(module, arguments, folder, **how).wait(seconds)  # type: ignore[arg-type]
 
 
-def _of_session(session: int) -> list[int]:
-    found = []
+def _processor_time(session: int) -> float:
+    """Returns the seconds that the processes of a session have run."""
+    ticks = sum(int(n) for fields in _of_session(session).values() for n in fields[11:15])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _of_session(session: int) -> dict[int, list[str]]:
+    """Returns what the system says of the processes of a session, by their numbers."""
+    found = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
@@ -156,7 +188,7 @@ def _of_session(session: int) -> list[int]:
             except (OSError, IndexError):
                 continue
             if int(fields[3]) == session and fields[0] != "Z":
-                found.append(int(entry.name))
+                found[int(entry.name)] = fields
     return found
 
 
