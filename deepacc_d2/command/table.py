@@ -304,8 +304,8 @@ WORK = (
     Command(
         "torture",
         DEVELOPMENT,
-        "damage, kill and fill disks for half an hour; a report",
-        'SEED=1 PARTS="images kill_train"',
+        "damage files, kill programs, fill disks (half an hour)",
+        'PARTS="images soak"',
         ("tests/torture/run.py",),
         (
             Option("seed", "of all that is random", "SEED", default=0),
