@@ -305,7 +305,7 @@ WORK = (
         "torture",
         DEVELOPMENT,
         "damage files, kill programs, fill disks (half an hour)",
-        'PARTS="images soak"',
+        "PARTS=soak",
         ("tests/torture/run.py",),
         (
             Option("seed", "of all that is random", "SEED", default=0),
