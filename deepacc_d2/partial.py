@@ -13,6 +13,8 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from deepacc_d2.errors import ConfigError
+
 LEFTOVERS = ".*.tmp*"
 """Pattern of the names of :func:`partial_file`."""
 _FILE = re.compile(r"\..*\.(\d+)\.tmp(\..*)?", re.DOTALL)
@@ -28,6 +30,25 @@ def partial_file(path: Path) -> Path:
 def partial_folder(path: Path) -> Path:
     """Returns what a folder is called while it is filled."""
     return path.with_name(f".{path.name}.part-{os.getpid()}")
+
+
+def resolved(out: str | Path, what: str = "OUT") -> Path:
+    """Returns a path absolute and without links, whether it is there or not.
+
+    Args:
+        out: the path.
+        what: by which the user named it.
+
+    Raises:
+        ConfigError: no file system has such a path: too long, a link to itself, below a file.
+    """
+    try:
+        found = Path(out).resolve()
+        found.exists()  # raises where it can never be
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise ConfigError(f"{what} {out} cannot be used ({reason}): choose another") from None
+    return found
 
 
 def clear_files(folders: Iterable[Path]) -> None:
