@@ -325,7 +325,7 @@ WORK = (
         (
             Option("seed", "of all that is random", "SEED", default=0),
             Option("minutes", "that it may take on two idle cores", "MINUTES", default=30),
-            Option("parts", "which parts; those complete in OUT are not run again", "PARTS"),
+            Option("parts", "which parts; those that passed in OUT are not run again", "PARTS"),
             OUT._replace(default="runs/torture"),
             Option("results", "Markdown file to put the report into", "RESULTS", "path"),
         ),
