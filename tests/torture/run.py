@@ -1,8 +1,8 @@
 """Runs the torture campaign and writes its report.
 
 ``make torture``, or ``python tests/torture/run.py [--seed 0] [--minutes 30] [--parts "images soak"]
-[--out DIR]``. A part that was completed in OUT with the same seed, and passed, is not run again. Exits 1 where
-something failed.
+[--out DIR]``. A part that was completed in OUT with the same seed, and passed, is not run again.
+Exits 1 where something failed.
 """
 
 from __future__ import annotations
