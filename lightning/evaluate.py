@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
 from torch import nn
 
-from deepacc_d2.checkpoint import check_trusted
+from deepacc_d2.checkpoint import AUGMENTATIONS, check_trusted
 from deepacc_d2.data.mapper import MetaphaseMapper
 from deepacc_d2.detection.detector import DEFAULT_CHECKPOINT, Detector, detector_of, open_model
 from deepacc_d2.detection.network import TorchDetector
@@ -53,7 +53,6 @@ from deepacc_lightning.wandb.loggers import WandbLogger, finished_runs, run_colu
 
 register_resolvers()
 
-AUGMENTATIONS = ("deepacc_d2.images.transforms.", "detectron2.data.transforms.")
 VIEWS = {
     "predict": "images shown as make predict shows them",
     "test": "images shown as the test of a training shows them",

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from deepacc_d2.detection.detector import DEFAULT_CHECKPOINT, model_hash
 from deepacc_d2.disclaimer import DISCLAIMER
 from deepacc_d2.errors import ConfigError
+from deepacc_d2.partial import resolved
 from deepacc_d2.prediction.continued import continue_job
 from deepacc_d2.prediction.folder import OutputFolder, open_folder
 from deepacc_d2.prediction.inputs import Images, Input, list_images
@@ -57,7 +58,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     checkpoint = Path(cfg.ckpt or DEFAULT_CHECKPOINT)
     # Before anything is listed or written: a wrong checkpoint is the commonest mistake.
     predictor = predictor_of(cfg)
-    out = Path(cfg.out).resolve()
+    out = resolved(cfg.out)
     skipped: dict[Path, str] = {}
     listed = list_images(_images(cfg.images), cfg.cases, out=out, skipped=skipped)
     job = {

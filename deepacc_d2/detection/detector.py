@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deepacc_d2.checkpoint import build_from_checkpoint, read_checkpoint
+from deepacc_d2.checkpoint import build_from_checkpoint, content_of, read_checkpoint
 from deepacc_d2.chromosomes import NUM_CLASSES
 from deepacc_d2.detection.network import Raw, TorchDetector, least_score
 from deepacc_d2.detection.runners import is_exported, load_runner
@@ -208,7 +208,8 @@ def open_model(
     if precision not in PRECISIONS:
         raise ConfigError(f"precision={precision}: choose {', '.join(PRECISIONS)}")
     content = read_checkpoint(path)
-    nodes = content["deepacc_config"]["scale"]["test_augmentations"]
+    with content_of(path):
+        nodes = content["deepacc_config"]["scale"]["test_augmentations"]
     model = build_from_checkpoint(content, path)
     network = TorchDetector(model, device=target, dtype=PRECISIONS[precision])
     del content["model"]
@@ -229,21 +230,26 @@ def detector_of(
         ConfigError: nothing in it says a size.
     """
     path = told["path"]
-    stored = dict(told.get("selection") or {})
-    if stored:
-        # Models from before there were candidates had none.
-        stored.setdefault("candidates", stored.get("min_foreground", 1.0))
-    try:
-        selection = SelectionSettings(**stored)
-    except TypeError as error:
-        raise DataError(f"checkpoint {path} has selection settings of another version") from error
+    with content_of(path):
+        stored = dict(told.get("selection") or {})
+        if stored:
+            # Models from before there were candidates had none.
+            stored.setdefault("candidates", stored.get("min_foreground", 1.0))
+        try:
+            selection = SelectionSettings(**stored)
+        except TypeError as error:
+            raise DataError(
+                f"checkpoint {path} has selection settings of another version"
+            ) from error
+        view = ViewSettings.from_augmentations(told["test_augmentations"], normalize=normalize)
+        name = str((told.get("card") or {}).get("name") or path.name)
     if min_foreground is not None:
         selection = replace(selection, min_foreground=min_foreground, candidates=min_foreground)
     return Detector(
         network,
-        view=ViewSettings.from_augmentations(told["test_augmentations"], normalize=normalize),
+        view=view,
         selection=selection,
-        name=str((told.get("card") or {}).get("name") or path.name),
+        name=name,
         least_score=(
             least_score(network.core.model) if isinstance(network, TorchDetector) else LEAST_SCORE
         ),
