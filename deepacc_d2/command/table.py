@@ -68,6 +68,19 @@ MODEL = (
         several=True,
     ),
     Command(
+        "masks",
+        "Model",
+        "add instance masks to a detector",
+        "CKPT=best.ckpt DATA=data/mine",
+        ("-m", "deepacc_lightning.masks"),
+        (
+            *(_needed(CKPT), SEED, _needed(DATA), DATA_DIR, OUT),
+            Option("start", "checkpoint whose masks are taken over", "START", "path"),
+        ),
+        config="masks",
+        several=True,
+    ),
+    Command(
         "ablation",
         "Model",
         "train the presets of Table 1 and compare them",

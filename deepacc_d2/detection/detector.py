@@ -16,8 +16,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from deepacc_d2.cell import Mask
 from deepacc_d2.checkpoint import build_from_checkpoint, content_of, read_checkpoint
 from deepacc_d2.chromosomes import NUM_CLASSES
+from deepacc_d2.detection.masks import find_masks
 from deepacc_d2.detection.network import Raw, TorchDetector, least_score
 from deepacc_d2.detection.runners import is_exported, load_runner
 from deepacc_d2.detection.select import LEAST_SCORE, SelectionSettings, decode, select
@@ -25,6 +27,7 @@ from deepacc_d2.errors import ConfigError, DataError
 from deepacc_d2.evaluation.types import ImagePrediction
 from deepacc_d2.images.spread import Gray
 from deepacc_d2.images.view import View, ViewSettings, make_view, second_view
+from deepacc_d2.modeling import InstanceMasks
 
 DEFAULT_CHECKPOINT = Path(__file__).resolve().parent.parent / "weights" / "deepacc.ckpt"
 """The DeepACC that is shipped; see docs/MODEL_CARD.md."""
@@ -123,6 +126,18 @@ class Detector:
         rows = select(found.boxes, found.probabilities, self.selection, candidates=True)
         placed = to_image(gray, found.view, found.boxes[rows])
         return Detections(placed, found.probabilities[rows].astype(np.float64), rows, found.view)
+
+    @property
+    def instance_masks(self) -> InstanceMasks | None:
+        """What cuts chromosomes out of their boxes; exported models have none."""
+        return getattr(self.network, "instance_masks", None)
+
+    def masks(self, gray: Gray, found: Detections) -> list[Mask | None]:
+        """Returns the masks of detections, None where the model has none or a box shows nothing."""
+        network = self.instance_masks
+        if network is None:
+            return [None] * len(found.boxes)
+        return find_masks(network, found.view, found.boxes, gray)
 
     def predict(self, gray: Gray, image_id: int, view: View | None = None) -> ImagePrediction:
         """Returns what the metrics take of an image.

@@ -54,6 +54,7 @@ def write_cell(
     if karyogram:
         built = build_karyogram(gray, cell)
         for chromosome, strip in zip(cell.chromosomes, built.strips, strict=True):
+            chromosome.doubtful_cut = strip.doubts
             chromosome.pose = strip.pose
         for suffix in karyogram:
             with whole_file(folder.karyogram(cell.name, suffix)) as path:

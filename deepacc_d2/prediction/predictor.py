@@ -52,6 +52,7 @@ class Predictor:
         """
         detections = self.detector.detect(gray, view)
         found = self.interpret(detections)
+        masks = self.detector.masks(gray, detections)
         unfit = bool(found.reasons)
         chromosomes = [
             Chromosome(
@@ -61,6 +62,7 @@ class Predictor:
                 assigned=int(found.assigned[n]),
                 confidence=float(found.confidences[n]),
                 flags=tuple(found.flags[n]),
+                mask=masks[n],
             )
             for n, box in ((n, detections.boxes[n]) for n in order(detections, found))
         ]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from deepacc_d2.cell import Chromosome
 from deepacc_d2.errors import DataError, UserError
 from deepacc_d2.karyogram.cut import Cut, cut_cell
-from deepacc_d2.karyogram.karyogram import STRIP_SIZE, make_strip, strip_zoom
+from deepacc_d2.karyogram.karyogram import STRIP_SIZE, make_strip, outlines_of, strip_zoom
 from deepacc_d2.review.geometry import (
     Halves,
     region_of,
@@ -177,7 +177,8 @@ class Imaging:
         shapes = tuple((c.id, c.box, c.outline) for c in ordered)
 
         def make() -> dict[int, Cut]:
-            outlines = {n: c.outline for n, c in enumerate(ordered) if c.outline}
+            drawn = {n: (c.outline,) for n, c in enumerate(ordered) if c.outline}
+            outlines = {**outlines_of(cell.found.cell), **drawn}
             cuts = cut_cell(self.gray(cell), [c.box for c in ordered], outlines)
             return {c.id: cut for c, cut in zip(ordered, cuts, strict=True)}
 
