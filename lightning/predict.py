@@ -23,7 +23,14 @@ from deepacc_d2.text import is_utf8, printable
 from deepacc_lightning.core.cli import check_accelerator, run_entry_point, run_guarded
 from deepacc_lightning.core.config import config_dir, register_resolvers
 from deepacc_lightning.core.processes import is_main_process
-from deepacc_lightning.jobs.predict_loop import CellWriter, ImageFiles, PredictModule, one_image
+from deepacc_lightning.jobs.lanes import Lanes
+from deepacc_lightning.jobs.predict_loop import (
+    CellWriter,
+    ImageFiles,
+    ImageNames,
+    PredictModule,
+    one_image,
+)
 from deepacc_lightning.train import quiet
 from deepacc_lightning.training.callbacks import ProgressBar
 
@@ -118,16 +125,24 @@ def predict_by_lightning(
     Returns:
         Path and message of each file that could not be used.
     """
-    loader = torch.utils.data.DataLoader(
-        ImageFiles(todo, predictor.detector.view),
+    lanes = Lanes(cfg.lanes)
+    drawing = lanes.count if cfg.draw_workers is None else cfg.draw_workers
+    reading = cfg.num_workers
+    loader: torch.utils.data.DataLoader[Any] = torch.utils.data.DataLoader(
+        ImageFiles(todo, predictor.detector.view) if reading else ImageNames(todo),
         batch_size=1,
-        num_workers=cfg.num_workers,
+        num_workers=reading,
         collate_fn=one_image,
-        prefetch_factor=2 if cfg.num_workers else None,
+        prefetch_factor=2 if reading else None,
     )
-    with CellWriter(
-        folder, overlay=bool(cfg.overlay), karyogram=karyogram, workers=cfg.draw_workers
-    ) as writer:
+    writer = CellWriter(
+        folder,
+        overlay=bool(cfg.overlay),
+        karyogram=karyogram,
+        workers=min(drawing, len(todo)),
+        ahead=lanes.count,
+    )
+    with writer, lanes:
         trainer = pl.Trainer(
             accelerator=cfg.accelerator,
             devices=cfg.devices,
@@ -137,7 +152,7 @@ def predict_by_lightning(
             enable_checkpointing=False,
         )
         try:
-            trainer.predict(PredictModule(predictor), loader, return_predictions=False)
+            trainer.predict(PredictModule(predictor, lanes), loader, return_predictions=False)
         except SystemExit as error:
             if trainer.interrupted:  # Lightning turns Ctrl-C into an exit of its own
                 raise KeyboardInterrupt from error
