@@ -46,18 +46,20 @@ def _no_main() -> Iterator[None]:
 
 
 def _begin() -> None:
-    """Sets up a drawing process: one thread, ends with its parent, Ctrl-C is the parent's."""
     import cv2
 
+    threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
+    # Both are the main process's business, which waits for what is being drawn.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     cv2.setNumThreads(1)
     os.environ["OMP_NUM_THREADS"] = "1"  # of libraries that are loaded later
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
+    # The parent by the system is the server, which lives as long as one of its children.
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

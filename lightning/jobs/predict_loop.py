@@ -202,8 +202,7 @@ class CellWriter(Callback):
         if self._pool is not None:
             # After Ctrl-C what has not begun is dropped; without a record it is done again.
             self._pool.shutdown(wait=True, cancel_futures=kind is not None)
-        if kind is None:
-            self._collect()
+        self._collect()
 
     def on_predict_batch_end(  # noqa: PLR0917 - Lightning calls it so
         self,
@@ -246,6 +245,8 @@ class CellWriter(Callback):
     def _collect(self, *, finished: bool = False) -> None:
         for future in [f for f in self._drawn if f.done() or not finished]:
             path = self._drawn.pop(future)
+            if future.cancelled():
+                continue
             try:
                 problem = future.result()
             except BrokenProcessPool as error:

@@ -14,9 +14,10 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
 from deepacc_d2.errors import ConfigError
+from deepacc_lightning.core.worker_loader import WorkerLoader
 
 
 class Draw(NamedTuple):
@@ -138,7 +139,7 @@ def numpy_seed(seed: int) -> Iterator[None]:
         np.random.set_state(state)  # noqa: NPY002
 
 
-class ResumableLoader(DataLoader):
+class ResumableLoader(WorkerLoader):
     """A loader that says where it stands and can begin there, as Lightning asks of loaders.
 
     Its sampler is a :class:`DrawSampler`; it drops the last batch if that is not full.

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from torch.utils.data.distributed import DistributedSampler
 
 from deepacc_d2.errors import ConfigError
-from deepacc_lightning.training.datamodule import identity
+from deepacc_lightning.core.worker_loader import identity
 from deepacc_lightning.training.loading import (
     Draw,
     DrawnDataset,
