@@ -26,7 +26,14 @@ from deepacc_lightning.core.cli import alone, check_accelerator, run_entry_point
 from deepacc_lightning.core.config import config_dir, register_resolvers
 from deepacc_lightning.core.processes import is_main_process
 from deepacc_lightning.core.worker_loader import WorkerLoader
-from deepacc_lightning.jobs.predict_loop import CellWriter, ImageFiles, PredictModule, one_image
+from deepacc_lightning.jobs.lanes import Lanes
+from deepacc_lightning.jobs.predict_loop import (
+    CellWriter,
+    ImageFiles,
+    ImageNames,
+    PredictModule,
+    one_image,
+)
 from deepacc_lightning.train import quiet
 from deepacc_lightning.training.callbacks import ProgressBar
 from deepacc_lightning.training.children import children_end_too
@@ -129,16 +136,24 @@ def predict_by_lightning(
     Returns:
         Path and message of each file that could not be used.
     """
+    lanes = Lanes(cfg.lanes)
+    drawing = lanes.count if cfg.draw_workers is None else cfg.draw_workers
+    reading = cfg.num_workers
     loader = WorkerLoader(
-        ImageFiles(todo, predictor.detector.view),
+        ImageFiles(todo, predictor.detector.view) if reading else ImageNames(todo),
         batch_size=1,
-        num_workers=cfg.num_workers,
+        num_workers=reading,
         collate_fn=one_image,
-        prefetch_factor=2 if cfg.num_workers else None,
+        prefetch_factor=2 if reading else None,
     )
-    with CellWriter(
-        folder, overlay=bool(cfg.overlay), karyogram=karyogram, workers=cfg.draw_workers
-    ) as writer:
+    writer = CellWriter(
+        folder,
+        overlay=bool(cfg.overlay),
+        karyogram=karyogram,
+        workers=min(drawing, len(todo)),
+        ahead=lanes.count,
+    )
+    with writer, lanes:
         trainer = pl.Trainer(
             accelerator=cfg.accelerator,
             devices=cfg.devices,
@@ -149,7 +164,7 @@ def predict_by_lightning(
         )
         try:
             with children_end_too(trainer):
-                trainer.predict(PredictModule(predictor), loader, return_predictions=False)
+                trainer.predict(PredictModule(predictor, lanes), loader, return_predictions=False)
         except SystemExit as error:
             if trainer.interrupted:  # Lightning turns Ctrl-C into an exit of its own
                 raise KeyboardInterrupt from error

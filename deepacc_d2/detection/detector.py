@@ -101,18 +101,19 @@ class Detector:
             gray: uint8 (H, W).
             view: of it, where a loader has made it already.
         """
-        first = self._look(view or make_view(gray, self.view))
-        sure = self._sure(first)
+        first = self.look(view or make_view(gray, self.view))
+        sure = self.sure(first)
         again = second_view(gray, first.view, first.boxes[sure], self.view)
         if again is None:
             return first
-        second = self._look(again)
-        return first if len(self._sure(second)) < FAR_FEWER * len(sure) else second
+        second = self.look(again)
+        return first if len(self.sure(second)) < FAR_FEWER * len(sure) else second
 
-    def _look(self, view: View) -> Proposals:
+    def look(self, view: View) -> Proposals:
+        """Runs the network on one view."""
         return Proposals(*self.network(view.image), view)
 
-    def _sure(self, found: Proposals) -> NDArray[np.int64]:
+    def sure(self, found: Proposals) -> NDArray[np.int64]:
         """Returns the rows of the kept proposals that are surely chromosomes."""
         rows = select(found.boxes, found.probabilities, self.selection)
         return rows[1.0 - found.probabilities[rows, NUM_CLASSES] >= SURE]
