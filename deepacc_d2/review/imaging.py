@@ -92,7 +92,7 @@ class Imaging:
     """Reads images, cuts chromosomes and draws strips.
 
     Attributes:
-        roots: folders that images may lie in; empty: wherever a record says.
+        roots: folders that images may be in; empty: anywhere.
     """
 
     def __init__(self, roots: Sequence[Path] = ()) -> None:
@@ -131,7 +131,8 @@ class Imaging:
         """Returns a cell's image, uint8 (H, W).
 
         Raises:
-            DataError: it has gone, cannot be read, lies elsewhere than allowed, or is another one.
+            DataError: it is missing, cannot be read, is outside the allowed folders, or is
+                another one.
         """
         key = self._key(cell)
         return self._images.get(key, lambda: image_of(cell), lambda gray: gray.nbytes)
@@ -143,9 +144,11 @@ class Imaging:
             real = path.resolve()
             changed = path.stat().st_mtime_ns
         except (OSError, ValueError):
-            raise DataError(f"image {path} has gone: put it back to see cell {cell.name}") from None
+            raise DataError(
+                f"image {path} is missing: put it back to see cell {cell.name}"
+            ) from None
         if self.roots and not any(real.is_relative_to(root) for root in self.roots):
-            raise DataError(f"image {path} lies outside the folders that are shown")
+            raise DataError(f"image {path} is outside the folders that are shown")
         return str(real), changed
 
     def png(self, cell: ReviewedCell) -> tuple[bytes, str]:

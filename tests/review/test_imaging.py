@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import threading
 import time
 from types import SimpleNamespace
@@ -110,7 +111,7 @@ def test_the_next_cell_is_by_number(sqlite_store, results, names):
     with reading(sqlite_store.engine) as connection:
         for number in range(7, 10):
             ids[sqlite_store.read(connection, number).name] = number
-        order = sorted(names, key=lambda name: (name[0], int(name.strip("abcell "))))
+        order = sorted(names, key=lambda name: (name[0], int(re.sub(r"\D", "", name))))
         for first, second in itertools.pairwise(order):
             assert neighbors(connection, ids[first])["next"] == ids[second]
             assert neighbors(connection, ids[second])["previous"] == ids[first]

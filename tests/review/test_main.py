@@ -140,10 +140,10 @@ def test_what_others_reach_needs_users_tls_and_a_folder(sqlite_store, tmp_path):
     shown = {"images": [tmp_path]}
     tls = {"certificate": tmp_path / "c", "key": tmp_path / "k"}
     open_to_all = {"address": "0.0.0.0"}
-    with pytest.raises(ConfigError, match="make users first"):
+    with pytest.raises(ConfigError, match="add users first"):
         check_access(ServeOptions(**open_to_all, **shown, **tls, names=["lab"]), people)
     # A proxy on this machine hands on what others ask.
-    with pytest.raises(ConfigError, match="make users first"):
+    with pytest.raises(ConfigError, match="add users first"):
         check_access(ServeOptions(behind_proxy=True), people)
     people.add("ada", "correct horse", "administrator", by="root")
     for options, says in (

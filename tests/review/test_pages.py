@@ -209,7 +209,7 @@ def test_a_connection_lost_in_the_middle_of_a_drag_loses_nothing(browser, site):
     page.mouse.move(end["x"] + 20, end["y"] + 20, steps=4)
     page.context.set_offline(True)
     page.mouse.up()
-    expect(page.locator("#toast")).to_contain_text("one change waits")
+    expect(page.locator("#toast")).to_contain_text("one change is waiting")
     assert len(site.store.cell(1).events) == 0
     page.context.set_offline(False)
     assert settled(page, site).state.find(a).name == "8"

@@ -43,7 +43,7 @@ def open_engine(url: str | Path) -> Engine:
             ``postgresql+psycopg://user@host/review``.
 
     Raises:
-        ConfigError: the URL or file is none that can be used.
+        ConfigError: the URL or file cannot be used.
         StoreError: it is damaged, locked, full or of a later version.
     """
     engine = _engine(url)
@@ -123,7 +123,7 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def told(engine: Engine) -> Iterator[None]:
-    """Turns what a database complains of into one line.
+    """Turns a database error into one line.
 
     Raises:
         StoreError: as said.
