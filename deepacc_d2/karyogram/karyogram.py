@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,9 @@ from deepacc_d2.cell import UNIDENTIFIED, Cell, Chromosome
 from deepacc_d2.chromosomes import CLASSES
 from deepacc_d2.karyogram.cut import Cut, cut_cell
 from deepacc_d2.karyogram.layout import Layout, lay_out
-from deepacc_d2.karyogram.polarity import find_polarity
-from deepacc_d2.karyogram.straighten import straighten, trimmed
+from deepacc_d2.karyogram.orientation.find import pose_of, strip_place, turn
+from deepacc_d2.karyogram.polarity import Polarity
+from deepacc_d2.karyogram.straighten import Straight, straighten, trimmed
 from deepacc_d2.karyogram.strip import Strip
 
 # Strips are read so that a chromosome has about this many strip pixels (square root of its box's
@@ -75,10 +76,15 @@ def build_karyogram(
         raise ValueError(f"a karyogram needs uint8 (H, W) pixels, not {gray.dtype} {gray.shape}")
     boxes = [chromosome.box for chromosome in cell.chromosomes]
     zoom = strip_zoom(boxes)
-    strips = []
     cuts = cut_cell(gray, boxes, outlines)
-    for number, (chromosome, cut) in enumerate(zip(cell.chromosomes, cuts, strict=True)):
-        strips.append(make_strip(chromosome, cut, zoom, turned=number in turned))
+    straights = [straighten(cut, zoom) for cut in cuts]
+    polarities = turn(straights, [_class_of(c) for c in cell.chromosomes])
+    strips = [
+        _turned_strip(chromosome, straight, polarity, cut=not cut.whole, turned=number in turned)
+        for number, (chromosome, cut, straight, polarity) in enumerate(
+            zip(cell.chromosomes, cuts, straights, polarities, strict=True)
+        )
+    ]
     counts = cell.counts() if cell.chromosomes else np.zeros(len(CLASSES), np.int64)
     return Karyogram(cell, tuple(strips), lay_out(strips, counts))
 
@@ -93,17 +99,38 @@ def make_strip(chromosome: Chromosome, cut: Cut, zoom: float, *, turned: bool = 
         turned: a person turned it over against what is found here; then that is certain.
     """
     straight = straighten(cut, zoom)
-    polarity = find_polarity(straight, chromosome.name)
-    step = -1 if polarity.flip != turned else 1
+    polarity = turn([straight], [_class_of(chromosome)])[0]
+    return _turned_strip(chromosome, straight, polarity, cut=not cut.whole, turned=turned)
+
+
+def _class_of(chromosome: Chromosome) -> str | None:
+    """Returns the class that a chromosome is turned as, None for an unidentified one."""
+    return None if chromosome.assigned == UNIDENTIFIED else chromosome.name
+
+
+def _turned_strip(
+    chromosome: Chromosome, straight: Straight, polarity: Polarity, *, cut: bool, turned: bool
+) -> Strip:
+    """Returns a strip as it is shown; see :func:`make_strip`."""
+    if turned:
+        polarity = replace(
+            polarity,
+            flip=not polarity.flip,
+            confidence=1.0,
+            centromere=1 - polarity.centromere,
+            method="person",
+        )
+    step = -1 if polarity.flip else 1
     return Strip(
         name=chromosome.name,
         placed=chromosome.placed,
         unidentified=chromosome.assigned == UNIDENTIFIED,
         dark=np.ascontiguousarray(trimmed(straight)[::step, ::step]),
         zoom=straight.zoom,
-        centromere=1 - polarity.centromere if turned else polarity.centromere,
-        polarity_confidence=1.0 if turned else polarity.confidence,
-        cut=not cut.whole,
+        centromere=strip_place(straight, polarity),
+        polarity_confidence=polarity.confidence,
+        cut=cut,
+        pose=pose_of(straight, polarity),
     )
 
 

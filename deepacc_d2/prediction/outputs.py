@@ -53,6 +53,8 @@ def write_cell(
         write_bytes(folder.overlay(cell.name), cv2.imencode(".png", drawn)[1].tobytes())
     if karyogram:
         built = build_karyogram(gray, cell)
+        for chromosome, strip in zip(cell.chromosomes, built.strips, strict=True):
+            chromosome.pose = strip.pose
         for suffix in karyogram:
             with whole_file(folder.karyogram(cell.name, suffix)) as path:
                 built.save(path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from deepacc_d2.files import whole_file, write_json
 from deepacc_d2.images.read import read_image
 from deepacc_d2.karyogram import Karyogram, build_karyogram, save_case_report
 from deepacc_d2.karyotype.case import CaseResult, summarize_case
+from deepacc_d2.prediction.continued import remove_stale
 from deepacc_d2.prediction.folder import OutputFolder
 from deepacc_d2.prediction.names import safe_name
 from deepacc_d2.prediction.tables import job_tables, write_errors
@@ -66,6 +67,7 @@ def finish_job(folder: OutputFolder, errors: list[tuple[str, str]], *, about: st
                     chromosome.probabilities = _NOT_KEPT
                 cases[cell.case_id].append(cell)
     karyotypes = write_cases(folder, dict(sorted(cases.items())), about=about)
+    remove_stale(folder, case_names(karyotypes))
     return JobSummary(overview.total, karyotypes, overview.text(folder, karyotypes))
 
 
@@ -93,10 +95,8 @@ def write_cases(
     """
     root = folder.root / "cases"
     karyotypes: dict[str, str] = {}
-    taken: set[str] = set()
-    for case_id, cells in cases.items():
+    for (case_id, cells), name in zip(cases.items(), case_names(cases), strict=True):
         root.mkdir(exist_ok=True)
-        name = _free_name(case_id, taken)
         case = summarize_case(cells, case_id=case_id)
         if amend is not None:
             case = amend(case)
@@ -107,6 +107,12 @@ def write_cases(
         with whole_file(root / f"{name}.pdf") as path:
             save_case_report(path, case, cells, (draw or best_karyogram)(cells), about=about)
     return karyotypes
+
+
+def case_names(cases: Iterable[str]) -> list[str]:
+    """Returns the name of each case's files."""
+    taken: set[str] = set()
+    return [_free_name(case_id, taken) for case_id in cases]
 
 
 def _free_name(case_id: str, taken: set[str]) -> str:
