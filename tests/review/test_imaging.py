@@ -100,7 +100,7 @@ def test_sixty_megapixels(sqlite_store, results, tmp_path):
     assert strip["length"] == pytest.approx(280, abs=15)
 
 
-@pytest.mark.parametrize("names", [["cell2", "cell10", "cell1"], ["b 1", "a 20", "a 3"]])
+@pytest.mark.parametrize("names", [["slide2", "slide10", "slide1"], ["b 1", "a 20", "a 3"]])
 def test_the_next_cell_is_by_number(sqlite_store, results, names):
     record = json.loads((results / "cells" / "cell00.json").read_text())
     for name in names:
@@ -131,7 +131,8 @@ def whole(height=14, width=34):
 def test_a_split_follows_two_masks():
     halves = split_by_masks(whole(), [(square(102, 52),), (square(122, 52),)])
     # Between them, what neither covers is divided in the middle.
-    assert sorted(halves.boxes) == [(102, 52, 117, 62), (117, 52, 132, 62)]
+    wanted = [(102, 52, 117, 62), (117, 52, 132, 62)]
+    np.testing.assert_allclose(sorted(halves.boxes), wanted, atol=1)
 
 
 def test_a_split_follows_two_parts_of_one_mask():
