@@ -153,6 +153,7 @@ def serve(root: Path, url: str, options: ServeOptions) -> None:
                 secure=options.certificate is not None or options.behind_proxy,
                 uploads=uploads,
             )
+            imaging.warm_up()
             try:
                 _run(context, options)
             finally:

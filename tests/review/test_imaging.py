@@ -64,7 +64,7 @@ def test_a_prepared_cell_has_its_pictures_in_memory(sqlite_store, monkeypatch):
     imaging.prepare(sqlite_store.cell(1))
     imaging.close()
     imaging._ahead.shutdown(wait=True)
-    monkeypatch.setattr("deepacc_d2.review.imaging.make_strip", None)
+    monkeypatch.setattr("deepacc_d2.review.imaging.make_strips", None)
     monkeypatch.setattr("deepacc_d2.review.imaging.image_of", None)
     cell = sqlite_store.cell(1)
     assert imaging.strips(cell).keys() == {c.id for c in cell.state.chromosomes}
