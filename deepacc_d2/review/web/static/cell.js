@@ -7,6 +7,7 @@ import { Spread } from "./spread.js";
 const number = Number(location.pathname.split("/").pop());
 // Everything the page needs is asked for at once; each is awaited where it is used.
 const first = { classes: api("/classes"), cell: api(`/cells/${number}`), strips: api(`/cells/${number}/strips`) };
+new Image().src = `/api/v1/cells/${number}/image.png`;
 for (const each of Object.values(first)) each.catch(() => {});
 const KEYS = [
   ["← → or Tab", "next, previous chromosome"], ["n, Shift+N", "next, previous one with a flag"], ["1 to 22, x, y", "give a class; Enter for 1 and 2 at once"],
