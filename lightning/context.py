@@ -22,7 +22,7 @@ from deepacc_d2.context import Disturbance
 from deepacc_d2.context.cells import check_predictor
 from deepacc_d2.context.steadiness import steadiness
 from deepacc_d2.data.union import DataSets
-from deepacc_d2.detection.detector import model_hash
+from deepacc_d2.detection.detector import PRECISIONS, model_hash
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.files import whole_file, write_json
 from deepacc_d2.modeling import CellContext, ChromosomeRCNN
@@ -65,6 +65,8 @@ def run(cfg: DictConfig) -> dict[str, float]:
     quiet()
     check_data_root(cfg, several=True)
     check_accelerator(cfg.accelerator, "accelerator")
+    if cfg.read_precision not in PRECISIONS:
+        raise ConfigError(f"read_precision={cfg.read_precision}: choose {', '.join(PRECISIONS)}")
     if cfg.views < 1 or cfg.epochs < 1:
         raise ConfigError(f"views={cfg.views}, epochs={cfg.epochs}: give at least 1 of each")
     disturbance = Disturbance(**cfg.disturbance)
@@ -99,6 +101,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
         ],
         "seed": int(cfg.seed),
         "images": cfg.images,
+        "precision": cfg.read_precision,
     }
     store = CellStore(
         folder=out / "cells",
@@ -110,6 +113,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
         seed=int(cfg.seed),
         images=cfg.images,
         num_workers=int(cfg.num_workers),
+        dtype=PRECISIONS[cfg.read_precision],
     )
     val = store.read("val", 0)
     train = [cell for view in range(int(cfg.views)) for cell in store.read("train", view)]

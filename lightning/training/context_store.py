@@ -42,6 +42,7 @@ class CellStore:
         seed: of the augmentations.
         images: so many of a split, evenly spaced; None for all.
         num_workers: that load images.
+        dtype: that the detector computes in; of all but float32 by autocast.
     """
 
     folder: Path
@@ -53,6 +54,7 @@ class CellStore:
     seed: int
     images: int | None
     num_workers: int
+    dtype: torch.dtype = torch.float32
 
     def read(self, split: str, view: int) -> list[ContextCell]:
         """Returns the cells of a split, detected where they are not stored yet.
@@ -93,8 +95,10 @@ class CellStore:
             worker_init_fn=init_worker,
         )
         found = []
-        for (item,), case in zip(loader, cases, strict=True):
-            found += read_cells(self.model, [{**item, "case_id": case}], self.context)
+        device = next(self.model.parameters()).device.type
+        with torch.autocast(device, dtype=self.dtype, enabled=self.dtype != torch.float32):
+            for (item,), case in zip(loader, cases, strict=True):
+                found += read_cells(self.model, [{**item, "case_id": case}], self.context)
         return found
 
 
