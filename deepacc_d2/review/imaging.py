@@ -55,6 +55,10 @@ class Memory:
         self._size = 0
         self._lock = threading.Lock()
 
+    def put(self, key: Hashable, value: Any, size: int) -> None:
+        """Keeps a value; one that is there already stays."""
+        self.get(key, lambda: value, lambda _: size)
+
     def find(self, key: Hashable) -> Any:
         """Returns what is kept under a key, None where nothing is."""
         with self._lock:
@@ -244,8 +248,8 @@ class Imaging:
         new = self._batches.get(missing, make, lambda told: 1) if missing else {}
         made = {}
         for number, key in keys.items():
-            kept = held[key] or new[key]
-            self._strips.get(key, lambda kept=kept: kept, lambda told: len(told["image"]))
+            kept: dict[str, Any] = held[key] or new[key]
+            self._strips.put(key, kept, len(kept["image"]))
             made[number] = {name: value for name, value in kept.items() if name != "cut"}
         return made
 

@@ -295,7 +295,7 @@ def test_all_keys_of_the_worklist(browser, site):
     press("a")
     press("/")
     page.keyboard.type("t1")
-    press("Escape")
+    press("Enter")
     expect(rows).to_have_count(1)
     assert [chooser.is_multiple() for chooser in choosers] == [True]
     press("c")
@@ -324,7 +324,7 @@ def test_all_keys_of_a_case(browser, site):
     press("u")
     answer(page, "not yet")
     expect(page.locator("#sign-first")).to_be_enabled()
-    with page.expect_download() as download:
+    with page.expect_download(timeout=60_000) as download:
         press("p")
     assert download.value.suggested_filename == "case-1.pdf"
     press("Enter")

@@ -39,9 +39,12 @@ function draw() {
   buttons.forEach((button, n) => { button.className = STATES[n] === state ? "main" : ""; });
 }
 
+let asked = 0;
 async function load(from = 0) {
+  const own = asked += 1;
   const query = new URLSearchParams({ state, words, start: from, limit: STEP });
   const told = await api(`/cells?${query}`);
+  if (own !== asked) return;  // the answer to an earlier question
   cells = from ? [...cells, ...told.cells] : told.cells;
   total = told.total;
   chosen = Math.min(chosen, Math.max(cells.length - 1, 0));
