@@ -21,6 +21,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from deepacc_d2.errors import ConfigError
+from deepacc_d2.partial import resolved
 from deepacc_d2.secret import redacted
 
 FOREVER = -1.0
@@ -50,7 +51,7 @@ def sole_use(out: str | Path, *, wait: float = 0.0) -> Iterator[None]:
         OccupiedError: another job has the place: says which process, and what it runs.
         ConfigError: nothing can be written there.
     """
-    place = Path(out).resolve()
+    place = resolved(out)
     path = lock_of(place)
     if _held.get(path) == threading.get_ident():
         yield

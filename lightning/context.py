@@ -13,6 +13,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from deepacc_d2.checkpoint import (
+    AUGMENTATIONS,
     build,
     build_from_checkpoint,
     check_trusted,
@@ -42,7 +43,6 @@ from deepacc_lightning.training.context_store import CellStore
 
 register_resolvers()
 
-AUGMENTATIONS = ("detectron2.data.transforms.",)
 MADE = {
     "dropped": "the same with a fifth of the boxes taken away",
     "third": "of third homologs put in from another cell of the case",

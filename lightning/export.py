@@ -115,6 +115,8 @@ def run(cfg: DictConfig) -> Exported:
     metadata = describe(
         dict(told), cfg.ckpt, size_divisibility=core.size_divisibility, precision=cfg.precision
     )
+    if reference.instance_masks is not None:
+        say("the checkpoint's masks are left out: karyograms of the export are cut by thresholds")
     val = None if cfg.data.root is None else Split(cfg.data.root, "val")
     calibration: list[Gray] = []
     if cfg.precision == "int8":

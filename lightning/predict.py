@@ -14,6 +14,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from deepacc_d2.detection.detector import DEFAULT_CHECKPOINT, model_hash
 from deepacc_d2.disclaimer import DISCLAIMER
 from deepacc_d2.errors import ConfigError
+from deepacc_d2.partial import resolved
 from deepacc_d2.prediction.continued import continue_job
 from deepacc_d2.prediction.folder import OutputFolder, open_folder
 from deepacc_d2.prediction.inputs import Images, Input, list_images
@@ -25,7 +26,14 @@ from deepacc_lightning.core.cli import alone, check_accelerator, run_entry_point
 from deepacc_lightning.core.config import config_dir, register_resolvers
 from deepacc_lightning.core.processes import is_main_process
 from deepacc_lightning.core.worker_loader import WorkerLoader
-from deepacc_lightning.jobs.predict_loop import CellWriter, ImageFiles, PredictModule, one_image
+from deepacc_lightning.jobs.lanes import Lanes
+from deepacc_lightning.jobs.predict_loop import (
+    CellWriter,
+    ImageFiles,
+    ImageNames,
+    PredictModule,
+    one_image,
+)
 from deepacc_lightning.train import quiet
 from deepacc_lightning.training.callbacks import ProgressBar
 from deepacc_lightning.training.children import children_end_too
@@ -57,7 +65,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     checkpoint = Path(cfg.ckpt or DEFAULT_CHECKPOINT)
     # Before anything is listed or written: a wrong checkpoint is the commonest mistake.
     predictor = predictor_of(cfg)
-    out = Path(cfg.out).resolve()
+    out = resolved(cfg.out)
     skipped: dict[Path, str] = {}
     listed = list_images(_images(cfg.images), cfg.cases, out=out, skipped=skipped)
     job = {
@@ -128,16 +136,24 @@ def predict_by_lightning(
     Returns:
         Path and message of each file that could not be used.
     """
+    lanes = Lanes(cfg.lanes)
+    drawing = lanes.count if cfg.draw_workers is None else cfg.draw_workers
+    reading = cfg.num_workers
     loader = WorkerLoader(
-        ImageFiles(todo, predictor.detector.view),
+        ImageFiles(todo, predictor.detector.view) if reading else ImageNames(todo),
         batch_size=1,
-        num_workers=cfg.num_workers,
+        num_workers=reading,
         collate_fn=one_image,
-        prefetch_factor=2 if cfg.num_workers else None,
+        prefetch_factor=2 if reading else None,
     )
-    with CellWriter(
-        folder, overlay=bool(cfg.overlay), karyogram=karyogram, workers=cfg.draw_workers
-    ) as writer:
+    writer = CellWriter(
+        folder,
+        overlay=bool(cfg.overlay),
+        karyogram=karyogram,
+        workers=min(drawing, len(todo)),
+        ahead=lanes.count,
+    )
+    with writer, lanes:
         trainer = pl.Trainer(
             accelerator=cfg.accelerator,
             devices=cfg.devices,
@@ -148,7 +164,7 @@ def predict_by_lightning(
         )
         try:
             with children_end_too(trainer):
-                trainer.predict(PredictModule(predictor), loader, return_predictions=False)
+                trainer.predict(PredictModule(predictor, lanes), loader, return_predictions=False)
         except SystemExit as error:
             if trainer.interrupted:  # Lightning turns Ctrl-C into an exit of its own
                 raise KeyboardInterrupt from error
@@ -195,10 +211,10 @@ def report(
     for path, message in errors:
         print(f"error: {path}: {message}" if path not in message else f"error: {message}")
     if skipped:
-        path, line = next(iter(skipped.items()))
+        first, line = next(iter(skipped.items()))
         count = f"{len(skipped)} pictures" if len(skipped) > 1 else "1 picture"
-        print(f"skipped          {count}, see errors.csv, such as {printable(path)}: {line}")
-    left_out = [*errors, *((str(path), line) for path, line in skipped.items())]
+        print(f"skipped          {count}, see errors.csv, such as {printable(first)}: {line}")
+    left_out = [*errors, *((str(one), line) for one, line in skipped.items())]
     summary = finish_job(folder, left_out, about=about)
     print(summary.text)
     print(DISCLAIMER, flush=True)

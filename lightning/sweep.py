@@ -10,6 +10,7 @@ from filelock import FileLock
 
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.files import write_json
+from deepacc_d2.partial import clear_files
 from deepacc_d2.sole_use import sole_use
 from deepacc_lightning import train
 from deepacc_lightning.core.run_info import make_run_dir
@@ -45,6 +46,7 @@ def run(overrides: Sequence[str]) -> list[Job]:
     # Processes may share a sweep, but not with a training, nor with another sweep that begins now.
     with sole_use(sweep.folder, wait=BEGINNING):
         make_run_dir(sweep.folder)
+        clear_files([sweep.folder])
         check_folder(sweep.folder, sweep.manifest)
         if not (sweep.folder / "sweep.json").is_file():
             write_json(sweep.folder / "sweep.json", sweep.manifest)

@@ -24,6 +24,7 @@ from deepacc_d2.data.dataset import DatasetInfo
 from deepacc_d2.data.union import DataSets
 from deepacc_d2.errors import ConfigError, DataError, Terminated
 from deepacc_d2.files import write_text
+from deepacc_d2.partial import resolved
 from deepacc_d2.secret import redacted
 from deepacc_lightning.core.cli import (
     alone,
@@ -368,6 +369,7 @@ def main(cfg: DictConfig) -> None:
     if HydraConfig.get().mode == RunMode.MULTIRUN and not rank():
         os.environ.pop(RUN_TIME, None)  # each job of Hydra's multirun is a run of its own
     with ended_well(lambda: Path(cfg.out)):
+        resolved(cfg.out)
         if not cfg.resume and was_requeued() and (Path(cfg.out) / "run.json").is_file():
             cfg.resume = cfg.out
         if cfg.resume:

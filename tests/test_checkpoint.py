@@ -113,6 +113,26 @@ def test_config_in_a_checkpoint_calls_only_model_parts(overrides: list[str]) -> 
         build_from_checkpoint(saved, "a.ckpt")
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        "deepacc_d2.files.os.system",
+        "deepacc_d2.files.write_text",
+        "deepacc_d2.modeling.predictor.torch.load",
+        "deepacc_d2.modeling.backbone.nn.Module",
+        "detectron2.modeling.poolers.math",
+        5,
+    ],
+)
+def test_a_dotted_name_does_not_lead_out_of_the_model_parts(
+    overrides: list[str], target: object
+) -> None:
+    saved = content(config(overrides))
+    saved["deepacc_config"]["model"]["backbone"]["norm"] = {"_target_": target, "command": "x"}
+    with pytest.raises(ConfigError, match=rf"wants to call '{target}'"):
+        build_from_checkpoint(saved, "a.ckpt")
+
+
 def test_other_class_count(overrides: list[str]) -> None:
     saved = content(config(overrides))
     saved["deepacc_config"]["model"]["roi_heads"]["num_classes"] = 80

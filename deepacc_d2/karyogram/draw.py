@@ -14,7 +14,10 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.patches import FancyBboxPatch, Rectangle
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from deepacc_d2 import palette
 from deepacc_d2.chromosomes import GROUP_OF
@@ -35,6 +38,10 @@ _SETTINGS: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "deepacc-d2",
     "pdf.fonttype": 42,
+}
+_METADATA: dict[str, dict[str, None]] = {
+    ".svg": {"Date": None},
+    ".pdf": {"CreationDate": None, "Producer": None},
 }
 # matplotlib's settings belong to the process: one figure is written at a time.
 _LOCK = threading.Lock()
@@ -83,17 +90,30 @@ def save_figure(figure: Figure, path: Path, *, dpi: float) -> None:
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
         raise ConfigError(f"{path}: a picture ends in {', '.join(FORMATS)}")
-    metadata: dict[str, None] | dict[str, str] = {
-        ".png": {"Software": "DeepACC-D2"},
-        ".svg": {"Date": None, "Creator": "DeepACC-D2"},
-        ".pdf": {"CreationDate": None, "Creator": "DeepACC-D2", "Producer": None},
-    }[suffix]  # type: ignore[assignment]
     buffer = io.BytesIO()
     with _LOCK, rc_context(_SETTINGS), warnings.catch_warnings():
         # A name in letters that the font lacks is shown as boxes; that is no news on the console.
         warnings.filterwarnings("ignore", message="Glyph .* missing")
-        figure.savefig(buffer, dpi=dpi, format=suffix[1:], metadata=metadata, facecolor="white")
+        if suffix == ".png":
+            _save_png(figure, buffer, dpi)
+        else:
+            metadata: Any = {**_METADATA[suffix], "Creator": "DeepACC-D2"}
+            figure.savefig(buffer, dpi=dpi, format=suffix[1:], metadata=metadata, facecolor="white")
     path.write_bytes(buffer.getvalue())
+
+
+def _save_png(figure: Figure, buffer: io.BytesIO, dpi: float) -> None:
+    """Encodes a figure as matplotlib does, in half the time: it is opaque, and level 3 is enough.
+
+    The file is no larger than one of RGBA pixels and zlib's level 6.
+    """
+    raw = io.BytesIO()
+    figure.savefig(raw, dpi=dpi, format="rgba", facecolor="white")
+    size = tuple(int(side) for side in figure.get_size_inches() * dpi)
+    pixels = Image.frombytes("RGBA", size, raw.getvalue()).convert("RGB")
+    text = PngInfo()
+    text.add_text("Software", "DeepACC-D2")
+    pixels.save(buffer, "png", pnginfo=text, dpi=(dpi, dpi), compress_level=3)
 
 
 def save_karyogram(karyogram: Karyogram, path: str | Path) -> None:
@@ -193,16 +213,23 @@ def _image(pen: _Pen, karyogram: Karyogram, place: Place) -> None:
     assert place.strip is not None
     dark = karyogram.strips[place.strip].dark
     pixels = np.rint(255 * (1 - np.clip(dark, 0, 1))).astype(np.uint8)
-    pen.axes.imshow(
-        pixels,
-        cmap="gray",
-        vmin=0,
-        vmax=255,
-        extent=(place.x0, place.x1, place.y1, place.y0),
-        interpolation=pen.interpolation,
-        aspect="auto",
-        zorder=2,
-    )
+    image = _Gray(pen.axes, cmap="gray", interpolation=pen.interpolation, zorder=2, resample=True)
+    image.set_data(pixels)
+    image.set_clim(0, 255)
+    image.set_extent((place.x0, place.x1, place.y1, place.y0))
+    image.set_clip_path(pen.axes.patch)
+    pen.axes.add_image(image)
+
+
+class _Gray(AxesImage):
+    """A gray image that is embedded in SVG as one, not in four channels."""
+
+    def make_image(self, renderer: Any, magnification: float = 1.0, unsampled: bool = False) -> Any:
+        image, x, y, transform = super().make_image(renderer, magnification, unsampled)
+        # Of the vector formats SVG alone counts rows from the top.
+        if unsampled and renderer.flipy() and image is not None:
+            image = np.ascontiguousarray(image[..., 0])
+        return image, x, y, transform
 
 
 def _label(pen: _Pen, slot: Slot) -> None:

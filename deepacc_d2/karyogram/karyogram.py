@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from deepacc_d2.cell import UNIDENTIFIED, Cell, Chromosome
 from deepacc_d2.chromosomes import CLASSES
+from deepacc_d2.images.rings import Ring
 from deepacc_d2.karyogram.cut import Cut, cut_cell
 from deepacc_d2.karyogram.layout import Layout, lay_out
 from deepacc_d2.karyogram.orientation.find import pose_of, strip_place, turn
@@ -59,7 +60,7 @@ def build_karyogram(
     cell: Cell,
     *,
     turned: Collection[int] = (),
-    outlines: Mapping[int, Sequence[tuple[float, float]]] | None = None,
+    outlines: Mapping[int, Sequence[Ring]] | None = None,
 ) -> Karyogram:
     """Cuts, straightens and turns a cell's chromosomes and lays them out.
 
@@ -67,7 +68,8 @@ def build_karyogram(
         gray: uint8 (H, W), the image whose pixels the boxes are in, dark on light or the reverse.
         cell: what was found in it; a cell without chromosomes gives a page of empty places.
         turned: indices of chromosomes that a person turned over against what is found here.
-        outlines: by index of a chromosome, see :func:`deepacc_d2.karyogram.cut.cut_cell`.
+        outlines: by index of a chromosome, those that a person drew, instead of the chromosome's
+            mask; see :func:`deepacc_d2.karyogram.cut.cut_cell`.
 
     Raises:
         ValueError: ``gray`` is not uint8 (H, W).
@@ -76,7 +78,7 @@ def build_karyogram(
         raise ValueError(f"a karyogram needs uint8 (H, W) pixels, not {gray.dtype} {gray.shape}")
     boxes = [chromosome.box for chromosome in cell.chromosomes]
     zoom = strip_zoom(boxes)
-    cuts = cut_cell(gray, boxes, outlines)
+    cuts = cut_cell(gray, boxes, {**outlines_of(cell), **(outlines or {})})
     straights = [straighten(cut, zoom) for cut in cuts]
     polarities = turn(straights, [_class_of(c) for c in cell.chromosomes])
     strips = [
@@ -87,6 +89,11 @@ def build_karyogram(
     ]
     counts = cell.counts() if cell.chromosomes else np.zeros(len(CLASSES), np.int64)
     return Karyogram(cell, tuple(strips), lay_out(strips, counts))
+
+
+def outlines_of(cell: Cell) -> dict[int, Sequence[Ring]]:
+    """Returns the masks of a cell's chromosomes by their index, as far as they have one."""
+    return {n: c.mask.rings for n, c in enumerate(cell.chromosomes) if c.mask is not None}
 
 
 def make_strip(chromosome: Chromosome, cut: Cut, zoom: float, *, turned: bool = False) -> Strip:
@@ -146,6 +153,7 @@ def _turned_strip(
         polarity_confidence=polarity.confidence,
         cut=cut,
         pose=pose_of(straight, polarity),
+        doubts=straight.doubts,
     )
 
 

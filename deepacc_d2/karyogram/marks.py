@@ -29,10 +29,11 @@ MARKS: dict[str, Mark] = {
     "reassigned": Mark(palette.BLUE, "class changed by the assignment"),
     "touching": Mark(palette.TOUCH, "touches another chromosome"),
     "unidentified": Mark("#5a5a5a", "unidentified"),
+    "doubtful_cut": Mark("#b8860b", "doubtful cut: crossing, bent, in parts, at the border"),
     "polarity": Mark(palette.UNSURE, "which arm is up is uncertain"),
     "left_out": Mark(palette.DARK, "not placed"),
 }
-"""Marks by flag of :class:`~deepacc_d2.cell.Chromosome`, and two of the picture's."""
+"""Marks by flag of :class:`~deepacc_d2.cell.Chromosome`, and three of the picture's."""
 
 
 def marks_of(chromosome: Chromosome, strip: Strip, *, extra: bool) -> list[str]:
@@ -42,4 +43,6 @@ def marks_of(chromosome: Chromosome, strip: Strip, *, extra: bool) -> list[str]:
         found.add("extra")
     if strip.polarity_confidence < UNSURE_POLARITY:
         found.add("polarity")
+    if strip.doubts:
+        found.add("doubtful_cut")
     return [name for name in MARKS if name in found]

@@ -22,6 +22,7 @@ class Strip:
         centromere: its place along the strip, 0 (top) to 1 (bottom).
         polarity_confidence: probability, 0.5 to 1, that the p arm is up.
         cut: False if no background was found and the plain crop is shown.
+        doubts: why it may be wrong, of :data:`deepacc_d2.karyogram.doubt.REASONS`.
         pose: how the chromosome lies in the image.
         unidentified: it is a chromosome without a class; False for one that is left out.
     """
@@ -35,6 +36,7 @@ class Strip:
     cut: bool
     pose: Pose | None = None
     unidentified: bool = False
+    doubts: tuple[str, ...] = ()
 
     @property
     def length(self) -> float:

@@ -17,11 +17,13 @@ from typing import Any
 from deepacc_d2.cell import Cell
 from deepacc_d2.errors import ConfigError, DataError
 from deepacc_d2.files import read_json, write_json
+from deepacc_d2.partial import clear_files
 from deepacc_d2.prediction.record import from_record
 
 JOB = "job.json"
+FOLDERS = ("cells", "overlays", "karyograms", "cases")
 OURS = (
-    *(JOB, "cells", "overlays", "karyograms", "cases"),
+    *(JOB, *FOLDERS),
     *("cells.csv", "chromosomes.csv", "coco.json", "errors.csv"),
 )
 
@@ -98,6 +100,7 @@ def open_folder(root: Path, job: Mapping[str, Any], *, overwrite: bool = False) 
             )
         if path.is_file():
             _check_same(path, plain, root)
+            clear_files(root / name for name in ("", *FOLDERS))
         else:
             for folder in ("cells", "overlays", "karyograms"):
                 (root / folder).mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import cv2
 
@@ -54,8 +55,24 @@ def write_cell(
     if karyogram:
         built = build_karyogram(gray, cell)
         for chromosome, strip in zip(cell.chromosomes, built.strips, strict=True):
+            chromosome.doubtful_cut = strip.doubts
             chromosome.pose = strip.pose
         for suffix in karyogram:
             with whole_file(folder.karyogram(cell.name, suffix)) as path:
                 built.save(path)
     write_json(folder.record(cell.name), to_record(cell), indent=1)
+
+
+def draw(folder: OutputFolder, gray: Gray, cell: Cell, options: Mapping[str, Any]) -> str:
+    """Writes a cell by :func:`write_cell` with its options.
+
+    Returns:
+        What went wrong in one line; empty if all is well. One cell never ends a job.
+    """
+    try:
+        write_cell(folder, gray, cell, **options)
+    except OSError as error:
+        return f"its results cannot be written ({error.strerror or error}): free some space"
+    except Exception as error:  # a bug that one picture shows must not stop thousands
+        return f"it cannot be drawn ({type(error).__name__}: {error}): please report this"
+    return ""

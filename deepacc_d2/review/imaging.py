@@ -18,7 +18,7 @@ from deepacc_d2.cell import Chromosome
 from deepacc_d2.chromosomes import NUM_CLASSES
 from deepacc_d2.errors import DataError, UserError
 from deepacc_d2.karyogram.cut import Cut, cut_cell
-from deepacc_d2.karyogram.karyogram import STRIP_SIZE, make_strips, strip_zoom
+from deepacc_d2.karyogram.karyogram import STRIP_SIZE, make_strips, outlines_of, strip_zoom
 from deepacc_d2.karyogram.strip import Strip
 from deepacc_d2.review.geometry import (
     Halves,
@@ -205,7 +205,8 @@ class Imaging:
         shapes = tuple((c.id, c.box, c.outline) for c in ordered)
 
         def make() -> dict[int, Cut]:
-            outlines = {n: c.outline for n, c in enumerate(ordered) if c.outline}
+            drawn = {n: (c.outline,) for n, c in enumerate(ordered) if c.outline}
+            outlines = {**outlines_of(cell.found.cell), **drawn}
             cuts = cut_cell(self.gray(cell), [c.box for c in ordered], outlines)
             return {c.id: cut for c, cut in zip(ordered, cuts, strict=True)}
 
@@ -294,8 +295,7 @@ def _shown(strip: Strip) -> dict[str, Any]:
 
 def masks_of(chromosome: Chromosome) -> Sequence[Outline]:
     """Returns the rings of a predicted chromosome's mask, none where the model has no masks."""
-    mask = getattr(chromosome, "mask", None)
-    return () if mask is None else tuple(mask.rings)
+    return () if chromosome.mask is None else chromosome.mask.rings
 
 
 def _share_within(box: Box, other: Box) -> float:

@@ -46,7 +46,7 @@ def karyogram_of(cell: ReviewedCell, gray: NDArray[np.uint8]) -> Karyogram:
         gray,
         cell.found.cell,
         turned=[n for n, c in enumerate(ordered) if c.turned],
-        outlines={n: c.outline for n, c in enumerate(ordered) if c.outline},
+        outlines={n: (c.outline,) for n, c in enumerate(ordered) if c.outline},
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepacc_d2.cell import FIT, LEFT_OUT, UNFIT, UNIDENTIFIED, Cell, Chromosome
+from deepacc_d2.cell import FIT, LEFT_OUT, UNFIT, UNIDENTIFIED, Cell, Chromosome, Mask
 from deepacc_d2.chromosomes import NUM_CLASSES
 from deepacc_d2.errors import DataError
 from deepacc_d2.karyotype.assignment import Assignment, Change, by_box_classes
@@ -109,6 +109,7 @@ def recount(state: CellState, rules: Rules) -> Recount:
                 assigned=c.assigned,
                 confidence=float(confidences[n]),
                 flags=(*flags[n], MARKER_FLAG) if c.marker else flags[n],
+                mask=_mask(state, c),
             ),
             c.id,
         )
@@ -144,6 +145,13 @@ def karyotype_of(assigned: NDArray[np.int64], markers: int) -> str:
     parts = text.split(",")[:-1]
     parts.append("+mar" if markers == 1 else f"+{markers}mar")
     return ",".join([*parts, INCOMPLETE] if unidentified > markers else parts)
+
+
+def _mask(state: CellState, own: ReviewedChromosome) -> Mask | None:
+    """Returns the predicted mask of a chromosome, as long as no person gave box or outline."""
+    if own.predicted is None or own.moved or own.outline:
+        return None
+    return state.prediction.chromosomes[own.predicted].mask
 
 
 def _by_box(by_box: NDArray[np.int64]) -> str:

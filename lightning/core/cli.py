@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -167,8 +169,21 @@ def fail(error: UserError) -> NoReturn:
     who = f" (process {rank()})" if rank() else ""
     if who and isinstance(error, DisagreementError):
         # All of them have this one: the main process says it.
-        sys.exit(0 if is_lightnings_child() else status)
+        leave(0 if is_lightnings_child() else status)
     print(f"error{who}: {redacted(message(error))}", file=sys.stderr)
+    leave(status)
+
+
+def leave(status: int) -> NoReturn:
+    """Ends this process.
+
+    One that Lightning started is gone at once: what it has in hand for the others would keep it
+    busy at its end for as long as a timeout of torch's lasts, while they wait for it.
+    """
+    if is_lightnings_child():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
     sys.exit(status)
 
 
@@ -200,13 +215,14 @@ def ended_well(run_dir: Callable[[], Path | None] = lambda: None) -> Iterator[No
     """
     try:
         yield
-    except UserError as error:
-        fail(error)
-    except RuntimeError as error:
-        lost = loader_error(error)
-        if lost is None:
-            raise
-        fail(lost)
+    except Exception as error:
+        told = error if isinstance(error, UserError) else loader_error(error)
+        if told is not None:
+            fail(told)
+        if is_lightnings_child():
+            traceback.print_exc()
+            leave(1)
+        raise
     except KeyboardInterrupt:
         interrupted(run_dir())
     except Terminated:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from deepacc_d2.errors import ConfigError
+from deepacc_d2.partial import resolved
 from deepacc_d2.secret import redacted
 
 PACKAGES = (
@@ -85,6 +86,7 @@ def make_run_dir(out: str | Path) -> Path:
         ConfigError: it cannot.
     """
     path = Path(out)
+    resolved(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / f".write-test-{os.getpid()}"

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.strategies.launchers import subprocess_script
@@ -50,7 +51,7 @@ class ChildFailedError(UserError):
         super().__init__(text)
 
 
-def failed(children: Sequence[subprocess.Popen[bytes]]) -> ChildFailedError | None:
+def failed(children: Sequence[subprocess.Popen[Any]]) -> ChildFailedError | None:
     """Returns the first of some processes that has failed; None if none has."""
     for rank, child in enumerate(children, start=1):
         if child.poll():
@@ -59,7 +60,7 @@ def failed(children: Sequence[subprocess.Popen[bytes]]) -> ChildFailedError | No
 
 
 def cause(
-    error: BaseException, children: Sequence[subprocess.Popen[bytes]], seconds: float = 5.0
+    error: BaseException, children: Sequence[subprocess.Popen[Any]], seconds: float = 15.0
 ) -> ChildFailedError | None:
     """Returns the loss of another process that an error of this one comes from, if it does.
 
@@ -98,8 +99,8 @@ def children_end_too(
         return
     over = threading.Event()
 
-    def observe(children: list[subprocess.Popen[bytes]]) -> None:
-        threading.Thread(target=_watch, args=(children, over, on_loss), daemon=True).start()
+    def observe(child_processes: list[subprocess.Popen[Any]]) -> None:
+        threading.Thread(target=_watch, args=(child_processes, over, on_loss), daemon=True).start()
 
     lightnings = subprocess_script._launch_process_observer
     subprocess_script._launch_process_observer = observe
@@ -119,7 +120,7 @@ def children_end_too(
 
 
 def _watch(
-    children: Sequence[subprocess.Popen[bytes]],
+    children: Sequence[subprocess.Popen[Any]],
     over: threading.Event,
     on_loss: Callable[[], object],
 ) -> None:

@@ -105,12 +105,14 @@ def load_initial_weights(model: nn.Module, path: str) -> list[str]:
 
 
 def _why_not(path: str, error: BaseException) -> str:
-    if Path(path).is_file():  # it is here: to download it again would not help
-        return (
-            f"cannot be loaded: it {refusal(error)}; pass another by init_weights=, or null for "
-            "random weights"
-        )
     reason = " ".join(f"{type(error).__name__}: {error}".split())
+    if Path(path).is_file():  # it is here: to download it again would not help
+        if "Weights only load failed" in reason:
+            reason = f"it {refusal(error)}"
+        return (
+            f"cannot be loaded ({reason[:300]}): pass another by init_weights=, or null for random "
+            "weights"
+        )
     return (
         f"cannot be loaded ({reason[:300]}): download it and pass init_weights=/path/to/file, or "
         "init_weights=null for random weights"

@@ -163,7 +163,7 @@ class ResumableLoader(WorkerLoader):
         given = self.sampler.start // self.batch_size  # type: ignore[attr-defined]
         # A pool is drawn as a whole, also where a training resumes within it.
         first = given - given % self.pool
-        self.sampler.start = first * self.batch_size  # type: ignore[attr-defined, operator]
+        self.sampler.start = first * self.batch_size  # type: ignore[attr-defined]
         self.done = first
         drawn = super().__iter__()
         while batches := list(islice(drawn, self.pool)):

@@ -105,7 +105,12 @@ def test_every_case_has_a_page(finished: Path) -> None:
 
 
 def test_the_python_face_gives_the_same(finished: Path, checkpoint: Path, slides: Path) -> None:
-    cells = deepacc_d2.predict(slides, checkpoint=checkpoint, cases="folder", device="cpu")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as a lane has; sums of other threads round otherwise
+    try:
+        cells = deepacc_d2.predict(slides, checkpoint=checkpoint, cases="folder", device="cpu")
+    finally:
+        torch.set_num_threads(threads)
     found = {cell.name: json.loads(json.dumps(to_record(cell))) for cell in cells}
     assert found == records(finished)
 
@@ -119,6 +124,53 @@ def test_processes_draw_and_read_the_same(
         if path.is_file():
             other = tmp_path / "job" / path.relative_to(finished)
             assert other.read_bytes() == path.read_bytes(), path.name
+
+
+@pytest.mark.slow
+def test_lanes_give_the_same_as_one_image_at_a_time(
+    finished: Path, checkpoint: Path, slides: Path, tmp_path: Path
+) -> None:
+    images = tmp_path / "in"
+    shutil.copytree(slides, images)
+    (images / "p1" / "aa.png").write_bytes(b"no image")
+    results = {}
+    for lanes, workers in ((1, 0), (3, 2)):
+        out = tmp_path / f"lanes{lanes}"
+        more = ("cases=folder", f"lanes={lanes}", f"draw_workers={workers}")
+        result = predict.run(config(checkpoint, images, out, *more))
+        assert result == {"cells": 3, "predicted": 3, "failed": 1}
+        files = [path for path in sorted(out.rglob("*")) if path.is_file()]
+        results[lanes] = {path.relative_to(out): path.read_bytes() for path in files}
+    assert results[1] == results[3]
+    assert [n for n in results[1] if n.parent.name == "cells"] == [
+        Path("cells") / f"{name}.json" for name in "abc"
+    ]
+
+
+def test_a_job_that_crashed_goes_on(
+    finished: Path,
+    checkpoint: Path,
+    slides: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from deepacc_lightning.jobs import predict_loop
+
+    out, real = tmp_path / "job", predict_loop.predict_image
+
+    def crash(predictor: Any, image: Any) -> Any:
+        if image.name == "b":
+            raise RuntimeError("a bug")
+        return real(predictor, image)
+
+    job = config(checkpoint, slides, out, "cases=folder", "lanes=3")
+    with monkeypatch.context() as patch:
+        patch.setattr(predict_loop, "predict_image", crash)
+        with pytest.raises(RuntimeError, match="a bug"):
+            predict.run(job)
+    assert set(records(out)) == {"a"}
+    assert predict.run(job) == {"cells": 3, "predicted": 2, "failed": 0}
+    assert records(out) == records(finished)
 
 
 def test_a_stopped_job_goes_on(

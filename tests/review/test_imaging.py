@@ -7,7 +7,6 @@ import json
 import re
 import threading
 import time
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -17,12 +16,14 @@ from deepacc_d2.errors import DataError
 from deepacc_d2.karyogram.cut import Cut
 from deepacc_d2.prediction.folder import OutputFolder
 from deepacc_d2.prediction.outputs import write_cell
+from deepacc_d2.review import events as ev
 from deepacc_d2.review.geometry import split_by_masks
-from deepacc_d2.review.imaging import LONGEST_SHOWN, Imaging, Memory, masks_of
+from deepacc_d2.review.imaging import LONGEST_SHOWN, Imaging, Memory
 from deepacc_d2.review.state import EditError
 from deepacc_d2.review.store.database import reading
 from deepacc_d2.review.store.intake import take_in
 from deepacc_d2.review.store.lists import neighbors
+from deepacc_d2.review.web.cells import describe
 
 from .fixtures import cell_of, probabilities_of
 
@@ -149,8 +150,26 @@ def test_without_two_masks_there_is_no_split(masks):
         split_by_masks(whole(), masks)
 
 
-def test_masks_of_a_model_with_and_without_them():
-    rings = (square(1, 2),)
-    assert masks_of(SimpleNamespace(mask=SimpleNamespace(rings=rings))) == rings
-    assert masks_of(SimpleNamespace(mask=None)) == ()
-    assert masks_of(SimpleNamespace()) == ()
+def test_a_predicted_mask_is_shown_until_a_person_draws(sqlite_store, results):
+    path = results / "cells" / "cell00.json"
+    record = json.loads(path.read_text())
+    record.update(name="masked", case=None)
+    x0, y0, x1, y1 = record["chromosomes"][0]["box"]
+    ring = [[x0, y0], [x1, y0], [x1, y1]]
+    record["chromosomes"][0]["mask"] = {"polygons": [ring], "reconstructed": 0.0}
+    (results / "cells" / "masked.json").write_text(json.dumps(record))
+    take_in(sqlite_store, results)
+
+    def shown(cell):
+        return {c["id"]: c["mask"] for c in describe(cell)["chromosomes"]}
+
+    cell = sqlite_store.cell(7)
+    assert shown(cell)[1] == (tuple(tuple(point) for point in ring),)
+    assert not any(mask for number, mask in shown(cell).items() if number != 1)
+    assert set(Imaging().strips(cell)) == set(shown(cell))
+    event = ev.Reclassify(chromosome=1, to="9")
+    cell = sqlite_store.add_cell_event(7, event, base=cell.version, who="ada")
+    assert shown(cell)[1]
+    event = ev.Recut(chromosome=1, box=(x0, y0, x1 + 5, y1))
+    cell = sqlite_store.add_cell_event(7, event, base=cell.version, who="ada")
+    assert not shown(cell)[1]

@@ -21,6 +21,7 @@ from deepacc_d2.chromosomes import coco_categories
 from deepacc_d2.data.synthetic.config import SyntheticConfig
 from deepacc_d2.data.synthetic.workers import Job, run_jobs
 from deepacc_d2.errors import ConfigError, DataError
+from deepacc_d2.partial import clear_folders, partial_folder, resolved, take_place
 from deepacc_d2.sole_use import FOREVER, sole_use
 
 SPLITS = ("train", "val", "test")
@@ -150,14 +151,11 @@ def _write_all(
 
 def _publish(folder: Path, root: Path, info: dict[str, Any]) -> None:
     """Moves the finished folder to its place, over an older synthetic data set if there is one."""
-    old = folder.with_name(folder.name + ".old")
     if root.exists():
         present = _read_info(root)
         if present is not None and present.get("config_hash") == info["config_hash"]:
             return  # another process was faster; its files are the same
-        root.rename(old)
-    folder.rename(root)
-    shutil.rmtree(old, ignore_errors=True)
+    take_place(folder, root)
 
 
 def write_dataset(
@@ -191,15 +189,17 @@ def write_dataset(
         OccupiedError: another job is drawing there.
     """
     root = Path(root).absolute()
+    resolved(root)
     config = config or SyntheticConfig()
     counts = _check_splits(config, DEFAULT_SPLITS if splits is None else splits)
     _check_target(root)
     if num_workers is None:
         num_workers = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
-    folder = root.with_name(f".{root.name}.part-{os.getpid()}")
+    folder = partial_folder(root)
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
         with sole_use(root):
+            clear_folders(root)
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             info = _write_all(folder, config, counts, num_workers or 1, progress)

@@ -184,8 +184,8 @@ def describe(cell: ReviewedCell) -> dict[str, Any]:
                 "flags": told.flags,
                 "turned": own.turned,
                 "outline": own.outline,
-                # What a person drew takes the place of the program's mask.
-                "mask": masks_of(before) if before is not None and not own.moved else (),
+                # None where a person drew box or outline instead.
+                "mask": masks_of(told),
                 "by_person": own.by_person,
                 "touched": number in moved,
                 "predicted": changed[number][0] if number in changed else own.name,

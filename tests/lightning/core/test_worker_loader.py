@@ -90,7 +90,8 @@ def test_a_small_dev_shm_stops_nothing() -> None:
         import sys
         sys.path.insert(0, "tests/lightning/core")
         import test_worker_loader as here
-        print(sum(item["image"].sum().item() > 0 for b in here.loader(2, side=2048) for item in b))
+        found = [item["image"] for batch in here.loader(2, side=2048) for item in batch]
+        print(sum(int(image.max()) > 0 for image in found), flush=True)
         """
     )
     if shutil.which("unshare") is None:
@@ -104,14 +105,14 @@ def test_a_small_dev_shm_stops_nothing() -> None:
         check=False,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "5"  # all but the first, which is black
 
 
 def test_a_killed_process_is_one_line() -> None:
-    with pytest.raises(LoaderError, match=r"loader process \d+ was ended by .*num_workers") as told:
+    with pytest.raises(LoaderError, match=r"loader process \d+ .*ended.*num_workers") as told:
         list(loader(1, dies=True))
     assert "\n" not in str(told.value)
 
