@@ -23,11 +23,11 @@ def image_of(cell: ReviewedCell) -> NDArray[np.uint8]:
     """Reads a cell's image: uint8 (H, W).
 
     Raises:
-        DataError: it has gone, cannot be read, or is not of the size that it had.
+        DataError: it is missing, cannot be read, or is not of the size that it had.
     """
     prediction = cell.state.prediction
     if not prediction.path:
-        raise DataError(f"cell {cell.name} tells no image: it was predicted from an array")
+        raise DataError(f"cell {cell.name} has no image file: it was predicted from an array")
     gray: NDArray[np.uint8] = read_image(prediction.path).gray
     if gray.shape != (prediction.height, prediction.width):
         raise DataError(
@@ -51,9 +51,9 @@ def karyogram_of(cell: ReviewedCell, gray: NDArray[np.uint8]) -> Karyogram:
 
 
 def record_of(cell: ReviewedCell) -> dict[str, object]:
-    """Returns a cell's record as ``make predict`` writes it, with ``review`` besides.
+    """Returns a cell's record as ``make predict`` writes it, plus ``review``.
 
-    Of a chromosome that differs from the prediction, ``review`` tells what was predicted.
+    For a chromosome that differs from the prediction, ``review`` has what was predicted.
     """
     record = to_record(cell.found.cell)
     prediction = cell.state.prediction

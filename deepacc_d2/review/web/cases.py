@@ -58,7 +58,7 @@ def get_cases(context: InContext, by: By) -> list[dict[str, Any]]:
 
 @router.get("/cases/{case_id}")
 def get_case(context: InContext, by: By, case_id: int) -> dict[str, Any]:
-    """Tells all of a case: cells, clones, karyotype, rule, signatures."""
+    """Returns everything about a case: cells, clones, karyotype, rule, signatures."""
     with reading(context.store.engine) as connection:
         return case_page(connection, case_id, context.rule)
 
@@ -67,7 +67,7 @@ def get_case(context: InContext, by: By, case_id: int) -> dict[str, Any]:
 def post_case_event(
     context: InContext, by: By, case_id: int, post: CasePost, request: Request
 ) -> dict[str, Any]:
-    """Adds an event of a case and tells the case after it."""
+    """Adds an event of a case and returns the case after it."""
     event = post.event
     second = isinstance(event, Sign) and event.role == "second"
     if second or isinstance(event, Override | Reopen):
@@ -119,7 +119,7 @@ def get_report(context: InContext, by: By, case_id: int) -> Response:
 
 @router.get("/cases/{case_id}/fhir")
 def get_fhir(context: InContext, by: By, case_id: int) -> dict[str, Any]:
-    """Gives a signed case as a FHIR R5 Bundle: a DiagnosticReport and its Observations."""
+    """Returns a signed case as a FHIR R5 Bundle: a DiagnosticReport and its Observations."""
     with reading(context.store.engine) as connection:
         page = case_page(connection, case_id, context.rule)
         members = [context.store.read(connection, line["id"]) for line in page["cells"]]
@@ -130,7 +130,7 @@ def get_fhir(context: InContext, by: By, case_id: int) -> dict[str, Any]:
 
 @router.get("/changes")
 def get_changes(context: InContext, by: By, after: int = 0) -> dict[str, Any]:
-    """Tells which cells and cases changed after an entry of the trail, for pages that are open."""
+    """Returns which cells and cases changed after an entry of the trail, for open pages."""
     with reading(context.store.engine) as connection:
         last = connection.execute(select(head.c.seq)).scalar_one()
         if after >= last:
@@ -150,14 +150,14 @@ def get_changes(context: InContext, by: By, after: int = 0) -> dict[str, Any]:
 
 @router.get("/figures")
 def get_figures(context: InContext, by: By) -> dict[str, Any]:
-    """Tells how much of the program's work people had to change, and how long it took."""
+    """Returns how much of the program's work people had to change, and how long it took."""
     with reading(context.store.engine) as connection:
         return figures(connection)
 
 
 @router.post("/refresh")
 def post_refresh(context: InContext, by: By) -> dict[str, Any]:
-    """Takes in what ``make predict`` has added to the folder."""
+    """Imports what ``make predict`` has added to the folder."""
     told = take_in(context.store, context.root)
     return {"added": len(told.added), "renewed": len(told.renewed), "lines": told.lines()}
 
