@@ -139,7 +139,7 @@ def case_page(connection: Connection, case_id: int, rule: Rule) -> dict[str, Any
 def summarize_lines(lines: Sequence[dict[str, Any]], name: str | None) -> CaseResult:
     """Brings a case's cells together by what lists tell of them.
 
-    Markers are no unidentified chromosomes that could fill an empty place: they are left out.
+    Markers are no unidentified chromosomes that could fill an empty place: they are gains.
     """
     return summarize_counts(
         [line["name"] for line in lines],
@@ -156,6 +156,7 @@ def summarize_lines(lines: Sequence[dict[str, Any]], name: str | None) -> CaseRe
         unidentified_by_box=[
             max(line["unidentified_by_box"] - line["markers"], 0) for line in lines
         ],
+        markers=[line["markers"] for line in lines],
     )
 
 
