@@ -11,9 +11,13 @@ from numpy.typing import NDArray
 
 from deepacc_d2.cell import UNIDENTIFIED, Cell, Chromosome
 from deepacc_d2.chromosomes import CLASSES
+from deepacc_d2.karyogram.band_level import BandLevel, estimate_band_level
 from deepacc_d2.karyogram.cut import Cut, cut_cell
+from deepacc_d2.karyogram.heading import Heading, heading_of
 from deepacc_d2.karyogram.layout import Layout, lay_out
+from deepacc_d2.karyogram.marks import DERIVATIVE
 from deepacc_d2.karyogram.polarity import find_polarity
+from deepacc_d2.karyogram.shape import outline_of, rotation_of
 from deepacc_d2.karyogram.straighten import straighten, trimmed
 from deepacc_d2.karyogram.strip import Strip
 
@@ -31,11 +35,17 @@ class Karyogram:
         cell: what it shows.
         strips: one for each of ``cell.chromosomes``, in their order.
         layout: where everything is on the page.
+        heading: what stands at its head.
+        pixel_size: micrometers of an image pixel, for the scale bar; None if not known.
+        band_level: estimated; None where too few chromosomes are seen well.
     """
 
     cell: Cell
     strips: tuple[Strip, ...]
     layout: Layout
+    heading: Heading
+    pixel_size: float | None = None
+    band_level: BandLevel | None = None
 
     def save(self, path: str | Path) -> None:
         """Writes the karyogram in the format that the suffix names, the same bytes each time.
@@ -59,6 +69,8 @@ def build_karyogram(
     *,
     turned: Collection[int] = (),
     outlines: Mapping[int, Sequence[tuple[float, float]]] | None = None,
+    align: str = "centromere",
+    pixel_size: float | None = None,
 ) -> Karyogram:
     """Cuts, straightens and turns a cell's chromosomes and lays them out.
 
@@ -67,8 +79,11 @@ def build_karyogram(
         cell: what was found in it; a cell without chromosomes gives a page of empty places.
         turned: indices of chromosomes that a person turned over against what is found here.
         outlines: by index of a chromosome, see :func:`deepacc_d2.karyogram.cut.cut_cell`.
+        align: ``centromere``: those of a row are on one level; ``line``: chromosomes stand on it.
+        pixel_size: micrometers of an image pixel, for a scale bar; none is drawn if not given.
 
     Raises:
+        ConfigError: ``align`` is neither.
         ValueError: ``gray`` is not uint8 (H, W).
     """
     if gray.ndim != 2 or gray.dtype != np.uint8 or not gray.size:
@@ -80,7 +95,10 @@ def build_karyogram(
     for number, (chromosome, cut) in enumerate(zip(cell.chromosomes, cuts, strict=True)):
         strips.append(make_strip(chromosome, cut, zoom, turned=number in turned))
     counts = cell.counts() if cell.chromosomes else np.zeros(len(CLASSES), np.int64)
-    return Karyogram(cell, tuple(strips), lay_out(strips, counts))
+    level = estimate_band_level(strips)
+    heading = heading_of(cell, () if level is None else (str(level),))
+    layout = lay_out(strips, counts, align=align, header=heading.height)
+    return Karyogram(cell, tuple(strips), layout, heading, pixel_size, level)
 
 
 def make_strip(chromosome: Chromosome, cut: Cut, zoom: float, *, turned: bool = False) -> Strip:
@@ -104,6 +122,9 @@ def make_strip(chromosome: Chromosome, cut: Cut, zoom: float, *, turned: bool = 
         centromere=1 - polarity.centromere if turned else polarity.centromere,
         polarity_confidence=1.0 if turned else polarity.confidence,
         cut=not cut.whole,
+        derivative=DERIVATIVE in chromosome.flags,
+        outline=outline_of(cut),
+        rotation=rotation_of(straight.axis[::step]),
     )
 
 

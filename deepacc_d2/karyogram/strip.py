@@ -21,6 +21,9 @@ class Strip:
         polarity_confidence: probability, 0.5 to 1, that the p arm is up.
         cut: False if no background was found and the plain crop is shown.
         unidentified: it is a chromosome without a class; False for one that is left out.
+        derivative: a person called it a derivative of its class.
+        outline: image points (x, y) around its pixels; empty where nothing was cut.
+        rotation: degrees, clockwise from upright, that it is turned by in the image, -180 to 180.
     """
 
     name: str
@@ -31,6 +34,9 @@ class Strip:
     polarity_confidence: float
     cut: bool
     unidentified: bool = False
+    derivative: bool = False
+    outline: tuple[tuple[float, float], ...] = ()
+    rotation: float = 0.0
 
     @property
     def length(self) -> float:
@@ -41,3 +47,7 @@ class Strip:
     def width(self) -> float:
         """Width in image pixels."""
         return self.dark.shape[1] / self.zoom
+
+    def pixels(self) -> NDArray[np.uint8]:
+        """Returns the strip as a picture, uint8 (L, W), dark on white."""
+        return np.rint(255 * (1 - np.clip(self.dark, 0, 1))).astype(np.uint8)

@@ -1,8 +1,10 @@
 """The output folder of a job: what is where in it, what is done, and whose results it holds.
 
 Layout: ``job.json``; ``cells/<name>.json``, written last and so the sign that a cell is done;
-``overlays/<name>.png``; ``karyograms/<name>.png`` and ``.svg``; and at the end ``cells.csv``,
-``chromosomes.csv``, ``coco.json``, ``errors.csv``, and ``cases/<case>.pdf`` and ``.json``.
+``overlays/<name>.png``; ``karyograms/<name>.png`` and ``.svg``; ``crops/<name>/<class>_<n>.png``
+on request; and at the end ``cells.csv``, ``chromosomes.csv``, ``coco.json``, ``errors.csv``,
+``cases/<case>.pdf`` and ``.json``, and ``worksheets/<case>.html`` and ``.pdf``, which
+``laboratory.json`` fills.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from deepacc_d2.prediction.record import from_record
 
 JOB = "job.json"
 OURS = (
-    *(JOB, "cells", "overlays", "karyograms", "cases"),
+    *(JOB, "cells", "overlays", "karyograms", "crops", "cases", "worksheets", "laboratory.json"),
     *("cells.csv", "chromosomes.csv", "coco.json", "errors.csv"),
 )
 
@@ -43,6 +45,10 @@ class OutputFolder:
     def karyogram(self, name: str, suffix: str = ".png") -> Path:
         """Returns the path of a cell's karyogram."""
         return self.root / "karyograms" / f"{name}{suffix}"
+
+    def crops(self, name: str) -> Path:
+        """Returns the folder of a cell's single chromosomes."""
+        return self.root / "crops" / name
 
     def is_done(self, name: str) -> bool:
         """Whether a cell is finished."""

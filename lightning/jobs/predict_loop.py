@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from threading import BoundedSemaphore
@@ -110,8 +110,7 @@ class CellWriter(Callback):
 
     Args:
         folder: the job's.
-        overlay: see :func:`write_cell`.
-        karyogram: see :func:`write_cell`.
+        drawings: what to draw, as :func:`write_cell` takes it.
         workers: drawing processes; 0 draws in this one.
 
     Attributes:
@@ -119,10 +118,10 @@ class CellWriter(Callback):
     """
 
     def __init__(
-        self, folder: OutputFolder, *, overlay: bool, karyogram: Sequence[str], workers: int = 1
+        self, folder: OutputFolder, drawings: Mapping[str, Any], *, workers: int = 1
     ) -> None:
         self.folder = folder
-        self.options: dict[str, Any] = {"overlay": overlay, "karyogram": tuple(karyogram)}
+        self.options: dict[str, Any] = dict(drawings)
         self.workers = workers
         self.errors: list[tuple[str, str]] = []
         self._pool: ProcessPoolExecutor | None = None

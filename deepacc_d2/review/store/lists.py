@@ -160,6 +160,17 @@ def summarize_lines(lines: Sequence[dict[str, Any]], name: str | None) -> CaseRe
     )
 
 
+def confirmed_by(connection: Connection) -> dict[str, str]:
+    """Returns who confirmed each cell last, by its name; only of cells that were ever confirmed."""
+    rows = connection.execute(
+        select(cells.c.name, trail.c.who)
+        .select_from(trail.join(cells, trail.c.cell_id == cells.c.id))
+        .where(trail.c.kind == "confirm")
+        .order_by(trail.c.seq)
+    )
+    return {row.name: row.who for row in rows}
+
+
 def search_corrections(
     connection: Connection, predicted: str = "", current: str = "", limit: int = MOST
 ) -> dict[str, Any]:
