@@ -95,7 +95,8 @@ def _facts(cell: Cell) -> list[str]:
     facts = []
     if cell.case_id:
         known = cell.case_id.lower().startswith("case")
-        facts.append(cell.case_id if known else f"case {cell.case_id}")
+        case = shortened(cell.case_id, _FACTS, WIDTH / 3)
+        facts.append(case if known else f"case {case}")
     facts.append(f"{count} chromosome{'' if count == 1 else 's'}")
     if cell.unidentified:
         facts.append(f"{len(cell.unidentified)} unidentified")

@@ -149,7 +149,9 @@ def by_urgency(case: CaseResult, cells: Sequence[Cell]) -> list[Cell]:
 
 def review_points(case: CaseResult, cells: Sequence[Cell]) -> list[str]:
     """Returns one line for each cell that has something to look at, the most urgent first."""
-    of_case = {d.name: f"has {', '.join(d.differs)} against its clone" for d in case.disagreeing}
+    of_case = {
+        d.name: f"has {', '.join(d.differs)} against the nearest clone" for d in case.disagreeing
+    }
     of_case.update({e.name: f"not counted, {e.reason}" for e in case.excluded})
     points = []
     for cell in by_urgency(case, cells):

@@ -232,9 +232,11 @@ def _composites(case: _Case) -> list[Group]:
         places = [p for p, own in zip(loose, families, strict=True) if own == family]
         if len(places) >= CELLS_FOR_GAIN:
             changes = common(case.vectors[places], CELLS_FOR_GAIN, CELLS_FOR_LOSS)
-            if changes.any():
-                level = case.levels[places[0]]
-                groups.append(case.group(level, changes.tolist(), places, composite=True))
+            level = case.levels[places[0]]
+            group = case.group(level, changes.tolist(), places, composite=True)
+            # To share the other sex is no change by itself.
+            if changes.any() and not group.normal:
+                groups.append(group)
     return groups
 
 

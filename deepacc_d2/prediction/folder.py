@@ -19,6 +19,7 @@ from typing import Any
 from deepacc_d2.cell import Cell
 from deepacc_d2.errors import ConfigError, DataError
 from deepacc_d2.files import read_json, write_json
+from deepacc_d2.karyogram.layout import ALIGNMENTS
 from deepacc_d2.prediction.record import from_record
 
 JOB = "job.json"
@@ -49,6 +50,14 @@ class OutputFolder:
     def crops(self, name: str) -> Path:
         """Returns the folder of a cell's single chromosomes."""
         return self.root / "crops" / name
+
+    def alignment(self) -> str:
+        """Returns how chromosomes stand in the job's karyograms."""
+        path = self.root / JOB
+        job = read_json(path) if path.is_file() else {}
+        drawings = job.get("drawings") if isinstance(job, Mapping) else None
+        align = drawings.get("align") if isinstance(drawings, Mapping) else None
+        return align if align in ALIGNMENTS else ALIGNMENTS[0]
 
     def is_done(self, name: str) -> bool:
         """Whether a cell is finished."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -116,6 +117,7 @@ def write_cases(
     root = folder.root / "cases"
     sheets = Worksheets(folder.root / "worksheets")
     facts = facts or laboratory_of(folder.root).facts
+    draw = draw or partial(karyogram_of, align=folder.alignment())
     karyotypes: dict[str, str] = {}
     taken: set[str] = set()
     for case_id, cells in cases.items():
@@ -128,7 +130,7 @@ def write_cases(
         record = {**case.to_record(), "about": about, "disclaimer": DISCLAIMER}
         record |= further(case_id) if further is not None else {}
         write_json(root / f"{name}.json", record, indent=1)
-        drawn = map(draw or karyogram_of, shown_cells(case, cells))
+        drawn = map(draw, shown_cells(case, cells))
         shown = [karyogram for karyogram in drawn if karyogram is not None]
         with whole_file(root / f"{name}.pdf") as path:
             save_case_report(path, case, cells, shown, about=about)
@@ -153,13 +155,19 @@ def surest(cells: list[Cell]) -> Cell | None:
     return max(found, key=lambda cell: (cell.confidence, len(cell.counted)), default=None)
 
 
-def karyogram_of(cell: Cell) -> Karyogram | None:
-    """Returns the karyogram of a cell; None where its image is gone."""
+def karyogram_of(cell: Cell, align: str = "centromere") -> Karyogram | None:
+    """Returns the karyogram of a cell; None where its image is gone.
+
+    Args:
+        cell: any.
+        align: see :func:`deepacc_d2.karyogram.build_karyogram`.
+    """
     try:
         gray = read_image(cell.path).gray
     except UserError:
         return None
-    return build_karyogram(gray, cell, pixel_size=read_scale(cell.path).pixel_size)
+    pixel_size = read_scale(cell.path).pixel_size
+    return build_karyogram(gray, cell, align=align, pixel_size=pixel_size)
 
 
 class _Overview:

@@ -112,7 +112,7 @@ def _rows(case: CaseResult, cells: Sequence[Cell], facts: Facts) -> list[dict[st
     """Returns what the table of cells says, in the order of the cells."""
     clones = {name: n for n, clone in enumerate(case.clones, start=1) for name in clone.names}
     others = {d.name: f"differs: {', '.join(d.differs)}" for d in case.disagreeing}
-    others |= {e.name: f"not counted: {e.reason}" for e in case.excluded}
+    others |= {e.name: e.reason.removeprefix("unfit: ") for e in case.excluded}
     rows = []
     for n, cell in enumerate(cells, start=1):
         spot = facts.spots.get(cell.name, Spot())

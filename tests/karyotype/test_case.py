@@ -75,6 +75,8 @@ def case_of(found: list[tuple[str, np.ndarray]], case_id: str | None = None) -> 
             [(1, "49,XX,+3,+8,+21"), (1, "47,XX,-5,+8,+21"), (1, "48,XX,+8,+9")],
             "47~49,XX,+8[3],+21[2][cp3]",
         ),
+        # The other sex that they share is no change.
+        ([(1, "47,XX,+3"), (1, "45,XX,-9"), (5, "46,XY")], "46,XY[5]"),
         ([(3, "92<4n>,XXYY"), (17, "46,XY")], "92<4n>,XXYY[3]/46,XY[17]"),
         # A doubled cell has no trisomies, and is no clone by itself.
         ([(1, "92<4n>,XXYY"), (1, "47,XY,+8"), (8, "46,XY")], "46,XY[8]"),
