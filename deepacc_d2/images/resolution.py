@@ -49,12 +49,23 @@ def read_scale(path: str | Path) -> Scale:
                 found = {k: tags.get(k) for k in (_X, _UNIT, _DESCRIPTION, _LEFT, _TOP)}
     except Exception:
         return Scale()
-    told = found[_DESCRIPTION]
-    text = told if isinstance(told, str) else ""
+    text = _utf8(found[_DESCRIPTION])
     for size, position in (_of_ome(text), (_of_imagej(text, found), ""), _of_tags(found)):
         if size is not None and SMALLEST <= size <= LARGEST:
             return Scale(size, position)
     return Scale(None, _of_ome(text)[1])
+
+
+def _utf8(told: Any) -> str:
+    """Returns a tag's text: Pillow takes for Latin-1 what OME writes in UTF-8."""
+    if isinstance(told, bytes):
+        return told.decode("utf-8", "replace")
+    if not isinstance(told, str):
+        return ""
+    try:
+        return told.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return told
 
 
 def _of_tags(found: dict[int, Any]) -> tuple[float | None, str]:
