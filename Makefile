@@ -17,7 +17,7 @@ IN_VENV = '$(VENV)/bin/python' -m
 
 # Names alone: what they do and take is in deepacc_d2/command/table.py, which `make help` prints.
 LAUNCHED = train context ablation sweep evaluate compare dashboard predict review explain \
-           robustness karyotype export data data-check synthetic test coverage bench
+           robustness karyotype polarity export data data-check synthetic test coverage bench
 
 .PHONY: $(LAUNCHED) lint format docs docs-serve setup lock clean help
 

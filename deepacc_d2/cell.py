@@ -20,6 +20,28 @@ FIT, UNFIT = "fit", "unfit"
 """``Cell.status``: whether the cell can be karyotyped."""
 
 
+@dataclass(frozen=True, slots=True)
+class Pose:
+    """How a chromosome lies in its image.
+
+    Attributes:
+        p_arm: (x, y), unit vector from the q towards the p telomere, y down.
+        probability: 0.5 to 1, that it is not the other way round.
+        centromere: (x, y) in pixels of the original image.
+        share: the centromere's place along the axis, 0 (p telomere) to 1 (q telomere).
+        centromere_confidence: probability, 0 to 1, that ``share`` is within 0.05 of the true one,
+            if ``p_arm`` is right; None where it was not estimated.
+        method: ``network`` or ``ideogram`` (the comparison with its bands), or ``person``.
+    """
+
+    p_arm: tuple[float, float]
+    probability: float
+    centromere: tuple[float, float]
+    share: float
+    centromere_confidence: float | None
+    method: str
+
+
 @dataclass(slots=True)
 class Chromosome:
     """One detected chromosome.
@@ -35,6 +57,7 @@ class Chromosome:
             where it is no class.
         flags: what to look at: ``unidentified``, ``reassigned``, ``left_out``,
             ``low_confidence``, ``touching``.
+        pose: how it lies in the image, None where it was not looked for.
     """
 
     box: tuple[float, float, float, float]
@@ -43,6 +66,7 @@ class Chromosome:
     assigned: int
     confidence: float
     flags: tuple[str, ...] = ()
+    pose: Pose | None = None
 
     @property
     def name(self) -> str:

@@ -7,7 +7,7 @@ built from it: a checkpoint can come from a stranger, and a ``_target_`` calls a
 from __future__ import annotations
 
 import pickle
-import zipfile
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,14 +38,39 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise DataError(f"checkpoint {path} does not exist: pass CKPT=<run>/checkpoints/best.ckpt")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, zipfile.BadZipFile, pickle.UnpicklingError, OSError) as error:
-        reason = str(error).strip().splitlines()[0][:120] if str(error) else type(error).__name__
-        raise DataError(f"checkpoint {path} is damaged or not a checkpoint ({reason})") from error
+    except MemoryError:
+        raise DataError(f"checkpoint {path} needs more memory than there is") from None
+    except Exception as error:  # what no checkpoint of ours is fails in every way there is
+        raise DataError(f"checkpoint {path} {refusal(error)}") from error
     if not isinstance(content, dict) or not {"model", "deepacc_config"} <= content.keys():
         raise DataError(f"checkpoint {path} was not written by this project: no deepacc_config")
     if not content["deepacc_config"]:
         raise DataError(f"checkpoint {path} holds no config to build its model from")
     return {**content, "deepacc_config": with_present_names(content["deepacc_config"])}
+
+
+def refusal(error: BaseException) -> str:
+    """Says in one line why torch does not read a file as weights alone, and what helps.
+
+    Args:
+        error: of ``torch.load(..., weights_only=True)``.
+    """
+    text = " ".join(str(error).split())
+    found = re.search(r"GLOBAL ([\w.]+)", text)
+    if isinstance(error, pickle.UnpicklingError) and found:
+        name = found[1]
+        helps = (
+            "save such numbers by float() or int(), or as tensors"
+            if name.startswith("numpy.")
+            else "save plain numbers, texts and tensors alone"
+        )
+        return f"holds {name} besides weights, which is not read from a file: {helps}"
+    # torch's first sentences advise on trusting the file; what failed stands behind them.
+    reason = re.split(r" (?:This is an internal|Check the documentation|Please )", text)[0]
+    reason = reason.rpartition("WeightsUnpickler error: ")[2]
+    if not isinstance(error, RuntimeError | pickle.UnpicklingError | OSError):
+        reason = f"{type(error).__name__} {reason}".rstrip()
+    return f"is damaged or not a checkpoint ({reason[:300]})"
 
 
 def build_from_checkpoint(content: dict[str, Any], path: str | Path) -> nn.Module:

@@ -2,27 +2,53 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from deepacc_d2.errors import ConfigError, DataError
+from deepacc_d2.sole_use import sole_use
 
-# Spreadsheets take a text that begins so for a formula; the apostrophe makes it a text again.
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+# Spreadsheets take a text that begins so for a formula, the wide signs where those are written too.
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+
+
+def plain_cell(value: Any) -> Any:
+    """Returns a value for a table, with an apostrophe before a text that would be a formula.
+
+    >>> plain_cell("=1+1"), plain_cell("-0.5"), plain_cell(-0.5)
+    ("'=1+1", '-0.5', -0.5)
+    """
+    if not isinstance(value, str) or not value.startswith(FORMULA):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value  # a number, such as a swept key's
 
 
 def plain_row(values: Iterable[object]) -> list[object]:
     """Returns a row for a CSV file in which no text is a formula to a spreadsheet."""
-    return [
-        f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
-        for value in values
-    ]
+    return [plain_cell(value) for value in values]
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
+    """Returns a table as CSV, with no formula in it: the one writer of tables from memory."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(plain_row(header))
+    # The writer quotes the line's own end alone, and readers take a bare \r for another.
+    for row in rows:
+        writer.writerow(v.replace("\r", "\n") if isinstance(v, str) else v for v in plain_row(row))
+    return text.getvalue()
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -129,8 +155,13 @@ def whole_directory(out: Path, *, overwrite: bool) -> Iterator[Path]:
         overwrite: replace a directory that is there.
 
     Raises:
-        ConfigError: the disk is full or the place not writable.
+        ConfigError: the disk is full or the place not writable, or another job is at work there.
     """
+    with sole_use(out):
+        yield from _whole_directory(out, overwrite=overwrite)
+
+
+def _whole_directory(out: Path, *, overwrite: bool) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))

@@ -27,6 +27,7 @@ from deepacc_d2.errors import ConfigError
 from deepacc_d2.files import whole_file, write_json
 from deepacc_d2.modeling import CellContext, ChromosomeRCNN
 from deepacc_lightning.core.cli import (
+    alone,
     check_accelerator,
     check_data_root,
     run_entry_point,
@@ -51,6 +52,7 @@ MADE = {
 PREFIX = "roi_heads.box_predictor.context."
 
 
+@alone(lambda cfg: cfg.out)
 def run(cfg: DictConfig) -> dict[str, float]:
     """Reads cells, trains the context on them and writes the checkpoint with it.
 
@@ -149,7 +151,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
         "history": module.history,
         "cells": len(train),
     }
-    write_json(out / "context.json", {**describe_run(), **facts, **told, "config": settings})
+    write_json(out / "context.json", describe_run(**facts, **told, config=settings))
     print(
         f"of the chromosomes found in {len(val)} validation images, named right: "
         f"{figures['by_box']:.2f} % by the box alone, {figures['in_context']:.2f} % in context"

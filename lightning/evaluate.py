@@ -28,6 +28,7 @@ from deepacc_d2.errors import ConfigError
 from deepacc_d2.files import write_json
 from deepacc_d2.images.view import ViewSettings, make_view, plain_view
 from deepacc_lightning.core.cli import (
+    alone,
     check_accelerator,
     check_data_root,
     run_entry_point,
@@ -41,9 +42,11 @@ from deepacc_lightning.core.config import (
 from deepacc_lightning.core.run_info import describe_run, device_name, make_run_dir
 from deepacc_lightning.train import quiet
 from deepacc_lightning.training.callbacks import ProgressBar
+from deepacc_lightning.training.children import children_end_too
 from deepacc_lightning.training.datamodule import ChromosomeDataModule
 from deepacc_lightning.training.final_test import log_report, run_test
 from deepacc_lightning.training.module import DetectionModule
+from deepacc_lightning.training.stopping import EndOnSignal
 from deepacc_lightning.wandb.loggers import WandbLogger, finished_runs, run_columns
 
 register_resolvers()
@@ -143,6 +146,7 @@ def load(cfg: DictConfig) -> tuple[Detector, dict[str, Any]]:
     return detector_of(network, told, normalize=cfg.view == "predict"), config
 
 
+@alone(lambda cfg: cfg.out or default_out(cfg))
 def run(cfg: DictConfig) -> dict[str, float]:
     """Evaluates as the config says and writes the report.
 
@@ -177,7 +181,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
         accelerator=cfg.accelerator,
         devices=cfg.devices,
         logger=False,
-        callbacks=[ProgressBar(refresh_rate=5)],
+        callbacks=[ProgressBar(refresh_rate=5), EndOnSignal()],
         use_distributed_sampler=False,
         enable_model_summary=False,
     )
@@ -196,7 +200,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
         detector=detector.settings(),
     )
     loggers = instantiate_all(cfg.get("logger"))
-    with finished_runs(loggers):
+    with finished_runs(loggers), children_end_too(trainer):
         told = {**facts, "device": device_name(trainer.strategy.root_device)}
         columns = run_columns(config, told)
         for logger in loggers:

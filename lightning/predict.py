@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import hydra
 import pytorch_lightning as pl
-import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from deepacc_d2.detection.detector import DEFAULT_CHECKPOINT, model_hash
 from deepacc_d2.disclaimer import DISCLAIMER
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.karyogram.layout import ALIGNMENTS
+from deepacc_d2.prediction.continued import continue_job
 from deepacc_d2.prediction.folder import OutputFolder, open_folder
 from deepacc_d2.prediction.inputs import Images, Input, list_images
 from deepacc_d2.prediction.outputs import check_suffixes
@@ -22,12 +23,15 @@ from deepacc_d2.prediction.predictor import Predictor, load_predictor
 from deepacc_d2.prediction.summary import finish_job
 from deepacc_d2.text import is_utf8, printable
 from deepacc_d2.worksheet.laboratory import Laboratory
-from deepacc_lightning.core.cli import check_accelerator, run_entry_point, run_guarded
+from deepacc_lightning.core.cli import alone, check_accelerator, run_entry_point, run_guarded
 from deepacc_lightning.core.config import config_dir, register_resolvers
 from deepacc_lightning.core.processes import is_main_process
+from deepacc_lightning.core.worker_loader import WorkerLoader
 from deepacc_lightning.jobs.predict_loop import CellWriter, ImageFiles, PredictModule, one_image
 from deepacc_lightning.train import quiet
 from deepacc_lightning.training.callbacks import ProgressBar
+from deepacc_lightning.training.children import children_end_too
+from deepacc_lightning.training.stopping import EndOnSignal
 
 register_resolvers()
 
@@ -36,6 +40,7 @@ DRAWN_BEFORE = {"align": "centromere", "crops": False}
 BAD_NAME = "its name is not in UTF-8: rename it"
 
 
+@alone(lambda cfg: cfg.out)
 def run(cfg: DictConfig) -> dict[str, Any]:
     """Predicts as the config says.
 
@@ -57,7 +62,8 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     predictor = predictor_of(cfg)
     laboratory = Laboratory.read(cfg.worksheet, cfg.cells, cfg.name_pattern)
     out = Path(cfg.out).resolve()
-    inputs = list_images(_images(cfg.images), cfg.cases, out=out)
+    skipped: dict[Path, str] = {}
+    listed = list_images(_images(cfg.images), cfg.cases, out=out, skipped=skipped)
     job = {
         "kind": "deepacc_d2 prediction",
         "model": {"name": predictor.name, "sha256": model_hash(checkpoint)},
@@ -73,8 +79,12 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     )
     if is_main_process() and (cfg.worksheet or cfg.cells or cfg.name_pattern):
         laboratory.save(out)
-    # Another process may be removing them at this moment.
-    done = set() if cfg.overwrite else set(folder.names())
+    inputs, done = listed, frozenset[str]()
+    if not cfg.overwrite:  # else another process may be removing them at this moment
+        there = continue_job(folder, listed, write=is_main_process())
+        inputs, done = there.inputs, there.done
+        if there.others and is_main_process():
+            print(there.line(), flush=True)
     todo = [item for item in inputs if item.name not in done]
     if len(todo) < len(inputs):
         print(f"{len(inputs) - len(todo)} of {len(inputs)} images are done already", flush=True)
@@ -86,7 +96,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         errors += predict(cfg, predictor, readable, folder, drawings)
     if not is_main_process():
         return {}
-    cells = report(folder, errors, images=len(inputs), about=predictor.name)
+    cells = report(folder, errors, skipped, images=len(inputs), about=predictor.name)
     return {"cells": cells, "predicted": len(todo) - len(errors), "failed": len(errors)}
 
 
@@ -141,7 +151,7 @@ def predict_by_lightning(
     Returns:
         Path and message of each file that could not be used.
     """
-    loader = torch.utils.data.DataLoader(
+    loader = WorkerLoader(
         ImageFiles(todo, predictor.detector.view),
         batch_size=1,
         num_workers=cfg.num_workers,
@@ -153,12 +163,13 @@ def predict_by_lightning(
             accelerator=cfg.accelerator,
             devices=cfg.devices,
             logger=False,
-            callbacks=[ProgressBar(refresh_rate=1), writer],
+            callbacks=[ProgressBar(refresh_rate=1), EndOnSignal(), writer],
             enable_model_summary=False,
             enable_checkpointing=False,
         )
         try:
-            trainer.predict(PredictModule(predictor), loader, return_predictions=False)
+            with children_end_too(trainer):
+                trainer.predict(PredictModule(predictor), loader, return_predictions=False)
         except SystemExit as error:
             if trainer.interrupted:  # Lightning turns Ctrl-C into an exit of its own
                 raise KeyboardInterrupt from error
@@ -179,8 +190,22 @@ def predict_by_ray(
     return predict_cells(cfg, todo, folder, drawings)
 
 
-def report(folder: OutputFolder, errors: list[tuple[str, str]], *, images: int, about: str) -> int:
+def report(
+    folder: OutputFolder,
+    errors: list[tuple[str, str]],
+    skipped: Mapping[Path, str],
+    *,
+    images: int,
+    about: str,
+) -> int:
     """Writes tables and case reports and prints what came out.
+
+    Args:
+        folder: the job's.
+        errors: path and message of each image that could not be used.
+        skipped: why a picture was not looked at.
+        images: how many were to be.
+        about: the model.
 
     Returns:
         The number of finished cells.
@@ -190,7 +215,12 @@ def report(folder: OutputFolder, errors: list[tuple[str, str]], *, images: int, 
     """
     for path, message in errors:
         print(f"error: {path}: {message}" if path not in message else f"error: {message}")
-    summary = finish_job(folder, errors, about=about)
+    if skipped:
+        path, line = next(iter(skipped.items()))
+        count = f"{len(skipped)} pictures" if len(skipped) > 1 else "1 picture"
+        print(f"skipped          {count}, see errors.csv, such as {printable(path)}: {line}")
+    left_out = [*errors, *((str(path), line) for path, line in skipped.items())]
+    summary = finish_job(folder, left_out, about=about)
     print(summary.text)
     print(DISCLAIMER, flush=True)
     if len(errors) == images:

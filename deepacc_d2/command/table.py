@@ -223,6 +223,21 @@ MODEL = (
         config="export",
     ),
     Command(
+        "polarity",
+        "Model",
+        "train what turns chromosomes p arm up",
+        "DATA=data/mine",
+        ("-m", "deepacc_d2.karyogram.orientation.train"),
+        (
+            Option("data", "converted data set, of which train is used", "DATA", "path", True),
+            OUT._replace(default="runs/polarity"),
+            SEED._replace(key="seed", default=0),
+            Option("images", "real images to read, evenly spaced", default=400),
+            Option("drawn", "cells to draw", default=150),
+            Option("steps", "of training, both rounds", default=1200),
+        ),
+    ),
+    Command(
         "release",
         "Model",
         "a checkpoint made small enough to pass on",

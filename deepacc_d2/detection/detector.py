@@ -58,7 +58,7 @@ class Proposals(NamedTuple):
 
 
 class Detections(NamedTuple):
-    """The chromosomes of an image, the surest first.
+    """The chromosomes of an image and candidates for them, the surest first.
 
     Attributes:
         boxes: (N, 4) float64 in pixels of the image, clipped to it.
@@ -119,8 +119,8 @@ class Detector:
         return self.choose(gray, self.propose(gray, view))
 
     def choose(self, gray: Gray, found: Proposals) -> Detections:
-        """Returns the chromosomes among the proposals of an image."""
-        rows = select(found.boxes, found.probabilities, self.selection)
+        """Returns the chromosomes among the proposals of an image, and candidates for them."""
+        rows = select(found.boxes, found.probabilities, self.selection, candidates=True)
         placed = to_image(gray, found.view, found.boxes[rows])
         return Detections(placed, found.probabilities[rows].astype(np.float64), rows, found.view)
 
@@ -229,12 +229,16 @@ def detector_of(
         ConfigError: nothing in it says a size.
     """
     path = told["path"]
+    stored = dict(told.get("selection") or {})
+    if stored:
+        # Models from before there were candidates had none.
+        stored.setdefault("candidates", stored.get("min_foreground", 1.0))
     try:
-        selection = SelectionSettings(**(told.get("selection") or {}))
+        selection = SelectionSettings(**stored)
     except TypeError as error:
         raise DataError(f"checkpoint {path} has selection settings of another version") from error
     if min_foreground is not None:
-        selection = replace(selection, min_foreground=min_foreground)
+        selection = replace(selection, min_foreground=min_foreground, candidates=min_foreground)
     return Detector(
         network,
         view=ViewSettings.from_augmentations(told["test_augmentations"], normalize=normalize),

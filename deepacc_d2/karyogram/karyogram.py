@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +16,15 @@ from deepacc_d2.karyogram.cut import Cut, cut_cell
 from deepacc_d2.karyogram.heading import Heading, heading_of
 from deepacc_d2.karyogram.layout import Layout, lay_out
 from deepacc_d2.karyogram.marks import DERIVATIVE
-from deepacc_d2.karyogram.polarity import find_polarity
-from deepacc_d2.karyogram.shape import outline_of, rotation_of
-from deepacc_d2.karyogram.straighten import straighten, trimmed
+from deepacc_d2.karyogram.orientation.find import pose_of, strip_place, turn
+from deepacc_d2.karyogram.polarity import Polarity
+from deepacc_d2.karyogram.shape import outline_of
+from deepacc_d2.karyogram.straighten import Straight, straighten, trimmed
 from deepacc_d2.karyogram.strip import Strip
 
 # Strips are read so that a chromosome has about this many strip pixels (square root of its box's
 # area): fine enough for a page of 1600 pixels and for print.
-_STRIP_SIZE = 150.0
+STRIP_SIZE = 150.0
 _MIN_ZOOM, _MAX_ZOOM = 0.1, 6.0
 
 
@@ -90,10 +91,15 @@ def build_karyogram(
         raise ValueError(f"a karyogram needs uint8 (H, W) pixels, not {gray.dtype} {gray.shape}")
     boxes = [chromosome.box for chromosome in cell.chromosomes]
     zoom = strip_zoom(boxes)
-    strips = []
     cuts = cut_cell(gray, boxes, outlines)
-    for number, (chromosome, cut) in enumerate(zip(cell.chromosomes, cuts, strict=True)):
-        strips.append(make_strip(chromosome, cut, zoom, turned=number in turned))
+    straights = [straighten(cut, zoom) for cut in cuts]
+    polarities = turn(straights, [_class_of(c) for c in cell.chromosomes])
+    strips = [
+        _turned_strip(chromosome, straight, polarity, cut, turned=number in turned)
+        for number, (chromosome, cut, straight, polarity) in enumerate(
+            zip(cell.chromosomes, cuts, straights, polarities, strict=True)
+        )
+    ]
     counts = cell.counts() if cell.chromosomes else np.zeros(len(CLASSES), np.int64)
     level = estimate_band_level(strips)
     heading = heading_of(cell, () if level is None else (str(level),))
@@ -111,20 +117,40 @@ def make_strip(chromosome: Chromosome, cut: Cut, zoom: float, *, turned: bool = 
         turned: a person turned it over against what is found here; then that is certain.
     """
     straight = straighten(cut, zoom)
-    polarity = find_polarity(straight, chromosome.name)
-    step = -1 if polarity.flip != turned else 1
+    polarity = turn([straight], [_class_of(chromosome)])[0]
+    return _turned_strip(chromosome, straight, polarity, cut, turned=turned)
+
+
+def _class_of(chromosome: Chromosome) -> str | None:
+    """Returns the class that a chromosome is turned as, None for an unidentified one."""
+    return None if chromosome.assigned == UNIDENTIFIED else chromosome.name
+
+
+def _turned_strip(
+    chromosome: Chromosome, straight: Straight, polarity: Polarity, cut: Cut, *, turned: bool
+) -> Strip:
+    """Returns a strip as it is shown; see :func:`make_strip`."""
+    if turned:
+        polarity = replace(
+            polarity,
+            flip=not polarity.flip,
+            confidence=1.0,
+            centromere=1 - polarity.centromere,
+            method="person",
+        )
+    step = -1 if polarity.flip else 1
     return Strip(
         name=chromosome.name,
         placed=chromosome.placed,
         unidentified=chromosome.assigned == UNIDENTIFIED,
         dark=np.ascontiguousarray(trimmed(straight)[::step, ::step]),
         zoom=straight.zoom,
-        centromere=1 - polarity.centromere if turned else polarity.centromere,
-        polarity_confidence=1.0 if turned else polarity.confidence,
+        centromere=strip_place(straight, polarity),
+        polarity_confidence=polarity.confidence,
         cut=not cut.whole,
+        pose=pose_of(straight, polarity),
         derivative=DERIVATIVE in chromosome.flags,
         outline=outline_of(cut),
-        rotation=rotation_of(straight.axis[::step]),
     )
 
 
@@ -135,4 +161,4 @@ def strip_zoom(boxes: list[tuple[float, float, float, float]]) -> float:
     sides = np.asarray(boxes, np.float64)
     area = np.clip(sides[:, 2] - sides[:, 0], 1, None) * np.clip(sides[:, 3] - sides[:, 1], 1, None)
     size = float(np.nanmedian(np.sqrt(area)))
-    return float(np.clip(_STRIP_SIZE / max(size, 1.0), _MIN_ZOOM, _MAX_ZOOM))
+    return float(np.clip(STRIP_SIZE / max(size, 1.0), _MIN_ZOOM, _MAX_ZOOM))

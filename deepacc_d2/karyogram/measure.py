@@ -23,7 +23,8 @@ from deepacc_d2.errors import run_cli
 from deepacc_d2.images.read import read_gray
 from deepacc_d2.karyogram.cut import Box, cut_cell
 from deepacc_d2.karyogram.marks import UNSURE_POLARITY
-from deepacc_d2.karyogram.polarity import find_polarity, profiles, standard
+from deepacc_d2.karyogram.orientation.find import pose_of, turn
+from deepacc_d2.karyogram.polarity import profiles, standard
 from deepacc_d2.karyogram.straighten import straighten
 
 # IoU with the true mask from which on a cut is right.
@@ -62,10 +63,12 @@ def measure_spread(
     image: NDArray[np.uint8], annotations: list[dict[str, Any]], into: Measured
 ) -> None:
     """Adds one synthetic spread, cut by its true boxes."""
-    for cut, annotation in zip(cut_cell(image, boxes_of(annotations)), annotations, strict=True):
-        name = CLASSES[annotation["category_id"] - 1]
-        straight = straighten(cut)
-        polarity = find_polarity(straight, name)
+    cuts = cut_cell(image, boxes_of(annotations))
+    straights = [straighten(cut) for cut in cuts]
+    names = [CLASSES[annotation["category_id"] - 1] for annotation in annotations]
+    for cut, straight, name, polarity, annotation in zip(
+        cuts, straights, names, turn(straights, names), annotations, strict=True
+    ):
         axis = straight.axis[::-1] if polarity.flip else straight.axis
         p, q = (complex(*tip) for tip in annotation["axis"])
         truth = coco_mask.decode(annotation["segmentation"]).astype(bool)
@@ -73,7 +76,7 @@ def measure_spread(
         height, width = cut.mask.shape
         mask[cut.y : cut.y + height, cut.x : cut.x + width] = cut.mask
         body = truth.sum() / max(abs(p - q), 1.0)
-        place = axis[min(int(polarity.centromere * len(axis)), len(axis) - 1)]
+        place = complex(*pose_of(straight, polarity).centromere)
         into.names.append(name)
         into.right.append(
             abs(axis[0] - p) + abs(axis[-1] - q) < abs(axis[0] - q) + abs(axis[-1] - p)
@@ -129,8 +132,8 @@ def pair_agreement(root: Path, split: str, images: int) -> tuple[int, int]:
     A pair is two annotations of one class in an image; profiles are those of the bands.
 
     Returns:
-        Pairs that agree better oriented as :func:`find_polarity` says than with one of the two
-        turned over, and all pairs.
+        Pairs that agree better as they were turned than with one of the two turned over, and all
+        pairs.
     """
     coco = load_coco_split(root, split)
     own: dict[int, list[dict[str, Any]]] = {}
@@ -143,12 +146,13 @@ def pair_agreement(root: Path, split: str, images: int) -> tuple[int, int]:
         gray = read_gray(root / "images" / record["file_name"])
         annotations = own.get(record["id"], [])
         by_class: dict[int, list[NDArray[np.float64]]] = {}
-        for cut, annotation in zip(cut_cell(gray, boxes_of(annotations)), annotations, strict=True):
-            index = annotation["category_id"] - 1
-            straight = straighten(cut)
+        straights = [straighten(cut) for cut in cut_cell(gray, boxes_of(annotations))]
+        classes = [annotation["category_id"] - 1 for annotation in annotations]
+        polarities = turn(straights, [CLASSES[index] for index in classes])
+        for index, straight, polarity in zip(classes, straights, polarities, strict=True):
             bands, _ = profiles(straight)
-            flip = find_polarity(straight, CLASSES[index]).flip
-            by_class.setdefault(index, []).append(standard(bands[::-1] if flip else bands))
+            along = bands[::-1] if polarity.flip else bands
+            by_class.setdefault(index, []).append(standard(along))
         for pair in by_class.values():
             if len(pair) == 2:
                 total += 1

@@ -46,12 +46,17 @@ class Polarity:
         flip: whether the strip must be turned by 180 degrees to have its p arm up.
         confidence: probability, 0.5 to 1, that this is right.
         centromere: position of the centromere along the strip *after* turning, from 0 (top, p
-            telomere) to 1 (bottom).
+            telomere) to 1 (bottom), tips of the body.
+        centromere_confidence: probability, 0 to 1, that it is within a twentieth of the length of
+            that; None where it was not estimated.
+        method: ``network`` or ``ideogram``, who said so.
     """
 
     flip: bool
     confidence: float
     centromere: float
+    centromere_confidence: float | None = None
+    method: str = "ideogram"
 
 
 def find_polarity(straight: Straight, name: str) -> Polarity:

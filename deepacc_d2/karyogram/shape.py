@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import cv2
 import numpy as np
 
-from deepacc_d2.karyogram.axis import Axis
 from deepacc_d2.karyogram.cut import Cut
 
 # Corners are thinned out until the outline is off by so many pixels.
@@ -26,13 +26,10 @@ def outline_of(cut: Cut) -> tuple[tuple[float, float], ...]:
     return tuple((float(x) + cut.x, float(y) + cut.y) for x, y in points)
 
 
-def rotation_of(axis: Axis) -> float:
+def rotation_of(p_arm: tuple[float, float]) -> float:
     """Returns by how many degrees a chromosome is turned clockwise from upright, -180 to 180.
 
     Args:
-        axis: complex (L,), image points from the p to the q telomere.
+        p_arm: (x, y), from the q towards the p telomere, y down.
     """
-    arm = complex(axis[0] - axis[-1])
-    if arm == 0:
-        return 0.0
-    return float(np.degrees(np.arctan2(arm.real, -arm.imag)))
+    return math.degrees(math.atan2(p_arm[0], -p_arm[1]))

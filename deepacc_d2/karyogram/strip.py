@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from deepacc_d2.cell import Pose
+
 
 @dataclass(frozen=True, eq=False)
 class Strip:
@@ -20,10 +22,10 @@ class Strip:
         centromere: its place along the strip, 0 (top) to 1 (bottom).
         polarity_confidence: probability, 0.5 to 1, that the p arm is up.
         cut: False if no background was found and the plain crop is shown.
+        pose: how the chromosome lies in the image.
         unidentified: it is a chromosome without a class; False for one that is left out.
         derivative: a person called it a derivative of its class.
         outline: image points (x, y) around its pixels; empty where nothing was cut.
-        rotation: degrees, clockwise from upright, that it is turned by in the image, -180 to 180.
     """
 
     name: str
@@ -33,10 +35,10 @@ class Strip:
     centromere: float
     polarity_confidence: float
     cut: bool
+    pose: Pose | None = None
     unidentified: bool = False
     derivative: bool = False
     outline: tuple[tuple[float, float], ...] = ()
-    rotation: float = 0.0
 
     @property
     def length(self) -> float:

@@ -17,6 +17,7 @@ from deepacc_d2.images.gray import Gray
 from deepacc_d2.images.resolution import read_scale
 from deepacc_d2.karyogram import Karyogram, build_karyogram, draw_overlay
 from deepacc_d2.karyogram.marks import MARKER
+from deepacc_d2.karyogram.shape import rotation_of
 from deepacc_d2.prediction.folder import OutputFolder
 from deepacc_d2.prediction.record import to_record
 
@@ -63,17 +64,20 @@ def write_cell(
     if overlay:
         drawn = cv2.cvtColor(draw_overlay(gray, cell), cv2.COLOR_RGB2BGR)
         write_bytes(folder.overlay(cell.name), cv2.imencode(".png", drawn)[1].tobytes())
-    record = to_record(cell)
+    built = None
     if (karyogram or crops) and cell.chromosomes:
-        built = build_karyogram(
-            gray, cell, align=align, pixel_size=read_scale(cell.path).pixel_size
-        )
-        add_shapes(record, built)
+        pixel_size = read_scale(cell.path).pixel_size
+        built = build_karyogram(gray, cell, align=align, pixel_size=pixel_size)
+        for chromosome, strip in zip(cell.chromosomes, built.strips, strict=True):
+            chromosome.pose = strip.pose
         for suffix in karyogram if cell.counted else ():
             with whole_file(folder.karyogram(cell.name, suffix)) as path:
                 built.save(path)
         if crops:
             write_crops(folder.crops(cell.name), built)
+    record = to_record(cell)
+    if built is not None:
+        add_shapes(record, built)
     write_json(folder.record(cell.name), record, indent=1)
 
 
@@ -83,7 +87,8 @@ def add_shapes(record: dict[str, Any], karyogram: Karyogram) -> None:
     record["band_level"] = None if level is None else asdict(level)
     for chromosome, strip in zip(record["chromosomes"], karyogram.strips, strict=True):
         chromosome["outline"] = [[round(x, 1), round(y, 1)] for x, y in strip.outline]
-        chromosome["rotation"] = round(strip.rotation, 1)
+        arm = strip.pose.p_arm if strip.pose is not None else None
+        chromosome["rotation"] = None if arm is None else round(rotation_of(arm), 1)
 
 
 def write_crops(root: Path, karyogram: Karyogram) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from deepacc_d2.cell import LEFT_OUT, UNIDENTIFIED, Cell, Chromosome
+from deepacc_d2.cell import LEFT_OUT, UNIDENTIFIED, Cell, Chromosome, Pose
 from deepacc_d2.chromosomes import CLASSES, class_index
 from deepacc_d2.disclaimer import DISCLAIMER
 from deepacc_d2.errors import DataError
@@ -70,6 +70,7 @@ def _chromosome(chromosome: Chromosome) -> dict[str, Any]:
         "class_by_box": CLASSES[chromosome.label],
         "confidence": round(chromosome.confidence, DIGITS),
         "flags": list(chromosome.flags),
+        "polarity": None if chromosome.pose is None else _pose(chromosome.pose),
         # What rounds to nothing is left out: most of 25 numbers do.
         "probabilities": {
             name: round(float(p), DIGITS)
@@ -77,6 +78,36 @@ def _chromosome(chromosome: Chromosome) -> dict[str, Any]:
             if round(float(p), DIGITS) > 0
         },
     }
+
+
+def _pose(pose: Pose) -> dict[str, Any]:
+    sure = pose.centromere_confidence
+    return {
+        "p_arm": [round(v, 4) for v in pose.p_arm],
+        "probability": round(pose.probability, DIGITS),
+        "centromere": {
+            "point": [round(v, 2) for v in pose.centromere],
+            "share": round(pose.share, 4),
+            "confidence": None if sure is None else round(sure, DIGITS),
+        },
+        "method": pose.method,
+    }
+
+
+def _from_pose(record: Mapping[str, Any] | None) -> Pose | None:
+    # Records of earlier versions do not have it.
+    if record is None:
+        return None
+    told = record["centromere"]
+    (px, py), (cx, cy) = record["p_arm"], told["point"]
+    return Pose(
+        p_arm=(float(px), float(py)),
+        probability=record["probability"],
+        centromere=(float(cx), float(cy)),
+        share=told["share"],
+        centromere_confidence=told["confidence"],
+        method=record["method"],
+    )
 
 
 def from_record(record: Mapping[str, Any], source: str = "record") -> Cell:
@@ -124,6 +155,7 @@ def _from_chromosome(record: Mapping[str, Any]) -> Chromosome:
         assigned=_assigned(record["class"]),
         confidence=record["confidence"],
         flags=tuple(record["flags"]),
+        pose=_from_pose(record.get("polarity")),
     )
 
 

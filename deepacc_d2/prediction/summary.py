@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,6 +18,7 @@ from deepacc_d2.images.read import read_image
 from deepacc_d2.images.resolution import read_scale
 from deepacc_d2.karyogram import Karyogram, build_karyogram, save_case_report
 from deepacc_d2.karyotype.case import CaseResult, summarize_case
+from deepacc_d2.prediction.continued import remove_stale
 from deepacc_d2.prediction.folder import OutputFolder
 from deepacc_d2.prediction.names import safe_name
 from deepacc_d2.prediction.tables import job_tables, write_errors
@@ -84,6 +85,7 @@ def finish_job(folder: OutputFolder, errors: list[tuple[str, str]], *, about: st
                     chromosome.probabilities = _NOT_KEPT
                 cases[cell.case_id].append(cell)
     written = write_cases(folder, dict(sorted(cases.items())), about=about)
+    remove_stale(folder, case_names(written.karyotypes))
     text = overview.text(folder, written.karyotypes)
     text += f"\n{written.problem}" if written.problem else ""
     return JobSummary(overview.total, written.karyotypes, text)
@@ -119,10 +121,8 @@ def write_cases(
     facts = facts or laboratory_of(folder.root).facts
     draw = draw or partial(karyogram_of, align=folder.alignment())
     karyotypes: dict[str, str] = {}
-    taken: set[str] = set()
-    for case_id, cells in cases.items():
+    for (case_id, cells), name in zip(cases.items(), case_names(cases), strict=True):
         root.mkdir(exist_ok=True)
-        name = _free_name(case_id, taken)
         case = summarize_case(cells, case_id=case_id)
         if amend is not None:
             case = amend(case)
@@ -136,6 +136,12 @@ def write_cases(
             save_case_report(path, case, cells, shown, about=about)
         sheets.write(name, worksheet_html(case, cells, shown, facts(case_id, cells), about=about))
     return CasesWritten(karyotypes, sheets.problem)
+
+
+def case_names(cases: Iterable[str]) -> list[str]:
+    """Returns the name of each case's files."""
+    taken: set[str] = set()
+    return [_free_name(case_id, taken) for case_id in cases]
 
 
 def _free_name(case_id: str, taken: set[str]) -> str:

@@ -38,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--tls-certificate", type=Path)
     serve.add_argument("--tls-key", type=Path)
     serve.add_argument("--behind-proxy", action="store_true")
+    serve.add_argument("--checkpoint", default="", help="model for new images, the results' own")
     serve.add_argument("--browse", action="store_true", help="open a browser")
     verify = command("verify", "check that the audit trail is as it was written")
     verify.add_argument("--expect", default="", metavar="HASH", help="an entry that must be there")
@@ -92,6 +93,7 @@ def main(argv: list[str] | None = None) -> int:
                 key=options.tls_key,
                 behind_proxy=options.behind_proxy,
                 browse=options.browse,
+                checkpoint=options.checkpoint,
             ),
         )
         return 0

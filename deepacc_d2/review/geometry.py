@@ -117,6 +117,48 @@ def split_at_waist(cut: Cut) -> Halves:
     raise EditError("the chromosome has no waist: draw a line where it is to be split")
 
 
+def split_by_masks(cut: Cut, masks: Sequence[Sequence[Outline]]) -> Halves:
+    """Splits a chromosome's pixels along the two largest masks in its box.
+
+    What both masks cover is divided at equal distance from what is only one's; so is what neither
+    covers.
+
+    Args:
+        cut: of the chromosome.
+        masks: of it and of other boxes in the same place, each as rings of corners (x, y) in
+            pixels of the image; a mask of several separate parts counts as several.
+
+    Raises:
+        EditError: there are no two masks that divide it.
+    """
+    parts: list[Mask] = []
+    least = max(4.0, _SMALLEST * float(cut.mask.sum()))
+    for rings in masks:
+        labels, count = ndimage.label(_filled(rings, cut) & cut.mask)
+        parts += [part for k in range(1, count + 1) if (part := labels == k).sum() >= least]
+    parts.sort(key=lambda part: -int(part.sum()))
+    for n, first in enumerate(parts):
+        for second in parts[n + 1 :]:
+            # Two masks of one chromosome are no two chromosomes.
+            if min((first & ~second).sum(), (second & ~first).sum()) < least:
+                continue
+            near = ndimage.distance_transform_edt(~(first & ~second))
+            far = ndimage.distance_transform_edt(~(second & ~first))
+            return _halves(cut, cut.mask & (near <= far), cut.mask & (near > far))
+    raise EditError("there are no masks that divide the chromosome: draw a line")
+
+
+def _filled(rings: Sequence[Outline], cut: Cut) -> Mask:
+    """Returns what an odd number of rings encloses, as pixels of a cut."""
+    inside = np.zeros(cut.mask.shape, np.uint8)
+    for ring in rings:
+        own = np.zeros_like(inside)
+        corners = np.round(np.array(ring, np.float64) - (cut.x + 0.5, cut.y + 0.5)).astype(np.int32)
+        cv2.fillPoly(own, [corners], 1)
+        inside ^= own
+    return inside.astype(bool)
+
+
 def _halves(cut: Cut, first: Mask, second: Mask) -> Halves:
     least = max(4.0, _SMALLEST * float(cut.mask.sum()))
     parts = [_largest(first), _largest(second)]

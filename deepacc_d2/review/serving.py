@@ -21,6 +21,8 @@ from deepacc_d2.review.imaging import Imaging
 from deepacc_d2.review.people import People
 from deepacc_d2.review.store.intake import read_job, take_in
 from deepacc_d2.review.store.store import Store
+from deepacc_d2.review.uploads.files import folder_of
+from deepacc_d2.review.uploads.queue import Uploads
 from deepacc_d2.review.web.app import LOCAL_HOSTS, create_app
 from deepacc_d2.review.web.context import Context
 
@@ -38,6 +40,7 @@ class ServeOptions:
         certificate, key: files of TLS.
         behind_proxy: a proxy on this machine does the TLS.
         browse: open a browser.
+        checkpoint: of the model for new images; empty for the included detector.
     """
 
     address: str = "127.0.0.1"
@@ -50,6 +53,7 @@ class ServeOptions:
     key: Path | None = None
     behind_proxy: bool = False
     browse: bool = False
+    checkpoint: str = ""
 
     @property
     def local(self) -> bool:
@@ -124,6 +128,8 @@ def serve(root: Path, url: str, options: ServeOptions) -> None:
         UserError: the folder, the store, the options or the port cannot be used.
     """
     read_job(root)
+    # What was uploaded here may be shown, whatever folder other images are in.
+    imaging = Imaging([*options.images, folder_of(root)] if options.images else [])
     with only_server(root):
         store = Store(store_place(root, url))
         try:
@@ -131,17 +137,26 @@ def serve(root: Path, url: str, options: ServeOptions) -> None:
             check_access(options, people)
             for line in take_in(store, root).lines():
                 print(line, flush=True)
+            uploads = Uploads(store, root, checkpoint=options.checkpoint)
+            waiting = uploads.resume()
+            if waiting:
+                print(f"{waiting} uploaded images are predicted now", flush=True)
             context = Context(
                 store=store,
                 root=root,
                 people=people,
-                imaging=Imaging(options.images),
+                imaging=imaging,
                 rule=options.rule,
                 alone=(options.user or _own_name()) if options.local else "",
                 secure=options.certificate is not None or options.behind_proxy,
+                uploads=uploads,
             )
-            _run(context, options)
+            try:
+                _run(context, options)
+            finally:
+                uploads.close()
         finally:
+            imaging.close()
             store.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from deepacc_d2.prediction.folder import OutputFolder
 from deepacc_d2.prediction.inputs import Input
 from deepacc_d2.prediction.outputs import write_cell
 from deepacc_d2.prediction.predictor import Predictor
+from deepacc_lightning.core.orphans import end_with_parent
 
 # Images that wait for a drawing process: enough to keep it busy, few enough for the memory.
 WAITING = 2
@@ -132,7 +134,7 @@ class CellWriter(Callback):
         if self.workers > 0:
             # A fork would copy torch's threads in whatever state they are.
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self.workers, context, initializer=_one_thread)
+            self._pool = ProcessPoolExecutor(self.workers, context, initializer=_begin_drawing)
         return self
 
     def __exit__(
@@ -189,9 +191,13 @@ class CellWriter(Callback):
         return [error for part in found for error in part]
 
 
-def _one_thread() -> None:
+def _begin_drawing() -> None:
     import cv2
 
+    end_with_parent()
+    # Both are the main process's business, which waits for what is being drawn.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from hydra.utils import instantiate
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from deepacc_d2.context import ContextCell, read_cells
@@ -21,7 +20,8 @@ from deepacc_d2.data.mapper import MetaphaseMapper
 from deepacc_d2.data.union import DataSets
 from deepacc_d2.files import whole_file
 from deepacc_d2.modeling import CellContext, ChromosomeRCNN
-from deepacc_lightning.training.datamodule import identity, init_worker, thin
+from deepacc_lightning.core.worker_loader import WorkerLoader, identity
+from deepacc_lightning.training.datamodule import init_worker, thin
 from deepacc_lightning.training.loading import Draw, DrawnDataset
 
 CHUNK = 200
@@ -84,7 +84,7 @@ class CellStore:
     def _detect(
         self, dataset: DrawnDataset, draws: list[Draw], cases: list[str | None]
     ) -> list[ContextCell]:
-        loader: DataLoader[Any] = DataLoader(
+        loader = WorkerLoader(
             dataset,
             sampler=draws,
             batch_size=1,

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from deepacc_d2.errors import ConfigError, DataError
 from deepacc_d2.files import LEFTOVERS
 from deepacc_d2.moved import with_present_names
-from deepacc_lightning.core.config import compose_config, quoted, to_plain
+from deepacc_lightning.core.config import compose_config, quoted, recorded
 from deepacc_lightning.core.processes import is_main_process
 from deepacc_lightning.training.checkpoint_io import newest_intact
 from deepacc_lightning.training.run_settings import first_difference, settings_of
@@ -66,7 +66,7 @@ def continued(run_dir: str | Path, overrides: Iterable[str]) -> DictConfig:
         cfg.callbacks.pop("stop", None)
         if cfg.callbacks.get("stop_on_signal"):
             cfg.callbacks.stop_on_signal.asked = None
-    found, wanted = settings_of(saved), settings_of(to_plain(cfg))
+    found, wanted = settings_of(saved), settings_of(recorded(cfg))
     for key, value in wanted.items():
         difference = first_difference(found.get(key), value, key)
         if difference:

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from omegaconf import DictConfig
 import deepacc_d2
 from deepacc_d2.errors import ConfigError, UserError
 from deepacc_d2.prediction.record import to_record
+from deepacc_d2.sole_use import sole_use
 from deepacc_lightning import predict
 from deepacc_lightning.core.config import compose_config, to_plain
 
@@ -269,3 +271,49 @@ def test_a_file_name_that_is_no_utf8_costs_one_line(
     assert [r["cell"] for r in rows(tmp_path / "out" / "cells.csv")] == ["a", "b"]
     with pytest.raises(UserError, match=r"caf\\xe9\.png: its name is not in UTF-8: rename it"):
         deepacc_d2.predict(images / odd, checkpoint=checkpoint)
+
+
+def test_an_exported_karyogram_is_skipped_and_a_rerun_follows_what_it_says(
+    checkpoint: Path, slides: Path, tmp_path: Path, capsys: Any
+) -> None:
+    images, out = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    shutil.copy(slides / "p1" / "a.png", images / "7.A.png")
+    shutil.copy(slides / "p1" / "b.png", images / "7.K.png")
+    result = predict.run(config(checkpoint, images, out, "cases=folder"))
+    assert result == {"cells": 1, "predicted": 1, "failed": 0}
+    said = [line for line in capsys.readouterr().out.splitlines() if "7.K.png" in line]
+    assert len(said) == 1
+    assert "karyogram of 7.A.png" in said[0]
+    assert list(records(out)) == ["7.A"]
+    assert [(row["image"], "karyogram" in row["error"]) for row in rows(out / "errors.csv")] == [
+        (str(images / "7.K.png"), True)
+    ]
+    assert [p.name for p in (out / "cases").glob("*.pdf")] == ["images.pdf"]
+    # Without cases there are none, nor pages of them.
+    assert predict.run(config(checkpoint, images, out))["predicted"] == 0
+    assert not (out / "cases").exists()
+    assert [row["case"] for row in rows(out / "cells.csv")] == [""]
+
+
+def test_a_second_job_in_one_folder_is_refused(
+    checkpoint: Path, slides: Path, tmp_path: Path
+) -> None:
+    holding = threading.Event()
+    ended = threading.Event()
+
+    def hold() -> None:
+        with sole_use(tmp_path / "out"):
+            holding.set()
+            ended.wait(60)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    holding.wait(60)
+    try:
+        with pytest.raises(UserError, match=rf"out is in use by process {os.getpid()}"):
+            predict.run(config(checkpoint, slides, tmp_path / "out"))
+    finally:
+        ended.set()
+        other.join()
+    assert not (tmp_path / "out").exists()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from deepacc_d2.cell import LEFT_OUT, UNIDENTIFIED, Cell
+from deepacc_d2.cell import LEFT_OUT, UNIDENTIFIED, Cell, Pose
 from deepacc_d2.disclaimer import DISCLAIMER
 from deepacc_d2.errors import DataError
 from deepacc_d2.prediction.record import from_record, to_record
@@ -25,6 +25,23 @@ def test_a_cell_comes_back_from_json(make_cell: Callable[..., Cell]) -> None:
         assert found.flags == told.flags
         np.testing.assert_allclose(found.probabilities, told.probabilities, atol=1e-5)
         assert found.confidence == pytest.approx(told.confidence, abs=1e-5)
+
+
+def test_how_a_chromosome_lies_comes_back(make_cell: Callable[..., Cell]) -> None:
+    cell = make_cell("x")
+    cell.chromosomes[0].pose = Pose((0.6, -0.8), 0.98, (31.25, 40.5), 0.4, 0.9, "network")
+    cell.chromosomes[1].pose = Pose((0.0, 1.0), 0.5, (1.0, 2.0), 0.5, None, "ideogram")
+    record = json.loads(json.dumps(to_record(cell)))
+    assert record["chromosomes"][0]["polarity"] == {
+        "p_arm": [0.6, -0.8],
+        "probability": 0.98,
+        "centromere": {"point": [31.25, 40.5], "share": 0.4, "confidence": 0.9},
+        "method": "network",
+    }
+    assert record["chromosomes"][2]["polarity"] is None
+    assert [c.pose for c in from_record(record).chromosomes] == [c.pose for c in cell.chromosomes]
+    del record["chromosomes"][0]["polarity"]
+    assert from_record(record).chromosomes[0].pose is None, "a record of an earlier version"
 
 
 def test_an_unfit_cell_and_an_unidentified_chromosome_come_back(

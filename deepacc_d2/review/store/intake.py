@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,10 +74,15 @@ def read_job(root: Path) -> dict[str, Any]:
     return job
 
 
-def take_in(store: Store, root: Path) -> Intake:
+def take_in(store: Store, root: Path, *, names: Sequence[str] | None = None) -> Intake:
     """Takes in what is new in a folder; cells that are known stay as they are.
 
     A record that a running job has not finished is not there yet: each appears whole.
+
+    Args:
+        store: to add to.
+        root: folder of the results.
+        names: of cells; all if not given.
 
     Raises:
         UserError: the folder holds no predictions, or the store cannot be written.
@@ -85,7 +90,7 @@ def take_in(store: Store, root: Path) -> Intake:
     job = read_job(root)
     folder = OutputFolder(root)
     told = Intake()
-    names = folder.names()
+    names = folder.names() if names is None else names
     for start in range(0, len(names), _AT_ONCE):
         with writing(store.engine) as connection:
             for name in names[start : start + _AT_ONCE]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -78,6 +79,31 @@ def cell_line(row: Any) -> dict[str, Any]:
         "state": row.state,
         **json.loads(row.summary),
     }
+
+
+def neighbors(connection: Connection, cell_id: int) -> dict[str, int | None]:
+    """Returns the cells before and after one within its case, by name, numbers in their order.
+
+    Returns:
+        ``previous`` and ``next``: ids, None at an end or where there is no such cell.
+    """
+    own = select(cells.c.case_id).where(cells.c.id == cell_id).scalar_subquery()
+    same = or_(cells.c.case_id == own, and_(cells.c.case_id.is_(None), own.is_(None)))
+    rows = connection.execute(select(cells.c.id, cells.c.name).where(same)).all()
+    order = [row.id for row in sorted(rows, key=lambda row: (_natural(row.name), row.name))]
+    if cell_id not in order:
+        return {"previous": None, "next": None}
+    at = order.index(cell_id)
+    return {
+        "previous": order[at - 1] if at else None,
+        "next": order[at + 1] if at + 1 < len(order) else None,
+    }
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Returns what sorts cell2 before cell10."""
+    parts = re.findall(r"\d+|\D+", name.lower())
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
 def list_cases(connection: Connection, rule: Rule) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from deepacc_d2.prediction.record import from_record
 from deepacc_d2.review import events as ev
 from deepacc_d2.review.cases import CaseEntry, CaseState, Rule, apply_case, replay_case
 from deepacc_d2.review.recount import Recount, Rules, recount
-from deepacc_d2.review.replay import replay
+from deepacc_d2.review.replay import replay, replay_next
 from deepacc_d2.review.state import CellState, EditError
 from deepacc_d2.review.store.chain import add_entry, canonical, now, sha256
 from deepacc_d2.review.store.database import StoreError, open_engine, reading, writing
@@ -171,7 +171,7 @@ class Store:
 
     def _after(self, cell: ReviewedCell, event: Any) -> ReviewedCell:
         events = [*cell.events, event]
-        state = replay(cell.state.prediction, events)
+        state = replay_next(cell.state, events)
         found = recount(state, Rules.of_job(cell.job))
         if isinstance(event, ev.Confirm) and found.cell.unfit:
             raise EditError(

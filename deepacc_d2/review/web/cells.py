@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,9 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from deepacc_d2.chromosomes import CLASSES
 from deepacc_d2.review.events import CellEvent, Corners
+from deepacc_d2.review.imaging import masks_of
 from deepacc_d2.review.pictures import karyogram_of, record_of
 from deepacc_d2.review.store.database import reading
-from deepacc_d2.review.store.lists import list_cells, list_trail, search_corrections
+from deepacc_d2.review.store.lists import list_cells, list_trail, neighbors, search_corrections
 from deepacc_d2.review.store.store import ReviewedCell
 from deepacc_d2.review.summary import corrected, state_name, summarize, touched
 from deepacc_d2.review.web.context import By, InContext
@@ -92,6 +94,13 @@ def post_split(context: InContext, by: By, cell_id: int, post: SplitPost) -> dic
     return {"boxes": halves.boxes, "outlines": halves.outlines}
 
 
+@router.get("/cells/{cell_id}/neighbors")
+def get_neighbors(context: InContext, by: By, cell_id: int) -> dict[str, int | None]:
+    """Returns the cells before and after one within its case, by name."""
+    with reading(context.store.engine) as connection:
+        return neighbors(connection, cell_id)
+
+
 @router.get("/cells/{cell_id}/trail")
 def get_trail(context: InContext, by: By, cell_id: int, after: int = 0) -> list[dict[str, Any]]:
     """Lists the trail's entries of a cell."""
@@ -116,10 +125,12 @@ def get_image(context: InContext, by: By, cell_id: int, request: Request) -> Res
 
 
 @router.get("/cells/{cell_id}/strips")
-def get_strips(context: InContext, by: By, cell_id: int) -> dict[str, Any]:
+def get_strips(context: InContext, by: By, cell_id: int) -> Response:
     """Gives each chromosome cut out, straightened and turned, by its id."""
     cell = context.store.cell(cell_id)
-    return {"version": cell.version, "strips": context.imaging.strips(cell)}
+    # Some hundred kilobytes of plain text: there is nothing in it to check.
+    content = json.dumps({"version": cell.version, "strips": context.imaging.strips(cell)})
+    return Response(content, media_type="application/json")
 
 
 @router.get("/cells/{cell_id}/karyogram.{suffix}")
@@ -173,6 +184,8 @@ def describe(cell: ReviewedCell) -> dict[str, Any]:
                 "flags": told.flags,
                 "turned": own.turned,
                 "outline": own.outline,
+                # What a person drew takes the place of the program's mask.
+                "mask": masks_of(before) if before is not None and not own.moved else (),
                 "by_person": own.by_person,
                 "touched": number in moved,
                 "predicted": changed[number][0] if number in changed else own.name,

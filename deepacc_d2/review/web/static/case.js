@@ -1,4 +1,4 @@
-import { api, ask, chip, el, newKey, post, sheet, start, toast, typing, watch } from "/static/common.js";
+import { api, ask, chip, el, newKey, post, sheet, start, toast, typing, watch } from "./common.js";
 
 const number = Number(location.pathname.split("/").pop());
 const KEYS = [["Enter", "open the first cell that is not done"], ["o", "give another karyotype, with a reason"], ["1, 2", "sign as first, second reader"],

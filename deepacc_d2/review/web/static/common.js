@@ -30,6 +30,7 @@ export async function api(path, options = {}) {
   return content;
 }
 
+export const token = () => (me ? me.token : "");
 export const post = (path, body, more = {}) => api(path, { method: "POST", body, ...more });
 
 // Makes an element; text is always text, never markup.

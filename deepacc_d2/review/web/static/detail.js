@@ -1,5 +1,5 @@
 // What is told of the chosen chromosome: odds, itself beside its homologs and the ideogram.
-import { chip, el, percent, svg } from "/static/common.js";
+import { chip, el, percent, svg } from "./common.js";
 
 const STAINS = { gneg: "#ffffff", gpos25: "#c8c8c8", gpos50: "#969696", gpos75: "#5f5f5f", gpos100: "#2a2a2a", acen: "#c98a8a", gvar: "#b0b0c8", stalk: "#dcdcf0" };
 

@@ -1,4 +1,4 @@
-import { api, el, start } from "/static/common.js";
+import { api, el, start } from "./common.js";
 
 const names = ["", ...Array.from({ length: 22 }, (_, n) => String(n + 1)), "X", "Y", "mar", "?", "none"];
 const select = (label) => el("select", { "aria-label": label }, ...names.map((n) => el("option", { value: n }, n || "any")));

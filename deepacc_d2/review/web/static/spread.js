@@ -1,5 +1,5 @@
 // The metaphase: image, boxes, zoom, pan, contrast, and drawing of boxes, lines and outlines.
-import { svg } from "/static/common.js";
+import { svg } from "./common.js";
 
 const STEPS = [0.6, 0.8, 1, 1.25, 1.6, 2, 2.5, 3];
 
@@ -60,6 +60,7 @@ export class Spread {
   contrastBy(step) { this.contrast = Math.min(STEPS.length - 1, Math.max(0, this.contrast + step)); this.apply(); }
   invert() { this.inverted = !this.inverted; this.apply(); }
   bare() { this.place.classList.toggle("bare"); }
+  masks() { this.place.classList.toggle("masked"); return this.items.querySelector("path.mask") !== null; }
 
   show(chromosomes) {
     this.items.replaceChildren(...chromosomes.map((c) => {
@@ -67,6 +68,10 @@ export class Spread {
       const colour = this.colour(c.class);
       const kind = c.class === null ? "left" : c.confidence < 0.8 ? "low" : "";
       const parts = [svg("rect", { class: `box ${kind}`, x: x0, y: y0, width: x1 - x0, height: y1 - y0, stroke: colour })];
+      if (c.mask.length) {
+        const path = c.mask.map((ring) => `M${ring.map((p) => p.join(" ")).join("L")}Z`).join("");
+        parts.push(svg("path", { class: "mask", d: path, fill: colour, "fill-rule": "evenodd" }));
+      }
       if (c.outline.length) parts.push(svg("polygon", { points: c.outline.map((p) => p.join(",")).join(" "), stroke: colour }));
       const text = svg("text", { x: x0, y: y0, fill: colour, dy: "-0.15em" });
       text.textContent = c.class === null ? "–" : c.class;

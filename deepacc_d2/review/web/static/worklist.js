@@ -1,11 +1,13 @@
-import { api, chip, el, percent, post, sheet, start, toast, typing, watch } from "/static/common.js";
+import { api, chip, el, percent, post, sheet, start, toast, typing, watch } from "./common.js";
+import { Uploads } from "./uploads.js";
 
 const STATES = ["", "new", "in_review", "unfit", "done"];
 const KEYS = [
   ["↓ ↑ or j k", "next, previous cell"], ["Enter", "open it"], ["c", "open its case"], ["/", "search"],
-  ["1 to 5", "all, new, in review, unfit, done"], ["r", "take in new predictions"], ["?", "this sheet"],
+  ["1 to 5", "all, new, in review, unfit, done"], ["a", "add images"], ["r", "take in new predictions"], ["?", "this sheet"],
 ];
 const STEP = 100;
+const uploads = new Uploads();
 let cells = [], total = 0, chosen = 0, state = "", words = "";
 
 const main = document.getElementById("main");
@@ -84,7 +86,7 @@ document.addEventListener("keydown", (event) => {
   const keys = {
     ArrowDown: () => move(1), ArrowUp: () => move(-1), j: () => move(1), k: () => move(-1), Enter: () => open(cells[chosen]),
     c: () => { if (cells[chosen]?.case_id) location.href = `/case/${cells[chosen].case_id}`; },
-    "/": () => search.focus(), r: refresh, "?": () => sheet("Keys of the worklist", KEYS),
+    "/": () => search.focus(), a: () => uploads.choose(), r: refresh, "?": () => sheet("Keys of the worklist", KEYS),
   };
   const action = keys[event.key] || (/^[1-5]$/.test(event.key) ? () => filter(STATES[event.key - 1]) : null);
   if (action) { event.preventDefault(); action(); }
@@ -93,10 +95,11 @@ document.addEventListener("keydown", (event) => {
 const head = (...names) => el("thead", {}, el("tr", {}, ...names.map((n) => el("th", { class: /^(count|sure)$/.test(n) ? "number" : "" }, n))));
 await start();
 main.append(
+  uploads.place,
   el("section", { class: "card" }, el("h1", {}, "Cells: what needs an eye first"),
     el("div", { class: "row" }, search, ...buttons, count, el("button", { onclick: refresh }, "Take in new"), el("button", { onclick: () => sheet("Keys of the worklist", KEYS) }, "?")),
     el("table", { id: "cells" }, head("cell", "case", "state", "count", "karyotype", "sure", "look at"), body), more),
   el("section", { class: "card" }, el("h1", {}, "Cases"), figures, el("table", { id: "cases" }, head("case", "cells", "confirmed", "signatures"), casesBody)));
-await Promise.all([load(), loadCases()]);
+await Promise.all([load(), loadCases(), uploads.start()]);
 document.body.dataset.ready = "1";
 watch((await api("/changes?after=2000000000")).seq, () => Promise.all([load(), loadCases()]));
