@@ -101,7 +101,7 @@ def build_karyogram(
         )
     ]
     counts = cell.counts() if cell.chromosomes else np.zeros(len(CLASSES), np.int64)
-    level = estimate_band_level(strips)
+    level = None if cell.unfit else estimate_band_level(strips)
     heading = heading_of(cell, () if level is None else (str(level),))
     layout = lay_out(strips, counts, align=align, header=heading.height)
     return Karyogram(cell, tuple(strips), layout, heading, pixel_size, level)
