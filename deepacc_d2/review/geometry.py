@@ -1,4 +1,4 @@
-"""Where one box holds two chromosomes: the two boxes and outlines that a split would give."""
+"""One box with two chromosomes: the two boxes and outlines that a split would give."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def split_at_waist(cut: Cut) -> Halves:
         EditError: it has no waist.
     """
     if cut.whole:
-        raise EditError("nothing can be told from the background here: draw a line")
+        raise EditError("the chromosome cannot be told from the background here: draw a line")
     depth = cv2.distanceTransform(np.pad(cut.mask, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
     for level in np.linspace(0.5, float(depth.max()), 40)[:-1]:
         labels, count = ndimage.label(depth > level)

@@ -15,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepacc_d2.cell import Chromosome
+from deepacc_d2.chromosomes import NUM_CLASSES
 from deepacc_d2.errors import DataError, UserError
 from deepacc_d2.karyogram.cut import Cut, cut_cell
-from deepacc_d2.karyogram.karyogram import STRIP_SIZE, make_strip, outlines_of, strip_zoom
+from deepacc_d2.karyogram.karyogram import STRIP_SIZE, make_strips, outlines_of, strip_zoom
+from deepacc_d2.karyogram.strip import Strip
 from deepacc_d2.review.geometry import (
     Halves,
     region_of,
@@ -52,6 +54,18 @@ class Memory:
         self._making: dict[Hashable, Future[Any]] = {}
         self._size = 0
         self._lock = threading.Lock()
+
+    def put(self, key: Hashable, value: Any, size: int) -> None:
+        """Keeps a value; one that is there already stays."""
+        self.get(key, lambda: value, lambda _: size)
+
+    def find(self, key: Hashable) -> Any:
+        """Returns what is kept under a key, None where nothing is."""
+        with self._lock:
+            if key not in self._kept:
+                return None
+            self._kept.move_to_end(key)
+            return self._kept[key][0]
 
     def get(self, key: Hashable, make: Callable[[], _T], size: Callable[[_T], int]) -> _T:
         """Returns what is kept under a key, or makes and keeps it.
@@ -92,7 +106,7 @@ class Imaging:
     """Reads images, cuts chromosomes and draws strips.
 
     Attributes:
-        roots: folders that images may lie in; empty: wherever a record says.
+        roots: folders that images may be in; empty: anywhere.
     """
 
     def __init__(self, roots: Sequence[Path] = ()) -> None:
@@ -101,8 +115,19 @@ class Imaging:
         self._sent = Memory(100_000_000)
         self._cuts = Memory(100_000_000)
         self._strips = Memory(50_000_000)
+        # Of a few batches at most: what several requests are waiting for.
+        self._batches = Memory(4)
         self._ahead = ThreadPoolExecutor(1, thread_name_prefix="ahead")
         self._places = threading.Semaphore(_MOST_AHEAD)
+
+    def warm_up(self) -> None:
+        """Loads in the background what the first page would have to wait for."""
+        mask = np.zeros((60, 20), bool)
+        mask[5:55, 5:15] = True
+        cut = Cut(0, 0, mask.astype(np.float32), mask, whole=False)
+        odds = np.full(NUM_CLASSES + 1, 1 / (NUM_CLASSES + 1))
+        chromosome = Chromosome((0.0, 0.0, 20.0, 60.0), odds, 0, 0, 0.5)
+        self._ahead.submit(make_strips, [(chromosome, cut, False)], 1.0)
 
     def prepare(self, cell: ReviewedCell) -> None:
         """Makes a cell's image and strips in the background, before a page asks for them.
@@ -131,7 +156,8 @@ class Imaging:
         """Returns a cell's image, uint8 (H, W).
 
         Raises:
-            DataError: it has gone, cannot be read, lies elsewhere than allowed, or is another one.
+            DataError: it is missing, cannot be read, is outside the allowed folders, or is
+                another one.
         """
         key = self._key(cell)
         return self._images.get(key, lambda: image_of(cell), lambda gray: gray.nbytes)
@@ -143,9 +169,11 @@ class Imaging:
             real = path.resolve()
             changed = path.stat().st_mtime_ns
         except (OSError, ValueError):
-            raise DataError(f"image {path} has gone: put it back to see cell {cell.name}") from None
+            raise DataError(
+                f"image {path} is missing: put it back to see cell {cell.name}"
+            ) from None
         if self.roots and not any(real.is_relative_to(root) for root in self.roots):
-            raise DataError(f"image {path} lies outside the folders that are shown")
+            raise DataError(f"image {path} is outside the folders that are shown")
         return str(real), changed
 
     def png(self, cell: ReviewedCell) -> tuple[bytes, str]:
@@ -198,33 +226,31 @@ class Imaging:
             DataError: see :meth:`gray`.
         """
         cuts = self.cuts(cell)
-        boxes = [c.box for c in cell.found.cell.chromosomes]
-        zoom = strip_zoom(boxes)
-        shrink = min(1.0, _SHOWN_SIZE / STRIP_SIZE)
+        zoom = strip_zoom([c.box for c in cell.found.cell.chromosomes])
         turned = {c.id for c in cell.state.chromosomes if c.turned}
-        made = {}
+        image = self._key(cell)
+        pieces: dict[Hashable, tuple[Chromosome, Cut, bool]] = {}
+        keys: dict[int, Hashable] = {}
         for number, chromosome in zip(cell.found.ids, cell.found.cell.chromosomes, strict=True):
-            cut = cuts[number]
-            key = (*self._key(cell), id(cut), chromosome.name, number in turned, round(zoom, 3))
+            piece = (chromosome, cuts[number], number in turned)
+            keys[number] = (*image, id(piece[1]), chromosome.name, piece[2], round(zoom, 3))
+            pieces[keys[number]] = piece
+        held = {key: self._strips.find(key) for key in pieces}
+        missing = tuple(key for key, strip in held.items() if strip is None)
 
-            def make(
-                cut: Cut = cut, chromosome: Any = chromosome, number: int = number
-            ) -> dict[str, Any]:
-                strip = make_strip(chromosome, cut, zoom, turned=number in turned)
-                level = np.round(255 * (1 - np.clip(strip.dark, 0, 1))).astype(np.uint8)
-                size = [max(2, round(side * shrink)) for side in level.shape[::-1]]
-                level = np.asarray(cv2.resize(level, size, interpolation=cv2.INTER_AREA))
-                data = base64.b64encode(cv2.imencode(".png", level)[1].tobytes()).decode()
-                return {
-                    "cut": cut,  # kept, so that its id is not given to another one
-                    "image": f"data:image/png;base64,{data}",
-                    "length": round(strip.length, 2),
-                    "width": round(strip.width, 2),
-                    "centromere": round(strip.centromere, 3),
-                    "certain": strip.polarity_confidence >= 0.75,
-                }
+        def make() -> dict[Hashable, dict[str, Any]]:
+            drawn = make_strips([pieces[key] for key in missing], zoom)
+            # The cut is kept too, so that its id is not given to another one.
+            return {
+                key: {"cut": pieces[key][1], **_shown(strip)}
+                for key, strip in zip(missing, drawn, strict=True)
+            }
 
-            kept = self._strips.get(key, make, lambda told: len(told["image"]))
+        new = self._batches.get(missing, make, lambda told: 1) if missing else {}
+        made = {}
+        for number, key in keys.items():
+            kept: dict[str, Any] = held[key] or new[key]
+            self._strips.put(key, kept, len(kept["image"]))
             made[number] = {name: value for name, value in kept.items() if name != "cut"}
         return made
 
@@ -251,10 +277,25 @@ class Imaging:
             return split_at_waist(cut)
 
 
+def _shown(strip: Strip) -> dict[str, Any]:
+    """Returns a strip as pages take it; see :meth:`Imaging.strips`."""
+    level = np.round(255 * (1 - np.clip(strip.dark, 0, 1))).astype(np.uint8)
+    shrink = min(1.0, _SHOWN_SIZE / STRIP_SIZE)
+    size = [max(2, round(side * shrink)) for side in level.shape[::-1]]
+    level = np.asarray(cv2.resize(level, size, interpolation=cv2.INTER_AREA))
+    data = base64.b64encode(cv2.imencode(".png", level)[1].tobytes()).decode()
+    return {
+        "image": f"data:image/png;base64,{data}",
+        "length": round(strip.length, 2),
+        "width": round(strip.width, 2),
+        "centromere": round(strip.centromere, 3),
+        "certain": strip.polarity_confidence >= 0.75,
+    }
+
+
 def masks_of(chromosome: Chromosome) -> Sequence[Outline]:
     """Returns the rings of a predicted chromosome's mask, none where the model has no masks."""
-    mask = getattr(chromosome, "mask", None)
-    return () if mask is None else tuple(mask.rings)
+    return () if chromosome.mask is None else chromosome.mask.rings
 
 
 def _share_within(box: Box, other: Box) -> float:

@@ -58,7 +58,7 @@ def replay_next(state: CellState, events: Sequence[Any]) -> CellState:
 
 
 def in_force(events: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-    """Returns the events that are in force, and those that can be done again, the next one last.
+    """Returns the events in force, and those that can be redone, the next one last.
 
     Raises:
         EditError: there is nothing to undo or redo.

@@ -1,4 +1,4 @@
-"""Starts a server on a folder of results: who may reach it, and what has to be so first."""
+"""Starts a server on a folder of results, and checks who may reach it."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class ServeOptions:
 
     Attributes:
         address, port: that it listens on.
-        names: that it goes by, further to its address.
-        images: folders that images may lie in.
+        names: that it goes by, besides its address.
+        images: folders that images may be in.
         rule: the laboratory's.
         user: who works alone.
         certificate, key: files of TLS.
@@ -72,7 +72,7 @@ def store_place(root: Path, url: str = "") -> str | Path:
 
 @contextmanager
 def only_server(root: Path) -> Iterator[None]:
-    """Keeps a second server off a folder.
+    """Keeps a second server away from a folder.
 
     Raises:
         ConfigError: there is one already, or the folder cannot be written.
@@ -95,7 +95,7 @@ def only_server(root: Path) -> Iterator[None]:
 
 
 def check_access(options: ServeOptions, people: People) -> None:
-    """Checks that a server which others reach is fit for it.
+    """Checks that a server that others can reach is protected.
 
     Raises:
         ConfigError: it has no users, no TLS, no folder of images, or no name.
@@ -107,18 +107,20 @@ def check_access(options: ServeOptions, people: People) -> None:
     where = f"address {options.address}"
     if not people.any():
         raise ConfigError(
-            f"{where} is reached by others: make users first, such as "
+            f"{where} can be reached by others: add users first, such as "
             "`python -m deepacc_d2.review user OUT add NAME --role administrator`"
         )
     if options.certificate is None and not options.behind_proxy:
         raise ConfigError(
-            f"{where} is reached by others: give --tls-certificate and --tls-key, or "
+            f"{where} can be reached by others: give --tls-certificate and --tls-key, or "
             "--behind-proxy if a proxy in front does TLS"
         )
     if not options.images:
-        raise ConfigError(f"{where} is reached by others: say with --images which folder is shown")
+        raise ConfigError(
+            f"{where} can be reached by others: say with --images which folder is shown"
+        )
     if options.address in ("0.0.0.0", "::") and not options.names:
-        raise ConfigError(f"{where}: say with --name by which name browsers reach it")
+        raise ConfigError(f"{where}: give the name that browsers use with --name")
 
 
 def serve(root: Path, url: str, options: ServeOptions) -> None:
@@ -151,6 +153,7 @@ def serve(root: Path, url: str, options: ServeOptions) -> None:
                 secure=options.certificate is not None or options.behind_proxy,
                 uploads=uploads,
             )
+            imaging.warm_up()
             try:
                 _run(context, options)
             finally:

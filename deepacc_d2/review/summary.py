@@ -1,4 +1,4 @@
-"""What lists and tables tell of a cell in review, and what a person changed in it."""
+"""What lists and tables show of a cell in review, and what a person changed in it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def state_name(state: CellState, found: Recount) -> str:
 
 
 def summarize(state: CellState, found: Recount, events: Iterable[Any] = ()) -> dict[str, Any]:
-    """Returns what is told of a cell without its chromosomes, as plain values.
+    """Returns what is shown of a cell without its chromosomes, as plain values.
 
     Args:
         state: of the cell.

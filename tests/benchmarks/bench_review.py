@@ -149,7 +149,7 @@ def _people(api: str, token: str) -> tuple[list[float], list[str]]:
             except urllib.error.HTTPError as error:
                 # Another one was faster, or the class was that already: both are answers.
                 if error.code not in (409, 422):
-                    errors.append(str(error))
+                    errors.append(f"{error} {error.read()[:100]!r}")
             except OSError as error:
                 errors.append(str(error))
             time.sleep(rng.uniform(0.2, 1.0))
@@ -226,6 +226,8 @@ def run() -> list[Measurement]:
             server.wait(30)
     how = f"{CELLS} cells in the store"
     many = f"{PEOPLE} people for {minutes:.1f} min, {len(seconds)} actions"
+    if errors:
+        print(f"errors: {errors[:5]}")
     read = f"{how}; an action and the cell before it"
     found = [
         Measurement("review, an action (p95)", 1000 * _p95(alone), "<= 100", "ms", how),

@@ -265,7 +265,7 @@ def test_an_image_that_has_gone(alone, sqlite_store):
     for what in ("image.png", "strips", "karyogram.png"):
         answer = alone.get(f"/api/v1/cells/1/{what}")
         assert answer.status_code == 410
-        assert "gone.png has gone" in answer.json()["detail"]
+        assert "gone.png is missing" in answer.json()["detail"]
     assert alone.get("/api/v1/cells/1").status_code == 200
 
 

@@ -1,4 +1,4 @@
-"""Takes the cells of a folder that ``make predict`` wrote into the store."""
+"""Imports the cells of a folder that ``make predict`` wrote into the store."""
 
 from __future__ import annotations
 
@@ -29,12 +29,13 @@ _AT_ONCE = 100
 
 @dataclass
 class Intake:
-    """What became of the cells of a folder.
+    """What happened to the cells of a folder.
 
     Attributes:
         added: names of new ones.
-        renewed: predicted anew, before anybody had worked at them.
-        kept: predicted anew, but worked at: their review goes on with the old prediction.
+        renewed: predicted again, before anybody had worked on them.
+        kept: predicted again after somebody had worked on them: their review keeps the old
+            prediction.
         bad: message of each record that cannot be used.
     """
 
@@ -44,14 +45,14 @@ class Intake:
     bad: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
-        """Returns what a person has to know of it."""
+        """Returns what a person should know about it."""
         told = []
         if self.added or self.renewed:
-            told.append(f"{len(self.added)} new cells, {len(self.renewed)} predicted anew")
+            told.append(f"{len(self.added)} new cells, {len(self.renewed)} predicted again")
         if self.kept:
             told.append(
-                f"{len(self.kept)} cells were predicted anew after somebody worked at them, such "
-                f"as {self.kept[0]}: their review goes on with the old prediction"
+                f"{len(self.kept)} cells were predicted again after somebody worked on them, such "
+                f"as {self.kept[0]}: their review keeps the old prediction"
             )
         return told + self.bad
 
@@ -64,12 +65,12 @@ def read_job(root: Path) -> dict[str, Any]:
         DataError: the file is damaged or of another version.
     """
     if not root.is_dir():
-        raise ConfigError(f"OUT {root} is no folder: give the one that make predict wrote")
+        raise ConfigError(f"OUT {root} is not a folder: give the one that make predict wrote")
     if not (root / JOB).is_file():
-        raise ConfigError(f"OUT {root} holds no predictions: run make predict OUT={root} first")
+        raise ConfigError(f"OUT {root} has no predictions: run make predict OUT={root} first")
     job = read_json(root / JOB)
     if not isinstance(job, dict) or job.get("kind") != KIND:
-        raise ConfigError(f"OUT {root} holds a job.json of something else: choose another OUT")
+        raise ConfigError(f"OUT {root} has a job.json of something else: choose another OUT")
     Rules.of_job(job)
     return job
 
@@ -115,7 +116,7 @@ def _take(
     try:
         cell = from_record(json.loads(text), str(folder.record(name)))
         if cell.name != name:
-            raise DataError(f"{folder.record(name)} is of cell {cell.name}: predict it anew")
+            raise DataError(f"{folder.record(name)} is of cell {cell.name}: predict it again")
         state = replay(cell, [])
         found = recount(state, Rules.of_job(job))
     except (DataError, ValueError, AttributeError) as error:

@@ -135,7 +135,7 @@ class Store:
             cell = self._cell(connection, cell_id)
             if base != cell.version:
                 raise ConflictError(
-                    f"cell {cell.name} was changed by somebody else meanwhile", cell.version
+                    f"cell {cell.name} was changed by somebody else in the meantime", cell.version
                 )
             at = now()
             if cell.case_id is not None:
@@ -210,7 +210,7 @@ class Store:
             row = _case(connection, case_id)
             if base != row.version:
                 raise ConflictError(
-                    f"case {row.name} was changed by somebody else meanwhile", row.version
+                    f"case {row.name} was changed by somebody else in the meantime", row.version
                 )
             if isinstance(event, ev.Sign):
                 event = self._signature(connection, case_id, event, state, rule)
@@ -298,7 +298,7 @@ def read_cell(connection: Connection, cell_id: int) -> ReviewedCell:
 
 
 def write_computed(connection: Connection, cell: ReviewedCell) -> None:
-    """Writes what lists tell of a cell, and the versions of it and its case."""
+    """Writes what lists show of a cell, and the versions of it and its case."""
     summary = summarize(cell.state, cell.found, cell.events)
     connection.execute(
         update(cells)

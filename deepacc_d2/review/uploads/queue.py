@@ -226,8 +226,8 @@ class Uploads:
             return str(answer.get("error", ""))
         except (DataError, OSError, ValueError) as error:
             with self._changed:
-                process, self._process, self._ready = self._process, None, False
-            _end(process)
+                ended, self._process, self._ready = self._process, None, False
+            _end(ended)
             if isinstance(error, FatalError):
                 self._fail_all(str(error))
             return str(error)

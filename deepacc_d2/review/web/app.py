@@ -1,4 +1,4 @@
-"""The server's application: API under ``/api/v1``, pages beside it."""
+"""The server's application: API under ``/api/v1``, and the pages."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def create_app(context: Context, hosts: Collection[str] = LOCAL_HOSTS) -> FastAP
 
     Args:
         context: what it serves.
-        hosts: names and addresses that it goes by, without a port.
+        hosts: its names and addresses, without a port.
     """
     app = FastAPI(
         title="DeepACC-D2 review",

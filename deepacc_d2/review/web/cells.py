@@ -60,7 +60,7 @@ class SplitPost(BaseModel):
 
 @router.get("/cells")
 def get_cells(context: InContext, by: By, wanted: Annotated[CellQuery, Query()]) -> dict[str, Any]:
-    """Lists cells, what needs an eye first."""
+    """Lists cells, those that need attention first."""
     with reading(context.store.engine) as connection:
         return list_cells(
             connection,
@@ -74,13 +74,13 @@ def get_cells(context: InContext, by: By, wanted: Annotated[CellQuery, Query()])
 
 @router.get("/cells/{cell_id}")
 def get_cell(context: InContext, by: By, cell_id: int) -> dict[str, Any]:
-    """Tells all of a cell as it is now."""
+    """Returns everything about a cell as it is now."""
     return describe(context.store.cell(cell_id))
 
 
 @router.post("/cells/{cell_id}/events")
 def post_event(context: InContext, by: By, cell_id: int, post: CellPost) -> dict[str, Any]:
-    """Adds an event and tells the cell after it; 409 if somebody else was faster."""
+    """Adds an event and returns the cell after it; 409 if somebody else was faster."""
     cell = context.store.add_cell_event(
         cell_id, post.event, base=post.base, who=by.name, key=post.key
     )
@@ -110,13 +110,13 @@ def get_trail(context: InContext, by: By, cell_id: int, after: int = 0) -> list[
 
 @router.get("/cells/{cell_id}/record")
 def get_record(context: InContext, by: By, cell_id: int) -> dict[str, Any]:
-    """Gives the cell's record as ``make predict`` writes it."""
+    """Returns the cell's record as ``make predict`` writes it."""
     return record_of(context.store.cell(cell_id))
 
 
 @router.get("/cells/{cell_id}/image.png")
 def get_image(context: InContext, by: By, cell_id: int, request: Request) -> Response:
-    """Gives the cell's image; one over 4096 pixels a side is shrunk to that."""
+    """Returns the cell's image; one over 4096 pixels a side is shrunk to that."""
     data, tag = context.imaging.png(context.store.cell(cell_id))
     headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
     if request.headers.get("if-none-match") == tag:
@@ -126,7 +126,7 @@ def get_image(context: InContext, by: By, cell_id: int, request: Request) -> Res
 
 @router.get("/cells/{cell_id}/strips")
 def get_strips(context: InContext, by: By, cell_id: int) -> Response:
-    """Gives each chromosome cut out, straightened and turned, by its id."""
+    """Returns each chromosome cut out, straightened and turned, by its id."""
     cell = context.store.cell(cell_id)
     # Some hundred kilobytes of plain text: there is nothing in it to check.
     content = json.dumps({"version": cell.version, "strips": context.imaging.strips(cell)})
@@ -159,13 +159,13 @@ def get_corrections(
     predicted: Annotated[str, Query(max_length=4)] = "",
     current: Annotated[str, Query(max_length=4)] = "",
 ) -> dict[str, Any]:
-    """Finds chromosomes that are now something else than predicted; ``none``: no chromosome."""
+    """Finds chromosomes that are no longer what was predicted; ``none``: no chromosome."""
     with reading(context.store.engine) as connection:
         return search_corrections(connection, predicted, current)
 
 
 def describe(cell: ReviewedCell) -> dict[str, Any]:
-    """Returns all that a page shows of a cell."""
+    """Returns everything a page shows of a cell."""
     state, found = cell.state, cell.found
     prediction = state.prediction
     by_id = {c.id: c for c in state.chromosomes}
@@ -184,8 +184,8 @@ def describe(cell: ReviewedCell) -> dict[str, Any]:
                 "flags": told.flags,
                 "turned": own.turned,
                 "outline": own.outline,
-                # What a person drew takes the place of the program's mask.
-                "mask": masks_of(before) if before is not None and not own.moved else (),
+                # None where a person drew box or outline instead.
+                "mask": masks_of(told),
                 "by_person": own.by_person,
                 "touched": number in moved,
                 "predicted": changed[number][0] if number in changed else own.name,

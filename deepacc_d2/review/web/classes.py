@@ -1,4 +1,4 @@
-"""The route of what never changes: classes, their groups, colours, rows and ideograms."""
+"""The route of what never changes: classes, their groups, colors, rows and ideograms."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ router = APIRouter(tags=["classes"])
 
 @router.get("/classes")
 def get_classes(by: By, response: Response) -> dict[str, Any]:
-    """Gives the 24 classes as pages draw them."""
+    """Returns the 24 classes as pages draw them."""
     response.headers["Cache-Control"] = "private, max-age=3600"
     return {
         "classes": CLASSES,

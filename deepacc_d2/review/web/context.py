@@ -1,4 +1,4 @@
-"""What the routes share: the store, who asks, and what errors become."""
+"""What the routes share: the store, who is asking, and the status of errors."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ By = Annotated[Person, Depends(person_of)]
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Makes the project's errors one-line answers with a fitting status."""
+    """Turns the project's errors into one-line answers with a fitting status."""
 
     def answer(status: int, text: str) -> JSONResponse:
         return JSONResponse({"detail": text}, status)

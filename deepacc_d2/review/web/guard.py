@@ -1,4 +1,4 @@
-"""What every request has to pass: host, origin, size; and the headers of every answer."""
+"""Checks of every request (host, origin, size) and headers of every answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CHANGING = ("POST", "PUT", "PATCH", "DELETE")
 MOST_BYTES = 1_000_000
 """Largest body of a request; an event has a few hundred bytes."""
 UPLOADS, UPLOAD_BYTES = "/api/v1/uploads", 201_000_000
-"""Where images are sent to, and the largest body there; the route tells of its own limit."""
+"""Where images are sent to, and the largest body there; the route has its own limit."""
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
@@ -41,7 +41,7 @@ class Guard:
 
         Args:
             app: what it protects.
-            hosts: names and addresses, without a port, that the server goes by.
+            hosts: names and addresses of the server, without a port.
         """
         self.app = app
         self.hosts = {host.lower() for host in hosts}
@@ -75,7 +75,7 @@ class Guard:
     def _problem(self, method: str, headers: Headers, most: int) -> tuple[int, str] | None:
         host = headers.get("host", "")
         if _name(f"//{host}") not in self.hosts:
-            return 400, "this server does not go by that name: start it with --name"
+            return 400, "this server is not known by that name: start it with --name"
         if method in CHANGING:
             origin = headers.get("origin")
             if origin is not None and urlsplit(origin).netloc.lower() != host.lower():

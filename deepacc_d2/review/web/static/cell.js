@@ -7,14 +7,15 @@ import { Spread } from "./spread.js";
 const number = Number(location.pathname.split("/").pop());
 // Everything the page needs is asked for at once; each is awaited where it is used.
 const first = { classes: api("/classes"), cell: api(`/cells/${number}`), strips: api(`/cells/${number}/strips`) };
+new Image().src = `/api/v1/cells/${number}/image.png`;
 for (const each of Object.values(first)) each.catch(() => {});
 const KEYS = [
   ["← → or Tab", "next, previous chromosome"], ["n, Shift+N", "next, previous one with a flag"], ["1 to 22, x, y", "give a class; Enter for 1 and 2 at once"],
-  ["m, u", "marker, unidentified"], ["Delete", "no chromosome"], ["t", "turn over"], ["w", "swap with another: choose it, Enter"],
+  ["m, u", "marker, unidentified"], ["Delete", "not a chromosome"], ["t", "turn upside down"], ["w", "swap with another: choose it, Enter"],
   ["+ j", ""], ["d", "draw a chromosome"], ["s", "split by a line"], ["Shift+S", "split along the masks, or at the waist"], ["r", "give another box"], ["o", "draw its outline"],
-  ["z, Shift+Z", "undo, redo"], ["b, a, k", "confirm: counted, analyzed, karyotyped"], ["g", "cannot be counted, or can"], ["v", "remark"],
+  ["z, Shift+Z", "undo, redo"], ["b, a, k", "confirm: counted, analyzed, karyotyped"], ["g", "not countable, or countable"], ["v", "remark"],
   ["+ − 0", "zoom in, out, all"], ["Shift+arrows", "pan"], ["< >", "contrast"], ["i", "invert"], ["f", "boxes on or off"], ["c", "masks on or off"], ["l", "the trail of this cell"],
-  [". ,", "next, previous cell"], ["e, h", "case, worklist"], ["Esc", "leave a mode, choose nothing"], ["?", "this sheet"],
+  [". ,", "next, previous cell"], ["e, h", "case, worklist"], ["Esc", "leave a mode, clear the choice"], ["?", "this sheet"],
   ["while drawing", "arrows move the cross (Shift: far), Enter sets a corner"],
 ].map((each) => (each[0] === "+ j" ? ["j", "join with another: choose it, Enter"] : each));
 
@@ -36,12 +37,12 @@ const spreadPlace = el("section", { class: "pane", id: "spread" },
     tool("invert", "i", () => spread.invert()), tool("contrast", ">", () => spread.contrastBy(spread.contrast === 7 ? -7 : 1)), tool("boxes", "f", () => spread.bare()), tool("masks", "c", masks),
     tool("draw", "d", () => enter("draw")), tool("split", "s", () => enter("split")), tool("join", "j", () => enter("join")), tool("swap", "w", () => enter("swap")),
     tool("turn", "t", turn), tool("delete", "Delete", remove), tool("?", "all keys", help)), told);
-const pagePlace = el("section", { class: "pane", id: "page" }), detailPlace = el("section", { class: "pane", id: "detail" });
+const pagePlace = el("section", { class: "pane", id: "page" }), detailPlace = el("section", { class: "pane", id: "detail", "aria-live": "polite" });
 main.append(spreadPlace, pagePlace, detailPlace);
 document.getElementById("bar").querySelector(".space").after(undo, redo, ...confirms, unfit);
 
-const colour = (c) => classes.colors[classes.groups[c]] || (c === null ? "#888888" : "#c8102e");
-const spread = new Spread(spreadPlace, colour, { pick, hover: hovering, drawn });
+const color = (c) => classes.colors[classes.groups[c]] || (c === null ? "#888888" : "#c8102e");
+const spread = new Spread(spreadPlace, color, { pick, hover: hovering, drawn });
 const page = new Karyogram(pagePlace, classes, { pick, hover: hovering, drop });
 
 const find = (id) => cell.chromosomes.find((c) => c.id === id) || null;
@@ -94,7 +95,7 @@ function hovering(id) { hover = id; spread.mark(chosen, second, hover); page.mar
 
 // Sends an event until the server has it: a lost connection loses no change, and none is made twice.
 async function send(event) {
-  if (busy) { toast("the last change is still on its way"); return false; }
+  if (busy) { toast("the last change is still being saved"); return false; }
   busy = true;
   const body = { event, base: cell.version, key: newKey() };
   try {
@@ -104,7 +105,7 @@ async function send(event) {
         return true;
       } catch (error) {
         if (error.status && error.status !== 503) throw error;
-        toast(`${error.status ? error.message : "no connection"}: one change waits, it is sent again`, wait + 1500);
+        toast(`${error.status ? error.message : "no connection"}: one change is waiting and is sent again`, wait + 1500);
         await new Promise((done) => setTimeout(done, wait));
       }
     }
@@ -183,7 +184,7 @@ async function pair() {
 function pick(id) {
   if ((mode === "join" || mode === "swap") && id !== null) { second = id; pair(); return; }
   chosen = id;
-  if (id !== null) spread.centre(find(id).box);
+  if (id !== null) spread.center(find(id).box);
   mark();
 }
 function step(by, flagged = false) {

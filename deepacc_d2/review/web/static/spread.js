@@ -4,9 +4,9 @@ import { svg } from "./common.js";
 const STEPS = [0.6, 0.8, 1, 1.25, 1.6, 2, 2.5, 3];
 
 export class Spread {
-  // place: element; colour(class): of a box; on: {pick, hover, drawn}.
-  constructor(place, colour, on) {
-    Object.assign(this, { place, colour, on, contrast: 2, inverted: false, mode: null, points: [] });
+  // place: element; color(class): of a box; on: {pick, hover, drawn}.
+  constructor(place, color, on) {
+    Object.assign(this, { place, color, on, contrast: 2, inverted: false, mode: null, points: [] });
     this.image = svg("image", { x: 0, y: 0, preserveAspectRatio: "none" });
     this.items = svg("g");
     this.over = svg("g");
@@ -65,15 +65,15 @@ export class Spread {
   show(chromosomes) {
     this.items.replaceChildren(...chromosomes.map((c) => {
       const [x0, y0, x1, y1] = c.box;
-      const colour = this.colour(c.class);
+      const color = this.color(c.class);
       const kind = c.class === null ? "left" : c.confidence < 0.8 ? "low" : "";
-      const parts = [svg("rect", { class: `box ${kind}`, x: x0, y: y0, width: x1 - x0, height: y1 - y0, stroke: colour })];
+      const parts = [svg("rect", { class: `box ${kind}`, x: x0, y: y0, width: x1 - x0, height: y1 - y0, stroke: color })];
       if (c.mask.length) {
         const path = c.mask.map((ring) => `M${ring.map((p) => p.join(" ")).join("L")}Z`).join("");
-        parts.push(svg("path", { class: "mask", d: path, fill: colour, "fill-rule": "evenodd" }));
+        parts.push(svg("path", { class: "mask", d: path, fill: color, "fill-rule": "evenodd" }));
       }
-      if (c.outline.length) parts.push(svg("polygon", { points: c.outline.map((p) => p.join(",")).join(" "), stroke: colour }));
-      const text = svg("text", { x: x0, y: y0, fill: colour, dy: "-0.15em" });
+      if (c.outline.length) parts.push(svg("polygon", { points: c.outline.map((p) => p.join(",")).join(" "), stroke: color }));
+      const text = svg("text", { x: x0, y: y0, fill: color, dy: "-0.15em" });
       text.textContent = c.class === null ? "–" : c.class;
       const item = svg("g", { class: "item", "data-id": c.id }, ...parts, text);
       item.addEventListener("pointerenter", () => this.on.hover(c.id));
@@ -177,7 +177,7 @@ export class Spread {
     this.over.replaceChildren(...parts);
   }
 
-  centre(box) {
+  center(box) {
     const view = this.root.viewBox.baseVal;
     const [x, y] = [(box[0] + box[2]) / 2, (box[1] + box[3]) / 2];
     this.cursor = [x, y];

@@ -1,10 +1,10 @@
-import { api, chip, el, percent, post, sheet, start, toast, typing, watch } from "./common.js";
+import { api, chip, counted, el, percent, post, sheet, start, toast, typing, watch } from "./common.js";
 import { Uploads } from "./uploads.js";
 
 const STATES = ["", "new", "in_review", "unfit", "done"];
 const KEYS = [
   ["↓ ↑ or j k", "next, previous cell"], ["Enter", "open it"], ["c", "open its case"], ["/", "search"],
-  ["1 to 5", "all, new, in review, unfit, done"], ["a", "add images"], ["r", "take in new predictions"], ["?", "this sheet"],
+  ["1 to 5", "all, new, in review, unfit, done"], ["a", "add images"], ["r", "import new predictions"], ["?", "this sheet"],
 ];
 const STEP = 100;
 const uploads = new Uploads();
@@ -34,14 +34,17 @@ function line(cell, n) {
 
 function draw() {
   body.replaceChildren(...cells.map(line));
-  count.textContent = `${total} cells`;
+  count.textContent = counted(total, "cell");
   more.hidden = cells.length >= total;
   buttons.forEach((button, n) => { button.className = STATES[n] === state ? "main" : ""; });
 }
 
+let asked = 0;
 async function load(from = 0) {
+  const own = asked += 1;
   const query = new URLSearchParams({ state, words, start: from, limit: STEP });
   const told = await api(`/cells?${query}`);
+  if (own !== asked) return;  // the answer to an earlier question
   cells = from ? [...cells, ...told.cells] : told.cells;
   total = told.total;
   chosen = Math.min(chosen, Math.max(cells.length - 1, 0));
@@ -57,8 +60,8 @@ async function loadCases() {
     el("td", {}, c.locked ? chip("signed, locked", "done") : c.signed_by.length ? chip(`signed by ${c.signed_by[0]}`, "in_review") : ""))));
   const f = await api("/figures");
   figures.textContent = f.cells
-    ? `${f.cells} cells analyzed; ${(100 * f.touched_share).toFixed(1)} % of ${f.chromosomes} chromosomes touched; ` +
-      `${f.untouched_cells} cells as predicted` + (f.seconds_per_cell === null ? "" : `; ${Math.round(f.seconds_per_cell)} s a cell (median)`)
+    ? `${counted(f.cells, "cell")} analyzed; ${(100 * f.touched_share).toFixed(1)} % of ${f.chromosomes} chromosomes touched; ` +
+      `${counted(f.untouched_cells, "cell")} as predicted` + (f.seconds_per_cell === null ? "" : `; ${Math.round(f.seconds_per_cell)} s a cell (median)`)
     : "No cell is analyzed yet.";
 }
 
@@ -92,13 +95,13 @@ document.addEventListener("keydown", (event) => {
   if (action) { event.preventDefault(); action(); }
 });
 
-const head = (...names) => el("thead", {}, el("tr", {}, ...names.map((n) => el("th", { class: /^(count|sure)$/.test(n) ? "number" : "" }, n))));
+const head = (...names) => el("thead", {}, el("tr", {}, ...names.map((n) => el("th", { class: /^(count|confidence)$/.test(n) ? "number" : "" }, n))));
 await start();
 main.append(
   uploads.place,
-  el("section", { class: "card" }, el("h1", {}, "Cells: what needs an eye first"),
-    el("div", { class: "row" }, search, ...buttons, count, el("button", { onclick: refresh }, "Take in new"), el("button", { onclick: () => sheet("Keys of the worklist", KEYS) }, "?")),
-    el("table", { id: "cells" }, head("cell", "case", "state", "count", "karyotype", "sure", "look at"), body), more),
+  el("section", { class: "card" }, el("h1", {}, "Cells: what needs attention first"),
+    el("div", { class: "row" }, search, ...buttons, count, el("button", { onclick: refresh }, "Import new"), el("button", { onclick: () => sheet("Keys of the worklist", KEYS) }, "?")),
+    el("table", { id: "cells" }, head("cell", "case", "state", "count", "karyotype", "confidence", "flags"), body), more),
   el("section", { class: "card" }, el("h1", {}, "Cases"), figures, el("table", { id: "cases" }, head("case", "cells", "confirmed", "signatures"), casesBody)));
 await Promise.all([load(), loadCases(), uploads.start()]);
 document.body.dataset.ready = "1";
