@@ -16,8 +16,9 @@ LAUNCH = +@exec sh tools/run.sh tools/launch.py
 IN_VENV = '$(VENV)/bin/python' -m
 
 # Names alone: what they do and take is in deepacc_d2/command/table.py, which `make help` prints.
-LAUNCHED = train context ablation sweep evaluate compare dashboard predict review explain \
-           robustness karyotype polarity export data data-check synthetic test coverage bench
+LAUNCHED = train context masks ablation sweep evaluate compare dashboard predict review explain \
+           robustness karyotype polarity export data data-check synthetic test coverage bench \
+           torture
 
 .PHONY: $(LAUNCHED) lint format docs docs-serve setup lock clean help
 

@@ -21,6 +21,21 @@ FIT, UNFIT = "fit", "unfit"
 
 
 @dataclass(frozen=True, slots=True)
+class Mask:
+    """Which pixels are a chromosome's, all of it: those that another one covers too.
+
+    Attributes:
+        rings: closed lines of corners (x, y) in pixels of the image, pixel i covering [i, i + 1];
+            what an odd number of them encloses belongs to it.
+        shared: share of it, 0 to 1, that other chromosomes have as well: there one of the two
+            is not seen but reconstructed.
+    """
+
+    rings: tuple[tuple[tuple[float, float], ...], ...]
+    shared: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Pose:
     """How a chromosome lies in its image.
 
@@ -57,6 +72,9 @@ class Chromosome:
             where it is no class.
         flags: what to look at: ``unidentified``, ``reassigned``, ``left_out``,
             ``low_confidence``, ``touching``.
+        mask: its pixels, None where the model has no masks or found none in this box.
+        doubtful_cut: why its picture in the karyogram may be wrong, see
+            :data:`deepacc_d2.karyogram.doubt.REASONS`; None where none was drawn.
         pose: how it lies in the image, None where it was not looked for.
     """
 
@@ -66,6 +84,8 @@ class Chromosome:
     assigned: int
     confidence: float
     flags: tuple[str, ...] = ()
+    mask: Mask | None = None
+    doubtful_cut: tuple[str, ...] | None = None
     pose: Pose | None = None
 
     @property

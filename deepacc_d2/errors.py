@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 from collections.abc import Callable
+from types import FrameType
 from typing import NoReturn
 
 
@@ -23,6 +26,28 @@ class ConfigError(UserError):
     """Options that contradict each other or have an impossible value."""
 
 
+class Terminated(BaseException):
+    """The program was ended by SIGTERM, as Slurm sends it before it takes a node away.
+
+    No ``Exception``, like ``KeyboardInterrupt``: nothing that handles errors is to catch it.
+    """
+
+
+def end_on_sigterm() -> None:
+    """Makes SIGTERM raise :class:`Terminated`, so that a program cleans up and says what it was.
+
+    By default a process is gone at once, with its temporary files and its records as they were.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    # Once: what cleans up is not to be interrupted in its turn; SIGKILL is for those in a hurry.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Terminated
+
+
 def never_fail_to_print() -> None:
     """Makes standard output write what its encoding lacks as escapes instead of failing."""
     for stream in (sys.stdout, sys.stderr):
@@ -33,9 +58,11 @@ def never_fail_to_print() -> None:
 def run_cli(main: Callable[[], int | None]) -> NoReturn:
     """Runs a command-line ``main`` and turns its outcome into an exit status.
 
-    :class:`UserError` exits 2 with one line on standard error; Ctrl-C exits 130, as shells expect.
+    :class:`UserError` exits 2 with one line on standard error; Ctrl-C exits 130 and SIGTERM 143,
+    as shells expect.
     """
     never_fail_to_print()
+    end_on_sigterm()
     try:
         status = main() or 0
     except UserError as error:
@@ -44,4 +71,7 @@ def run_cli(main: Callable[[], int | None]) -> NoReturn:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = 130
+    except Terminated:
+        print("interrupted by SIGTERM", file=sys.stderr)
+        status = 143
     sys.exit(status)

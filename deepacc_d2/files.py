@@ -2,27 +2,53 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from deepacc_d2.errors import ConfigError, DataError
+from deepacc_d2.partial import clear_folders, partial_file, partial_folder, resolved, take_place
+from deepacc_d2.sole_use import sole_use
 
-# Spreadsheets take a text that begins so for a formula; the apostrophe makes it a text again.
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+# Spreadsheets take a text that begins so for a formula, the wide signs where those are written too.
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+
+
+def plain_cell(value: Any) -> Any:
+    """Returns a value for a table, with an apostrophe before a text that would be a formula.
+
+    >>> plain_cell("=1+1"), plain_cell("-0.5"), plain_cell(-0.5)
+    ("'=1+1", '-0.5', -0.5)
+    """
+    if not isinstance(value, str) or not value.startswith(FORMULA):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value  # a number, such as a swept key's
 
 
 def plain_row(values: Iterable[object]) -> list[object]:
     """Returns a row for a CSV file in which no text is a formula to a spreadsheet."""
-    return [
-        f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
-        for value in values
-    ]
+    return [plain_cell(value) for value in values]
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
+    """Returns a table as CSV, with no formula in it: the one writer of tables from memory."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(plain_row(header))
+    # The writer quotes the line's own end alone, and readers take a bare \r for another.
+    for row in rows:
+        writer.writerow(v.replace("\r", "\n") if isinstance(v, str) else v for v in plain_row(row))
+    return text.getvalue()
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -98,8 +124,8 @@ def check_target(out: Path, src: Path, *, overwrite: bool) -> None:
     Raises:
         ConfigError: OUT exists, is not a data set made here, overlaps SRC, or is read-only.
     """
-    resolved, source = out.resolve(), src.resolve()
-    if resolved == source or resolved in source.parents or source in resolved.parents:
+    target, source = resolved(out), resolved(src, "SRC")
+    if target == source or target in source.parents or source in target.parents:
         raise ConfigError(f"OUT {out} and SRC {src} overlap: choose an OUT outside the source")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         if not overwrite:
@@ -129,14 +155,23 @@ def whole_directory(out: Path, *, overwrite: bool) -> Iterator[Path]:
         overwrite: replace a directory that is there.
 
     Raises:
-        ConfigError: the disk is full or the place not writable.
+        ConfigError: the disk is full or the place not writable, or another job is at work there.
     """
+    with sole_use(out):
+        yield from _whole_directory(out, overwrite=overwrite)
+
+
+def _whole_directory(out: Path, *, overwrite: bool) -> Iterator[Path]:
     temporary: Path | None = None
     try:
-        temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+        clear_folders(out)
+        temporary = partial_folder(out)
+        temporary.mkdir(mode=0o755)
         yield temporary
-        temporary.chmod(0o755)  # mkdtemp's own mode shuts out everybody else
-        _take_place(temporary, out, overwrite=overwrite)
+        if overwrite:
+            take_place(temporary, out)
+        else:
+            temporary.rename(out)
     except BaseException as error:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -148,35 +183,16 @@ def whole_directory(out: Path, *, overwrite: bool) -> Iterator[Path]:
         raise
 
 
-LEFTOVERS = ".*.tmp*"
-"""Pattern of the files that a killed process leaves of :func:`whole_file`."""
-
-
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Gives a temporary path next to ``path`` that takes its name when the block ends well.
 
     It has the same suffix, from which many writers see the format. On any error it is removed and
-    an old file stays. A killed process leaves one that :data:`LEFTOVERS` matches.
+    an old file stays. What a killed process leaves, :func:`deepacc_d2.partial.clear_files` removes.
     """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    temporary = partial_file(path)
     try:
         yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _take_place(temporary: Path, out: Path, *, overwrite: bool) -> None:
-    """Renames the finished directory to OUT; an old one goes only after that succeeded."""
-    if not overwrite or not out.exists():
-        temporary.rename(out)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.old.", dir=out.parent))
-    out.rename(old)
-    try:
-        temporary.rename(out)
-    except BaseException:
-        old.rename(out)
-        raise
-    shutil.rmtree(old, ignore_errors=True)

@@ -16,6 +16,7 @@ from deepacc_d2.checkpoint import read_checkpoint
 from deepacc_d2.errors import ConfigError, UserError
 from deepacc_d2.evaluation.ablation.report import AblationResult
 from deepacc_d2.modeling.cached import fingerprint, trunk_weights
+from deepacc_d2.sole_use import FOREVER, sole_use
 from deepacc_lightning import train
 from deepacc_lightning.core.config import compose_config, config_dir, quoted
 from deepacc_lightning.core.run_info import make_run_dir
@@ -110,7 +111,13 @@ def check_settings(cfg: DictConfig) -> None:
             "use PROTOCOL=end_to_end"
         )
     exist = sorted(p.stem for p in (Path(config_dir()) / "experiment").glob("*.yaml"))
-    unknown = [p for p in settings.presets if p not in exist]
+    rows = [row.split("+") for row in settings.presets]
+    unknown = [preset for preset, *_ in rows if preset not in exist]
+    for change in (change for _, *changes in rows for change in changes):
+        if not all(change.partition("=")):
+            raise ConfigError(
+                f"ablation.presets: {change!r} is no setting: write such as deepacc+delta=0.25"
+            )
     if unknown or not settings.presets:
         raise ConfigError(
             f"ablation.presets: unknown preset {', '.join(unknown) or '(none given)'}: there is "
@@ -137,15 +144,16 @@ def plan(cfg: DictConfig, fixed: Sequence[str]) -> list[Training]:
     defaults = Defaults("ablation")
     found: list[Training] = []
     for seed in seeds_of(cfg.ablation.seeds):
-        for preset in dict.fromkeys(cfg.ablation.presets):
-            folder = out / preset / f"seed{seed}"
-            overrides = (*common, f"experiment={preset}", f"seed={seed}", f"out={quoted(folder)}")
-            values = (("experiment", preset), ("seed", str(seed)))
-            job = Job(preset, seed, folder, overrides, values, "ablation")
+        for row in dict.fromkeys(cfg.ablation.presets):
+            preset, *changes = row.split("+")
+            folder = out / row / f"seed{seed}"
+            own = [f"experiment={preset}", *changes, f"seed={seed}", f"out={quoted(folder)}"]
+            values = (("experiment", row), ("seed", str(seed)))
+            job = Job(row, seed, folder, (*common, *own), values, "ablation")
             try:
                 found += check_jobs(defaults, [job])
             except ConfigError as error:
-                raise ConfigError(f"{preset}: {error}") from error
+                raise ConfigError(f"{row}: {error}") from error
             if heads and "roi_heads" not in found[-1].cfg.model:
                 raise ConfigError(
                     f"{preset} has no ROI heads: PROTOCOL=heads is for presets of Faster R-CNN, "
@@ -164,7 +172,7 @@ def make_trunk(cfg: DictConfig, fixed: Sequence[str]) -> Path:
     common += ["ablation.protocol=end_to_end", f"sweep.dir={quoted(folder.parent)}"]
     own = [f"experiment={cfg.ablation.trunk_preset}", f"out={quoted(folder)}", "test=false"]
     job = Job(cfg.ablation.trunk_preset, cfg.seed, folder, (*common, *own), (), "ablation")
-    with FileLock(folder.parent / ".trunk.lock"):
+    with sole_use(folder, wait=FOREVER):
         composed = job.compose()
         job.check_same(composed)
         if "steps" not in read_facts(job):

@@ -12,12 +12,13 @@ from deepacc_d2.evaluation.comparison.intervals import with_intervals
 from deepacc_d2.evaluation.comparison.page import build_page
 from deepacc_d2.evaluation.comparison.result import Comparison, build_comparison, to_dict
 from deepacc_d2.evaluation.comparison.runs import find_runs, read_runs
-from deepacc_d2.evaluation.comparison.text import format_comparison
+from deepacc_d2.evaluation.comparison.text import format_comparison, table_csv
 from deepacc_d2.files import whole_file, write_json, write_text
+from deepacc_d2.sole_use import sole_use
 from deepacc_lightning.core.run_info import make_run_dir
 
 RESAMPLES = 1000
-"""Bootstrap resamples of the test images, by default."""
+"""Bootstrap resamples of the test cases, by default."""
 
 
 def compare(
@@ -37,7 +38,7 @@ def compare(
         title: of the page.
         by: keys to group by; by default all that vary but the seed.
         reference: group to compare the others with; by default that of ``sep``, else the first.
-        resamples: of the paired bootstrap over test images; 0 to leave it out.
+        resamples: of the paired bootstrap over test cases; 0 to leave it out.
 
     Returns:
         The files: ``compare.csv``, ``compare.json``, ``compare.html`` and ``images/*.png``.
@@ -54,10 +55,11 @@ def compare(
             f"{first.reason}"
         )
     comparison = build_comparison(found, left_out, title=title, by=by, reference=reference)
-    folder = make_run_dir(out)
-    comparison = with_intervals(comparison, resamples)
-    print(format_comparison(comparison), flush=True)
-    files = write(comparison, folder)
+    with sole_use(out):
+        folder = make_run_dir(out)
+        comparison = with_intervals(comparison, resamples)
+        print(format_comparison(comparison), flush=True)
+        files = write(comparison, folder)
     print("\n" + "\n".join(f"comparison       {path}" for path in files), flush=True)
     return files
 
@@ -65,7 +67,7 @@ def compare(
 def write(comparison: Comparison, folder: Path) -> list[Path]:
     """Writes the files of a comparison, each whole or not at all; numbers come first."""
     table = folder / "compare.csv"
-    write_text(table, comparison.table.to_csv(index=False))
+    write_text(table, table_csv(comparison))
     content = folder / "compare.json"
     write_json(content, to_dict(comparison))
     page = folder / "compare.html"

@@ -13,6 +13,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from deepacc_d2.checkpoint import (
+    AUGMENTATIONS,
     build,
     build_from_checkpoint,
     check_trusted,
@@ -22,11 +23,12 @@ from deepacc_d2.context import Disturbance
 from deepacc_d2.context.cells import check_predictor
 from deepacc_d2.context.steadiness import steadiness
 from deepacc_d2.data.union import DataSets
-from deepacc_d2.detection.detector import model_hash
+from deepacc_d2.detection.detector import PRECISIONS, model_hash
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.files import whole_file, write_json
 from deepacc_d2.modeling import CellContext, ChromosomeRCNN
 from deepacc_lightning.core.cli import (
+    alone,
     check_accelerator,
     check_data_root,
     run_entry_point,
@@ -41,7 +43,6 @@ from deepacc_lightning.training.context_store import CellStore
 
 register_resolvers()
 
-AUGMENTATIONS = ("detectron2.data.transforms.",)
 MADE = {
     "dropped": "the same with a fifth of the boxes taken away",
     "third": "of third homologs put in from another cell of the case",
@@ -51,6 +52,7 @@ MADE = {
 PREFIX = "roi_heads.box_predictor.context."
 
 
+@alone(lambda cfg: cfg.out)
 def run(cfg: DictConfig) -> dict[str, float]:
     """Reads cells, trains the context on them and writes the checkpoint with it.
 
@@ -63,6 +65,8 @@ def run(cfg: DictConfig) -> dict[str, float]:
     quiet()
     check_data_root(cfg, several=True)
     check_accelerator(cfg.accelerator, "accelerator")
+    if cfg.read_precision not in PRECISIONS:
+        raise ConfigError(f"read_precision={cfg.read_precision}: choose {', '.join(PRECISIONS)}")
     if cfg.views < 1 or cfg.epochs < 1:
         raise ConfigError(f"views={cfg.views}, epochs={cfg.epochs}: give at least 1 of each")
     disturbance = Disturbance(**cfg.disturbance)
@@ -97,6 +101,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
         ],
         "seed": int(cfg.seed),
         "images": cfg.images,
+        "precision": cfg.read_precision,
     }
     store = CellStore(
         folder=out / "cells",
@@ -108,6 +113,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
         seed=int(cfg.seed),
         images=cfg.images,
         num_workers=int(cfg.num_workers),
+        dtype=PRECISIONS[cfg.read_precision],
     )
     val = store.read("val", 0)
     train = [cell for view in range(int(cfg.views)) for cell in store.read("train", view)]
@@ -149,7 +155,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
         "history": module.history,
         "cells": len(train),
     }
-    write_json(out / "context.json", {**describe_run(), **facts, **told, "config": settings})
+    write_json(out / "context.json", describe_run(**facts, **told, config=settings))
     print(
         f"of the chromosomes found in {len(val)} validation images, named right: "
         f"{figures['by_box']:.2f} % by the box alone, {figures['in_context']:.2f} % in context"

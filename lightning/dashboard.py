@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.files import write_json
+from deepacc_d2.secret import redacted
 from deepacc_lightning.core.cli import run_entry_point, run_guarded
 from deepacc_lightning.core.config import config_dir
 from deepacc_lightning.core.run_info import make_run_dir
@@ -139,7 +140,7 @@ def command(cfg: DictConfig) -> str:
     words = ["make", "dashboard", f"PROJECT={shlex.quote(cfg.project)}"]
     if cfg.entity:
         words.append(f"ENTITY={shlex.quote(cfg.entity)}")
-    return os.environ.get("DEEPACC_COMMAND") or " ".join(words)
+    return str(redacted(os.environ.get("DEEPACC_COMMAND") or " ".join(words)))
 
 
 @hydra.main(version_base="1.3", config_path=config_dir(), config_name="dashboard")

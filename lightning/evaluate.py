@@ -7,6 +7,7 @@ rates by the paper's rule and by that of ``make predict``, from the same proposa
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from omegaconf import DictConfig
 from pytorch_lightning.loggers import Logger
 from torch import nn
 
-from deepacc_d2.checkpoint import check_trusted
+from deepacc_d2.checkpoint import AUGMENTATIONS, check_trusted
 from deepacc_d2.data.mapper import MetaphaseMapper
 from deepacc_d2.detection.detector import DEFAULT_CHECKPOINT, Detector, detector_of, open_model
 from deepacc_d2.detection.network import TorchDetector
@@ -27,6 +28,7 @@ from deepacc_d2.detection.runners import is_exported
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.files import write_json
 from deepacc_d2.images.view import ViewSettings, make_view, plain_view
+from deepacc_d2.sole_use import sole_use
 from deepacc_lightning.core.cli import (
     check_accelerator,
     check_data_root,
@@ -38,17 +40,19 @@ from deepacc_lightning.core.config import (
     instantiate_all,
     register_resolvers,
 )
+from deepacc_lightning.core.processes import is_main_process
 from deepacc_lightning.core.run_info import describe_run, device_name, make_run_dir
 from deepacc_lightning.train import quiet
 from deepacc_lightning.training.callbacks import ProgressBar
+from deepacc_lightning.training.children import children_end_too
 from deepacc_lightning.training.datamodule import ChromosomeDataModule
 from deepacc_lightning.training.final_test import log_report, run_test
 from deepacc_lightning.training.module import DetectionModule
+from deepacc_lightning.training.stopping import EndOnSignal
 from deepacc_lightning.wandb.loggers import WandbLogger, finished_runs, run_columns
 
 register_resolvers()
 
-AUGMENTATIONS = ("deepacc_d2.images.transforms.", "detectron2.data.transforms.")
 VIEWS = {
     "predict": "images shown as make predict shows them",
     "test": "images shown as the test of a training shows them",
@@ -172,12 +176,12 @@ def run(cfg: DictConfig) -> dict[str, float]:
     datamodule.prepare_data()
     info = datamodule.info()
     datamodule.coco("test")
-    out = make_run_dir(Path(cfg.out or default_out(cfg)).resolve())
+    out = Path(cfg.out or default_out(cfg)).resolve()
     trainer = pl.Trainer(
         accelerator=cfg.accelerator,
         devices=cfg.devices,
         logger=False,
-        callbacks=[ProgressBar(refresh_rate=5)],
+        callbacks=[ProgressBar(refresh_rate=5), EndOnSignal()],
         use_distributed_sampler=False,
         enable_model_summary=False,
     )
@@ -196,7 +200,12 @@ def run(cfg: DictConfig) -> dict[str, float]:
         detector=detector.settings(),
     )
     loggers = instantiate_all(cfg.get("logger"))
-    with finished_runs(loggers):
+    with (
+        sole_use(out) if is_main_process() else nullcontext(),
+        finished_runs(loggers),
+        children_end_too(trainer),
+    ):
+        make_run_dir(out)
         told = {**facts, "device": device_name(trainer.strategy.root_device)}
         columns = run_columns(config, told)
         for logger in loggers:

@@ -22,6 +22,7 @@ from deepacc_d2.detection.runners import is_exported, load_runner, require
 from deepacc_d2.errors import ConfigError, DataError
 from deepacc_d2.images.spread import Gray
 from deepacc_d2.images.view import ViewSettings, make_view
+from deepacc_d2.sole_use import sole_use
 from deepacc_lightning.core.cli import check_data_root, run_entry_point, run_guarded
 from deepacc_lightning.core.config import config_dir, register_resolvers
 from deepacc_lightning.core.run_info import make_run_dir
@@ -114,12 +115,17 @@ def run(cfg: DictConfig) -> Exported:
     metadata = describe(
         dict(told), cfg.ckpt, size_divisibility=core.size_divisibility, precision=cfg.precision
     )
+    if reference.instance_masks is not None:
+        say("the checkpoint's masks are left out: karyograms of the export are cut by thresholds")
     val = None if cfg.data.root is None else Split(cfg.data.root, "val")
     calibration: list[Gray] = []
     if cfg.precision == "int8":
         calibration = calibration_images(cfg, reference.view)
     path = output_path(cfg)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
+    with (
+        sole_use(path),
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder,
+    ):
         made = Path(folder) / path.name
         onnx = made.with_suffix(".onnx")
         say(f"tracing {cfg.ckpt}")

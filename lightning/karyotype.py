@@ -25,7 +25,7 @@ from deepacc_d2.karyotype.made import score_cells, score_made
 from deepacc_d2.karyotype.scoring import Evaluation, evaluate_cells, settings_record
 from deepacc_d2.karyotype.table import evaluation_report
 from deepacc_d2.prediction.predictor import load_predictor
-from deepacc_lightning.core.cli import check_data_root, run_entry_point, run_guarded
+from deepacc_lightning.core.cli import alone, check_data_root, run_entry_point, run_guarded
 from deepacc_lightning.core.config import config_dir, register_resolvers
 from deepacc_lightning.core.run_info import describe_run
 from deepacc_lightning.jobs.made_cells import Raw, composed_cells, made_cells, source_cells
@@ -34,6 +34,7 @@ from deepacc_lightning.train import quiet
 register_resolvers()
 
 
+@alone(lambda cfg: cfg.out)
 def run(cfg: DictConfig) -> Evaluation:
     """Fits and evaluates as the config says.
 
@@ -88,7 +89,11 @@ def run(cfg: DictConfig) -> Evaluation:
 
     known = {split: known_cells(coco, raw) for split, coco in splits.items()}
     settings, strengths = fit_settings(
-        known[cfg.fit_split], list(cfg.strengths), predictor.karyotype, made[cfg.fit_split][0]
+        known[cfg.fit_split],
+        list(cfg.strengths),
+        predictor.karyotype,
+        made[cfg.fit_split][0],
+        list(cfg.loss_factors),
     )
     coco = splits[cfg.split]
     result, fitted = (

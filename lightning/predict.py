@@ -3,36 +3,52 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import hydra
 import pytorch_lightning as pl
-import torch
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from deepacc_d2.detection.detector import DEFAULT_CHECKPOINT, model_hash
 from deepacc_d2.disclaimer import DISCLAIMER
 from deepacc_d2.errors import ConfigError
+from deepacc_d2.karyogram.layout import ALIGNMENTS
+from deepacc_d2.partial import resolved
+from deepacc_d2.prediction.continued import continue_job
 from deepacc_d2.prediction.folder import OutputFolder, open_folder
 from deepacc_d2.prediction.inputs import Images, Input, list_images
 from deepacc_d2.prediction.outputs import check_suffixes
 from deepacc_d2.prediction.predictor import Predictor, load_predictor
 from deepacc_d2.prediction.summary import finish_job
 from deepacc_d2.text import is_utf8, printable
-from deepacc_lightning.core.cli import check_accelerator, run_entry_point, run_guarded
+from deepacc_d2.worksheet.laboratory import Laboratory
+from deepacc_lightning.core.cli import alone, check_accelerator, run_entry_point, run_guarded
 from deepacc_lightning.core.config import config_dir, register_resolvers
 from deepacc_lightning.core.processes import is_main_process
-from deepacc_lightning.jobs.predict_loop import CellWriter, ImageFiles, PredictModule, one_image
+from deepacc_lightning.core.worker_loader import WorkerLoader
+from deepacc_lightning.jobs.lanes import Lanes
+from deepacc_lightning.jobs.predict_loop import (
+    CellWriter,
+    ImageFiles,
+    ImageNames,
+    PredictModule,
+    one_image,
+)
 from deepacc_lightning.train import quiet
 from deepacc_lightning.training.callbacks import ProgressBar
+from deepacc_lightning.training.children import children_end_too
+from deepacc_lightning.training.stopping import EndOnSignal
 
 register_resolvers()
 
 ENGINES = ("lightning", "ray")
+DRAWN_BEFORE = {"align": "centromere", "crops": False}
 BAD_NAME = "its name is not in UTF-8: rename it"
 
 
+@alone(lambda cfg: cfg.out)
 def run(cfg: DictConfig) -> dict[str, Any]:
     """Predicts as the config says.
 
@@ -47,27 +63,36 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     quiet()
     if cfg.engine not in ENGINES:
         raise ConfigError(f"engine={cfg.engine}: choose {' or '.join(ENGINES)}")
-    karyogram = check_suffixes(list(cfg.karyogram))
+    drawings = drawings_of(cfg)
     check_accelerator(cfg.accelerator, "accelerator")
     checkpoint = Path(cfg.ckpt or DEFAULT_CHECKPOINT)
     # Before anything is listed or written: a wrong checkpoint is the commonest mistake.
     predictor = predictor_of(cfg)
-    out = Path(cfg.out).resolve()
-    inputs = list_images(_images(cfg.images), cfg.cases, out=out)
+    laboratory = Laboratory.read(cfg.worksheet, cfg.cells, cfg.name_pattern)
+    out = resolved(cfg.out)
+    skipped: dict[Path, str] = {}
+    listed = list_images(_images(cfg.images), cfg.cases, out=out, skipped=skipped)
     job = {
         "kind": "deepacc_d2 prediction",
         "model": {"name": predictor.name, "sha256": model_hash(checkpoint)},
         "settings": predictor.settings(),
         "precision": cfg.precision,
-        "drawings": {"overlay": bool(cfg.overlay), "karyogram": list(karyogram)},
+        # Those that an earlier version did not know are left out where they change nothing.
+        "drawings": {k: v for k, v in drawings.items() if DRAWN_BEFORE.get(k) != v},
     }
     folder = (
         open_folder(out, job, overwrite=bool(cfg.overwrite))
         if is_main_process()
         else OutputFolder(out)
     )
-    # Another process may be removing them at this moment.
-    done = set() if cfg.overwrite else set(folder.names())
+    if is_main_process() and (cfg.worksheet or cfg.cells or cfg.name_pattern):
+        laboratory.save(out)
+    inputs, done = listed, frozenset[str]()
+    if not cfg.overwrite:  # else another process may be removing them at this moment
+        there = continue_job(folder, listed, write=is_main_process())
+        inputs, done = there.inputs, there.done
+        if there.others and is_main_process():
+            print(there.line(), flush=True)
     todo = [item for item in inputs if item.name not in done]
     if len(todo) < len(inputs):
         print(f"{len(inputs) - len(todo)} of {len(inputs)} images are done already", flush=True)
@@ -76,11 +101,27 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     readable = [item for item in todo if is_utf8(item.path)]
     if readable:
         predict = predict_by_ray if cfg.engine == "ray" else predict_by_lightning
-        errors += predict(cfg, predictor, readable, folder, karyogram)
+        errors += predict(cfg, predictor, readable, folder, drawings)
     if not is_main_process():
         return {}
-    cells = report(folder, errors, images=len(inputs), about=predictor.name)
+    cells = report(folder, errors, skipped, images=len(inputs), about=predictor.name)
     return {"cells": cells, "predicted": len(todo) - len(errors), "failed": len(errors)}
+
+
+def drawings_of(cfg: DictConfig) -> dict[str, Any]:
+    """Returns what is drawn of each cell, as ``write_cell`` takes it.
+
+    Raises:
+        ConfigError: a format or an alignment is none that there is.
+    """
+    if cfg.align not in ALIGNMENTS:
+        raise ConfigError(f"align={cfg.align}: choose {' or '.join(ALIGNMENTS)}")
+    return {
+        "overlay": bool(cfg.overlay),
+        "karyogram": list(check_suffixes(list(cfg.karyogram))),
+        "align": str(cfg.align),
+        "crops": bool(cfg.crops),
+    }
 
 
 def predictor_of(cfg: DictConfig) -> Predictor:
@@ -111,33 +152,36 @@ def predict_by_lightning(
     predictor: Predictor,
     todo: list[Input],
     folder: OutputFolder,
-    karyogram: tuple[str, ...],
+    drawings: dict[str, Any],
 ) -> list[tuple[str, str]]:
     """Predicts on this machine's devices; every process takes its share of the images.
 
     Returns:
         Path and message of each file that could not be used.
     """
-    loader = torch.utils.data.DataLoader(
-        ImageFiles(todo, predictor.detector.view),
+    lanes = Lanes(cfg.lanes)
+    drawing = lanes.count if cfg.draw_workers is None else cfg.draw_workers
+    reading = cfg.num_workers
+    loader = WorkerLoader(
+        ImageFiles(todo, predictor.detector.view) if reading else ImageNames(todo),
         batch_size=1,
-        num_workers=cfg.num_workers,
+        num_workers=reading,
         collate_fn=one_image,
-        prefetch_factor=2 if cfg.num_workers else None,
+        prefetch_factor=2 if reading else None,
     )
-    with CellWriter(
-        folder, overlay=bool(cfg.overlay), karyogram=karyogram, workers=cfg.draw_workers
-    ) as writer:
+    writer = CellWriter(folder, drawings, workers=min(drawing, len(todo)), ahead=lanes.count)
+    with writer, lanes:
         trainer = pl.Trainer(
             accelerator=cfg.accelerator,
             devices=cfg.devices,
             logger=False,
-            callbacks=[ProgressBar(refresh_rate=1), writer],
+            callbacks=[ProgressBar(refresh_rate=1), EndOnSignal(), writer],
             enable_model_summary=False,
             enable_checkpointing=False,
         )
         try:
-            trainer.predict(PredictModule(predictor), loader, return_predictions=False)
+            with children_end_too(trainer):
+                trainer.predict(PredictModule(predictor, lanes), loader, return_predictions=False)
         except SystemExit as error:
             if trainer.interrupted:  # Lightning turns Ctrl-C into an exit of its own
                 raise KeyboardInterrupt from error
@@ -150,16 +194,30 @@ def predict_by_ray(
     predictor: Predictor,
     todo: list[Input],
     folder: OutputFolder,
-    karyogram: tuple[str, ...],
+    drawings: dict[str, Any],
 ) -> list[tuple[str, str]]:
     """Predicts on a Ray cluster; see :mod:`deepacc_lightning.jobs.predict_ray`."""
     from deepacc_lightning.jobs.predict_ray import predict_cells
 
-    return predict_cells(cfg, todo, folder, karyogram)
+    return predict_cells(cfg, todo, folder, drawings)
 
 
-def report(folder: OutputFolder, errors: list[tuple[str, str]], *, images: int, about: str) -> int:
+def report(
+    folder: OutputFolder,
+    errors: list[tuple[str, str]],
+    skipped: Mapping[Path, str],
+    *,
+    images: int,
+    about: str,
+) -> int:
     """Writes tables and case reports and prints what came out.
+
+    Args:
+        folder: the job's.
+        errors: path and message of each image that could not be used.
+        skipped: why a picture was not looked at.
+        images: how many were to be.
+        about: the model.
 
     Returns:
         The number of finished cells.
@@ -169,7 +227,12 @@ def report(folder: OutputFolder, errors: list[tuple[str, str]], *, images: int, 
     """
     for path, message in errors:
         print(f"error: {path}: {message}" if path not in message else f"error: {message}")
-    summary = finish_job(folder, errors, about=about)
+    if skipped:
+        first, line = next(iter(skipped.items()))
+        count = f"{len(skipped)} pictures" if len(skipped) > 1 else "1 picture"
+        print(f"skipped          {count}, see errors.csv, such as {printable(first)}: {line}")
+    left_out = [*errors, *((str(one), line) for one, line in skipped.items())]
+    summary = finish_job(folder, left_out, about=about)
     print(summary.text)
     print(DISCLAIMER, flush=True)
     if len(errors) == images:

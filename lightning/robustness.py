@@ -20,7 +20,7 @@ from deepacc_d2.evaluation.variations import VARIATIONS
 from deepacc_d2.files import write_json, write_text
 from deepacc_d2.images.gray import as_gray
 from deepacc_d2.images.read import read_gray
-from deepacc_lightning.core.cli import check_data_root, run_entry_point, run_guarded
+from deepacc_lightning.core.cli import alone, check_data_root, run_entry_point, run_guarded
 from deepacc_lightning.core.config import config_dir, register_resolvers
 from deepacc_lightning.core.run_info import describe_run, make_run_dir
 from deepacc_lightning.train import quiet
@@ -58,6 +58,7 @@ def measure(
     return {key: float(metrics[key]) for key in KEYS}
 
 
+@alone(lambda cfg: cfg.out)
 def run(cfg: DictConfig) -> dict[str, dict[str, dict[str, float]]]:
     """Measures every variation, with the view normalized and without.
 

@@ -10,15 +10,20 @@ from filelock import FileLock
 
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.files import write_json
+from deepacc_d2.partial import clear_files
+from deepacc_d2.sole_use import sole_use
 from deepacc_lightning import train
 from deepacc_lightning.core.run_info import make_run_dir
 from deepacc_lightning.jobs.job import Job
 from deepacc_lightning.jobs.launchers import check_extra
 from deepacc_lightning.jobs.progress import values_text
 from deepacc_lightning.jobs.runner import run_program, running
-from deepacc_lightning.jobs.sweep_check import check_origins
+from deepacc_lightning.jobs.sweep_check import check_folder, check_origins
 from deepacc_lightning.jobs.sweep_plan import Sweep, make_plan, shown
 from deepacc_lightning.reports.sweep_report import report
+
+BEGINNING = 30.0
+"""Seconds within which another process of the same sweep has written down what it is."""
 
 
 def run(overrides: Sequence[str]) -> list[Job]:
@@ -38,9 +43,13 @@ def run(overrides: Sequence[str]) -> list[Job]:
     check_extra(settings.launcher, f"LAUNCHER={settings.launcher}")
     check_extra(settings.sweeper, f"SWEEPER={settings.sweeper}")
     check_trials(sweep, check_origins(sweep.found))
-    make_run_dir(sweep.folder)
-    if not (sweep.folder / "sweep.json").is_file():
-        write_json(sweep.folder / "sweep.json", sweep.manifest)
+    # Processes may share a sweep, but not with a training, nor with another sweep that begins now.
+    with sole_use(sweep.folder, wait=BEGINNING):
+        make_run_dir(sweep.folder)
+        clear_files([sweep.folder])
+        check_folder(sweep.folder, sweep.manifest)
+        if not (sweep.folder / "sweep.json").is_file():
+            write_json(sweep.folder / "sweep.json", sweep.manifest)
     for note in sweep.notes:
         print(f"note: {note}", flush=True)
     total = settings.trials if optuna else len(sweep.jobs)

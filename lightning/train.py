@@ -22,21 +22,30 @@ from torch import nn
 from deepacc_d2.checkpoint import read_checkpoint
 from deepacc_d2.data.dataset import DatasetInfo
 from deepacc_d2.data.union import DataSets
-from deepacc_d2.errors import ConfigError, DataError, UserError
+from deepacc_d2.errors import ConfigError, DataError, Terminated
 from deepacc_d2.files import write_text
+from deepacc_d2.partial import resolved
+from deepacc_d2.secret import redacted
 from deepacc_lightning.core.cli import (
+    alone,
     check_accelerator,
     check_data_root,
-    fail,
-    interrupted,
+    ended_well,
     one_line,
     run_entry_point,
 )
-from deepacc_lightning.core.config import config_dir, instantiate_all, register_resolvers, to_plain
+from deepacc_lightning.core.config import (
+    config_dir,
+    instantiate_all,
+    recorded,
+    register_resolvers,
+    to_plain,
+)
 from deepacc_lightning.core.method_check import check_method
 from deepacc_lightning.core.processes import RUN_TIME, is_main_process, rank, was_requeued
 from deepacc_lightning.core.run_info import device_name, make_run_dir
 from deepacc_lightning.training.callbacks import Throughput, format_duration
+from deepacc_lightning.training.children import children_end_too
 from deepacc_lightning.training.datamodule import ChromosomeDataModule
 from deepacc_lightning.training.final_test import run_test
 from deepacc_lightning.training.initial_weights import load_initial_weights, load_trunk
@@ -48,8 +57,7 @@ from deepacc_lightning.training.resume import (
     recorded_overrides,
 )
 from deepacc_lightning.training.run_record import RunRecord
-from deepacc_lightning.training.stopping import Terminated
-from deepacc_lightning.training.trainer import build_trainer, children_end_too
+from deepacc_lightning.training.trainer import build_trainer
 from deepacc_lightning.training.trainer_flags import check_flags
 from deepacc_lightning.wandb.loggers import finished_runs, run_columns, wandb_run_id
 
@@ -80,8 +88,11 @@ def build_datamodule(cfg: DictConfig) -> ChromosomeDataModule:
         num_workers=cfg.scale.num_workers,
         seed=cfg.seed,
         generate=instantiate(cfg.data.generate),
+        max_train_images=cfg.data.get("max_train_images"),
         max_val_images=cfg.data.max_val_images,
         repeat=bool(cfg.trainer.get("overfit_batches")),
+        # Runs from before there were pools have none.
+        batch_pool=1 if cfg.trainer.get("overfit_batches") else cfg.scale.get("batch_pool", 1),
     )
     datamodule.prepare_data()
     return datamodule
@@ -93,7 +104,10 @@ def build_model(cfg: DictConfig) -> nn.Module:
     if cfg.init_weights:
         not_loaded = load_initial_weights(model, cfg.init_weights)
         if is_main_process():
-            print(f"weights from {cfg.init_weights}; {len(not_loaded)} not loaded", flush=True)
+            print(
+                f"weights from {redacted(cfg.init_weights)}; {len(not_loaded)} not loaded",
+                flush=True,
+            )
             for line in not_loaded:
                 print(f"  {line}")
     if cfg.init_trunk:
@@ -127,6 +141,7 @@ def fill_in_data(cfg: DictConfig, info: DatasetInfo) -> None:
         cfg.pixel_std = info.pixel_std
 
 
+@alone(lambda cfg: cfg.out)
 def run(cfg: DictConfig) -> dict[str, float]:
     """Trains and tests as the config says.
 
@@ -154,7 +169,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
     model = build_model(cfg)
     # Presets have heads of different sizes, which took different amounts of random numbers.
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    return execute(cfg, build_module(cfg, model, to_plain(cfg)), datamodule, out)
+    return execute(cfg, build_module(cfg, model, recorded(cfg)), datamodule, out)
 
 
 def execute(
@@ -171,7 +186,6 @@ def execute(
     Returns:
         As :func:`run`.
     """
-    info = datamodule.info()
     cfg.wandb_id = cfg.wandb_id or wandb_run_id(out, cfg.ckpt_path)
     loggers = instantiate_all(cfg.logger)
     trainer = build_trainer(cfg, loggers)
@@ -187,25 +201,33 @@ def execute(
         **module.facts(),
     )
     if trainer.is_global_zero:
-        write_text(out / "config.yaml", OmegaConf.to_yaml(cfg, resolve=True))
+        write_text(out / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(recorded(cfg))))
         device = device_name(trainer.strategy.root_device)
         for logger in loggers:
             logger.log_hyperparams(run_columns(module.config, {**record.facts, "device": device}))
-        announce(cfg, trainer, info, out)
+        announce(cfg, trainer, datamodule, out)
     began = time.monotonic()
     # What it came to is written first: W&B may take its time.
-    with finished_runs(loggers), children_end_too(trainer), record.keep(trainer):
+    with (
+        finished_runs(loggers),
+        children_end_too(trainer, lambda: record.add(status="failed")),
+        record.keep(trainer),
+    ):
         fit(trainer, module, datamodule, cfg.ckpt_path)
         record.add(**training_facts(trainer, module, time.monotonic() - began))
         return finish(trainer, module, datamodule, out) if cfg.test else plain_metrics(trainer)
 
 
-def announce(cfg: DictConfig, trainer: pl.Trainer, info: DatasetInfo, out: Path) -> None:
+def announce(
+    cfg: DictConfig, trainer: pl.Trainer, datamodule: ChromosomeDataModule, out: Path
+) -> None:
     """Prints what is about to be trained, on what and where."""
+    counts = {stage: len(datamodule.coco(stage)["images"]) for stage in ("train", "val", "test")}
     devices = f" on {trainer.world_size} processes" if trainer.world_size > 1 else ""
     print(
-        f"{cfg.preset} at scale {cfg.scale.name} on {info.name}: {info.counts['train']} "
-        f"training, {info.counts['val']} validation, {info.counts['test']} test{devices} -> {out}",
+        f"{cfg.preset} at scale {cfg.scale.name} on {datamodule.info().name}: "
+        f"{counts['train']} training, {counts['val']} validation, {counts['test']} test{devices} "
+        f"-> {out}",
         flush=True,
     )
     every = trainer.check_val_every_n_epoch
@@ -318,30 +340,42 @@ def task_overrides() -> list[str] | None:
     return list(HydraConfig.get().overrides.task)
 
 
+@alone(lambda cfg: cfg.out)
+def begin(cfg: DictConfig) -> bool:
+    """Begins or continues a run, once it is known that no other process is at it.
+
+    Returns:
+        Whether there was anything to do.
+
+    Raises:
+        UserError: as of :func:`run`, or there is another run.
+    """
+    if cfg.resume:
+        cfg = continued(cfg.resume, task_overrides() or [])
+        if is_finished(cfg.resume):
+            if is_main_process():
+                print(f"{cfg.resume} is finished: there is nothing to continue", flush=True)
+            return False
+    else:
+        check_new(Path(cfg.out))
+    run(cfg)
+    return True
+
+
 @hydra.main(version_base="1.3", config_path=config_dir(), config_name="train")
 def main(cfg: DictConfig) -> None:
     """Entry point; exits 2 on bad input, 130 on Ctrl-C, 143 on SIGTERM, with one line each."""
     began = time.monotonic()
     if HydraConfig.get().mode == RunMode.MULTIRUN and not rank():
         os.environ.pop(RUN_TIME, None)  # each job of Hydra's multirun is a run of its own
-    try:
+    with ended_well(lambda: Path(cfg.out)):
+        resolved(cfg.out)
         if not cfg.resume and was_requeued() and (Path(cfg.out) / "run.json").is_file():
             cfg.resume = cfg.out
         if cfg.resume:
-            cfg = continued(cfg.resume, task_overrides() or [])
-            if is_finished(cfg.resume):
-                if is_main_process():
-                    print(f"{cfg.resume} is finished: there is nothing to continue", flush=True)
-                return
-        else:
-            check_new(Path(cfg.out))
-        run(cfg)
-    except UserError as error:
-        fail(error)
-    except KeyboardInterrupt:
-        interrupted(Path(cfg.out))
-    except Terminated:
-        interrupted(Path(cfg.out), by="SIGTERM", status=143)
+            cfg.out = str(Path(cfg.resume).resolve())
+        if not begin(cfg):
+            return
     if is_main_process():
         print(f"done in {format_duration(time.monotonic() - began)}", flush=True)
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hydra.utils import instantiate
@@ -64,6 +65,35 @@ def test_missing_and_damaged_files(overrides: list[str], tmp_path: Path) -> None
         read_checkpoint(path)
 
 
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (np.float64(3.5), r"holds numpy\._core\.multiarray\.scalar besides weights.*float\(\)"),
+        (np.arange(3), r"holds numpy\._core\.multiarray\._reconstruct besides weights.*tensors"),
+        (Path("x"), r"holds pathlib\.\w+ besides weights.*plain numbers, texts and tensors"),
+    ],
+)
+def test_the_reason_of_a_refusal_is_whole_and_true(
+    tmp_path: Path, value: object, reason: str
+) -> None:
+    path = tmp_path / "a.ckpt"
+    torch.save({"model": {}, "deepacc_config": {"seed": value}}, path)
+    with pytest.raises(DataError, match=reason) as told:
+        read_checkpoint(path)
+    assert "\n" not in str(told.value)
+    assert "damaged" not in str(told.value)
+    assert "download" not in str(told.value)
+
+
+@pytest.mark.parametrize("content", [b"hello", b"\x80\x04K\x01.", b"PK\x03\x04junk", b"\x00" * 99])
+def test_a_file_of_another_kind_is_one_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "other.ckpt"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"is damaged or not a checkpoint \(.+\)$") as told:
+        read_checkpoint(path)
+    assert "\n" not in str(told.value)
+
+
 class Evil:
     def __reduce__(self):
         return (print, ("code of a stranger ran",))
@@ -71,7 +101,7 @@ class Evil:
 
 def test_pickled_code_is_not_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save({"model": Evil(), "deepacc_config": {}}, tmp_path / "evil.ckpt")
-    with pytest.raises(DataError, match="damaged or not a checkpoint"):
+    with pytest.raises(DataError, match=r"holds print besides weights"):
         read_checkpoint(tmp_path / "evil.ckpt")
     assert "stranger" not in capsys.readouterr().out
 
@@ -80,6 +110,26 @@ def test_config_in_a_checkpoint_calls_only_model_parts(overrides: list[str]) -> 
     saved = content(config(overrides))
     saved["deepacc_config"]["model"]["backbone"]["norm"] = {"_target_": "os.system", "command": "x"}
     with pytest.raises(ConfigError, match=r"wants to call 'os\.system'"):
+        build_from_checkpoint(saved, "a.ckpt")
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "deepacc_d2.files.os.system",
+        "deepacc_d2.files.write_text",
+        "deepacc_d2.modeling.predictor.torch.load",
+        "deepacc_d2.modeling.backbone.nn.Module",
+        "detectron2.modeling.poolers.math",
+        5,
+    ],
+)
+def test_a_dotted_name_does_not_lead_out_of_the_model_parts(
+    overrides: list[str], target: object
+) -> None:
+    saved = content(config(overrides))
+    saved["deepacc_config"]["model"]["backbone"]["norm"] = {"_target_": target, "command": "x"}
+    with pytest.raises(ConfigError, match=rf"wants to call '{target}'"):
         build_from_checkpoint(saved, "a.ckpt")
 
 

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +34,34 @@ def test_user_error_is_one_line_and_exits_2(
     out, err = capsys.readouterr()
     assert out == ""
     assert err == "error: image a.jpg is empty: remove it\n"
+
+
+def test_sigterm_cleans_up_and_exits_143(tmp_path: Path) -> None:
+    program = """
+import sys, time
+from pathlib import Path
+from deepacc_d2.errors import run_cli
+from deepacc_d2.files import whole_directory
+def main():
+    with whole_directory(Path(sys.argv[1]), overwrite=False):
+        print("at work", flush=True)
+        time.sleep(120)
+run_cli(main)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path / "out")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "at work\n"
+    assert any(tmp_path.iterdir())
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert said == "interrupted by SIGTERM\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_ctrl_c_exits_130(capsys: pytest.CaptureFixture[str]) -> None:

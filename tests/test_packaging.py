@@ -31,10 +31,10 @@ CONDA_NAMES = {
     "opencv-python-headless": "py-opencv",
     "matplotlib": "matplotlib-base",
 }
-EXTRAS = ("joblib", "optuna", "ray", "submitit", "export", "review", "browser", "docs")
+EXTRAS = ("joblib", "optuna", "ray", "submitit", "export", "review", "browser", "worksheet", "docs")
 VARIABLES = (
     *("EXP", "DATA", "DATA_DIR", "SCALE", "SEED", "CKPT", "IMAGE", "OUT", "ARGS", "FORMAT", "SRC"),
-    *("PRECISION", "OVERWRITE", "IMAGES", "CASES"),
+    *("PRECISION", "OVERWRITE", "IMAGES", "CASES", "WORKSHEET", "CELLS", "CROPS"),
     *("RESUME", "SWEEPER", "N", "SPACE", "LAUNCHER", "JOBS", "EXTRAS"),
 )
 
@@ -507,6 +507,9 @@ def test_data_targets() -> None:
     )
     assert composed("coverage").endswith("-n 2 --dist loadfile --cov --cov-report=term")
     assert composed("bench") == ".venv/bin/python tests/benchmarks/run.py"
+    assert composed("torture", "SEED=3", "MINUTES=5", "PARTS=images soak", "OUT=/t") == (
+        ".venv/bin/python tests/torture/run.py --seed 3 --minutes 5 --parts 'images soak' --out /t"
+    )
 
 
 @pytest.mark.parametrize(

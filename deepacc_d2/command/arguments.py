@@ -166,11 +166,15 @@ def _seeds(text: str) -> str:
     return f"[{seeds}]" if "," in seeds and not seeds.startswith("[") else seeds
 
 
+def _name(text: str) -> str:
+    return hydra_value(text) if "=" in text else text
+
+
 _VALUES: dict[str, Callable[[str], str]] = {
     "path": lambda text: hydra_value(absolute(text)),
     "folder": lambda text: text if text == "folder" else hydra_value(absolute(text)),
     "text": hydra_value,
-    "list": lambda text: f"[{','.join(re.split('[ ,]+', text.strip()))}]",
+    "list": lambda text: f"[{','.join(map(_name, re.split('[ ,]+', text.strip())))}]",
     "several": lambda text: ",".join(re.split("[ ,]+", text.strip())),
     "seeds": _seeds,
 }

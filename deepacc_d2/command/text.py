@@ -32,9 +32,8 @@ def overview() -> str:
             "",
             *(f"  {name:<11} {summary}" for name, summary in rows.items()),
             "",
-            "deepacc predict images=slides out=results",
             "deepacc COMMAND --help lists its keys; deepacc --version prints the version.",
-            "Keys have Hydra's grammar. `make predict IMAGES=slides OUT=results` is the same.",
+            "deepacc predict images=slides is make predict IMAGES=slides; Hydra's grammar.",
         ]
     )
 

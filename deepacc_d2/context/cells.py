@@ -83,7 +83,8 @@ def read_cells(
     boxes = predictor.best_boxes(
         logits, deltas, torch.cat([p.proposal_boxes.tensor for p in proposals])
     )
-    parts = (t.split(output.counts) for t in (output.features, margin, logits, boxes))
+    # Autocast may have left them in less precision.
+    parts = (t.float().split(output.counts) for t in (output.features, margin, logits, boxes))
     return [
         _cell(item, context, of_image)
         for item, of_image in zip(batch, zip(*parts, strict=True), strict=True)

@@ -32,6 +32,7 @@ from deepacc_d2.data.splits import (
 )
 from deepacc_d2.errors import ConfigError, DataError, run_cli
 from deepacc_d2.files import check_target, whole_directory, write_json
+from deepacc_d2.sole_use import sole_use
 from deepacc_d2.text import is_utf8
 
 
@@ -288,18 +289,19 @@ def _coco_image(sample: Sample, number: int) -> dict[str, Any]:
 def main(argv: list[str] | None = None) -> int:
     """Parses the command line and converts."""
     args = build_parser("data").parse_args(argv)
-    report = convert(
-        args.format,
-        args.src,
-        args.out,
-        split=args.split,
-        ratios=args.ratios,
-        seed=args.seed,
-        overwrite=args.overwrite,
-        strict=args.strict,
-        case_regex=args.case_regex,
-        one_based=args.one_based,
-    )
+    with sole_use(args.out):
+        report = convert(
+            args.format,
+            args.src,
+            args.out,
+            split=args.split,
+            ratios=args.ratios,
+            seed=args.seed,
+            overwrite=args.overwrite,
+            strict=args.strict,
+            case_regex=args.case_regex,
+            one_based=args.one_based,
+        )
     sys.stdout.write(report_text(report))
     sys.stdout.write(f"\nwritten to {args.out}\n")
     return 0

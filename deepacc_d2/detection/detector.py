@@ -16,8 +16,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deepacc_d2.checkpoint import build_from_checkpoint, read_checkpoint
+from deepacc_d2.cell import Mask
+from deepacc_d2.checkpoint import build_from_checkpoint, content_of, read_checkpoint
 from deepacc_d2.chromosomes import NUM_CLASSES
+from deepacc_d2.detection.masks import find_masks
 from deepacc_d2.detection.network import Raw, TorchDetector, least_score
 from deepacc_d2.detection.runners import is_exported, load_runner
 from deepacc_d2.detection.select import LEAST_SCORE, SelectionSettings, decode, select
@@ -25,6 +27,7 @@ from deepacc_d2.errors import ConfigError, DataError
 from deepacc_d2.evaluation.types import ImagePrediction
 from deepacc_d2.images.spread import Gray
 from deepacc_d2.images.view import View, ViewSettings, make_view, second_view
+from deepacc_d2.modeling import InstanceMasks
 
 DEFAULT_CHECKPOINT = Path(__file__).resolve().parent.parent / "weights" / "deepacc.ckpt"
 """The DeepACC that is shipped; see docs/MODEL_CARD.md."""
@@ -58,7 +61,7 @@ class Proposals(NamedTuple):
 
 
 class Detections(NamedTuple):
-    """The chromosomes of an image, the surest first.
+    """The chromosomes of an image and candidates for them, the surest first.
 
     Attributes:
         boxes: (N, 4) float64 in pixels of the image, clipped to it.
@@ -98,18 +101,19 @@ class Detector:
             gray: uint8 (H, W).
             view: of it, where a loader has made it already.
         """
-        first = self._look(view or make_view(gray, self.view))
-        sure = self._sure(first)
+        first = self.look(view or make_view(gray, self.view))
+        sure = self.sure(first)
         again = second_view(gray, first.view, first.boxes[sure], self.view)
         if again is None:
             return first
-        second = self._look(again)
-        return first if len(self._sure(second)) < FAR_FEWER * len(sure) else second
+        second = self.look(again)
+        return first if len(self.sure(second)) < FAR_FEWER * len(sure) else second
 
-    def _look(self, view: View) -> Proposals:
+    def look(self, view: View) -> Proposals:
+        """Runs the network on one view."""
         return Proposals(*self.network(view.image), view)
 
-    def _sure(self, found: Proposals) -> NDArray[np.int64]:
+    def sure(self, found: Proposals) -> NDArray[np.int64]:
         """Returns the rows of the kept proposals that are surely chromosomes."""
         rows = select(found.boxes, found.probabilities, self.selection)
         return rows[1.0 - found.probabilities[rows, NUM_CLASSES] >= SURE]
@@ -119,10 +123,22 @@ class Detector:
         return self.choose(gray, self.propose(gray, view))
 
     def choose(self, gray: Gray, found: Proposals) -> Detections:
-        """Returns the chromosomes among the proposals of an image."""
-        rows = select(found.boxes, found.probabilities, self.selection)
+        """Returns the chromosomes among the proposals of an image, and candidates for them."""
+        rows = select(found.boxes, found.probabilities, self.selection, candidates=True)
         placed = to_image(gray, found.view, found.boxes[rows])
         return Detections(placed, found.probabilities[rows].astype(np.float64), rows, found.view)
+
+    @property
+    def instance_masks(self) -> InstanceMasks | None:
+        """What cuts chromosomes out of their boxes; exported models have none."""
+        return getattr(self.network, "instance_masks", None)
+
+    def masks(self, gray: Gray, found: Detections) -> list[Mask | None]:
+        """Returns the masks of detections, None where the model has none or a box shows nothing."""
+        network = self.instance_masks
+        if network is None:
+            return [None] * len(found.boxes)
+        return find_masks(network, found.view, found.boxes, gray)
 
     def predict(self, gray: Gray, image_id: int, view: View | None = None) -> ImagePrediction:
         """Returns what the metrics take of an image.
@@ -208,7 +224,8 @@ def open_model(
     if precision not in PRECISIONS:
         raise ConfigError(f"precision={precision}: choose {', '.join(PRECISIONS)}")
     content = read_checkpoint(path)
-    nodes = content["deepacc_config"]["scale"]["test_augmentations"]
+    with content_of(path):
+        nodes = content["deepacc_config"]["scale"]["test_augmentations"]
     model = build_from_checkpoint(content, path)
     network = TorchDetector(model, device=target, dtype=PRECISIONS[precision])
     del content["model"]
@@ -229,17 +246,26 @@ def detector_of(
         ConfigError: nothing in it says a size.
     """
     path = told["path"]
-    try:
-        selection = SelectionSettings(**(told.get("selection") or {}))
-    except TypeError as error:
-        raise DataError(f"checkpoint {path} has selection settings of another version") from error
+    with content_of(path):
+        stored = dict(told.get("selection") or {})
+        if stored:
+            # Models from before there were candidates had none.
+            stored.setdefault("candidates", stored.get("min_foreground", 1.0))
+        try:
+            selection = SelectionSettings(**stored)
+        except TypeError as error:
+            raise DataError(
+                f"checkpoint {path} has selection settings of another version"
+            ) from error
+        view = ViewSettings.from_augmentations(told["test_augmentations"], normalize=normalize)
+        name = str((told.get("card") or {}).get("name") or path.name)
     if min_foreground is not None:
-        selection = replace(selection, min_foreground=min_foreground)
+        selection = replace(selection, min_foreground=min_foreground, candidates=min_foreground)
     return Detector(
         network,
-        view=ViewSettings.from_augmentations(told["test_augmentations"], normalize=normalize),
+        view=view,
         selection=selection,
-        name=str((told.get("card") or {}).get("name") or path.name),
+        name=name,
         least_score=(
             least_score(network.core.model) if isinstance(network, TorchDetector) else LEAST_SCORE
         ),

@@ -14,6 +14,8 @@ KEY = "deepacc_d2"
 """The name of the metadata in a file."""
 VERSION = 1
 PRECISIONS = ("fp32", "bf16", "int8")
+MOST_DIVISIBLE = 1024
+"""Pixels that a network's input may have to be a multiple of: images are padded to it."""
 FROM_CHECKPOINT = ("selection", "karyotype", "card")
 """Parts of a checkpoint that are passed on as they are, None where it has none."""
 
@@ -124,7 +126,7 @@ def parse(text: str | None, path: str | Path) -> ExportMetadata:
     if found["classes"] != list(CLASSES):
         raise DataError(f"model {path} is of other classes than 1..22, X, Y")
     size = found["size_divisibility"]
-    if found["precision"] not in PRECISIONS or not isinstance(size, int) or size < 1:
+    if found["precision"] not in PRECISIONS or size not in range(1, MOST_DIVISIBLE + 1):
         raise DataError(
             f"model {path} has a damaged description (precision {found['precision']!r}, size "
             f"divisibility {size!r}): {again}"

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from deepacc_d2.detection.select import LEAST_SCORE
 from deepacc_d2.errors import DataError
 from deepacc_d2.images.spread import Gray
+from deepacc_d2.modeling.instance_masks import InstanceMasks
 from deepacc_d2.modeling.meta_arch import ChromosomeRCNN, ChromosomeRetinaNet
 
 Raw = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -111,6 +112,12 @@ class TorchDetector:
         self.core = DetectorCore(model).to(memory_format=torch.channels_last)
         self.dtype = dtype
         self.to(device)
+
+    @property
+    def instance_masks(self) -> InstanceMasks | None:
+        """What cuts chromosomes out of their boxes, None where the model has none."""
+        masks: InstanceMasks | None = self.core.model.instance_masks
+        return masks
 
     def to(self, device: str | torch.device) -> None:
         """Moves the model."""

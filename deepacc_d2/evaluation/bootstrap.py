@@ -1,11 +1,12 @@
-"""Paired bootstrap over test images: by how much do presets differ on the same images?
+"""Paired bootstrap over test cases: by how much do presets differ on the same images?
 
-Every image's contribution to the metrics is found once per run. A resample, I images drawn with
-replacement, is then one multiplicity per image, the same for every run ("paired"), and no box is
-matched again. An image drawn twice counts as two images, which does not change how its own
-detections match.
+The images of a case are alike (one patient, one staining), so that cases are drawn, not images: as
+many as there are, with replacement, each with all its images. Every image's contribution to the
+metrics is found once per run. A resample is then one multiplicity per image, the same for every run
+("paired"), and no box is matched again. An image drawn twice counts as two images, which does not
+change how its own detections match.
 
-Shapes: I images, K = 24 classes, S runs (seeds) of a preset, R resamples.
+Shapes: I images, C cases, K = 24 classes, S runs (seeds) of a preset, R resamples.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ def compare_presets(
 ) -> dict[str, PresetStatistics]:
     """Compares presets with a reference, all tested on the same images.
 
-    The interval says how far the difference depends on which images were tested. The runs are
+    The interval says how far the difference depends on which cases were tested. The runs are
     held fixed: how far it depends on the seed of the training is seen in the runs' own values.
 
     Args:
@@ -111,7 +112,10 @@ def compare_presets(
         if not runs:
             raise ConfigError(f"preset {preset!r} has no run: give at least one, or leave it out")
     every = [run for runs in tallies.values() for run in runs]
-    if any(not np.array_equal(run.gt, every[0].gt) for run in every):
+    if any(
+        not np.array_equal(run.gt, every[0].gt) or not np.array_equal(run.cases, every[0].cases)
+        for run in every
+    ):
         raise DataError("the runs are of different images: test every run on the same split")
 
     whole = {
@@ -120,14 +124,15 @@ def compare_presets(
     }
     if reference not in tallies:
         return {preset: _statistics(values) for preset, values in whole.items()}
-    num_images = len(every[0].gt)
+    cases = every[0].cases
+    num_cases = int(cases.max()) + 1
     rng = np.random.default_rng(seed)
     resampled: dict[str, list[np.ndarray]] = {preset: [] for preset in tallies}
     for start in range(0, resamples, _CHUNK):
         size = min(_CHUNK, resamples - start)
-        drawn = rng.multinomial(num_images, np.full(num_images, 1 / num_images), size=size)
+        drawn = rng.multinomial(num_cases, np.full(num_cases, 1 / num_cases), size=size)
         # Counts are exact in float32 too, precisions to 1e-7, and it is twice as quick.
-        weights = np.ascontiguousarray(drawn.T, dtype=np.float32)
+        weights = np.ascontiguousarray(drawn.T[cases], dtype=np.float32)
         for preset, runs in tallies.items():
             chunk = np.mean([_evaluate(run, weights) for run in runs], axis=0)
             resampled[preset].append(chunk)

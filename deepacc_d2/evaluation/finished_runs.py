@@ -86,7 +86,7 @@ def compare_finished(
     resamples: int,
     seed: int,
 ) -> tuple[dict[str, PresetStatistics], dict[str, float | int]]:
-    """Compares finished runs with a reference by the paired bootstrap over test images.
+    """Compares finished runs with a reference by the paired bootstrap over test cases.
 
     Args:
         runs: directories of the runs of each group, such as a preset.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from deepacc_d2.evaluation.gallery import plot_best_worst
 from deepacc_d2.evaluation.plots import plot_confusion, plot_precision_recall
 from deepacc_d2.evaluation.tables import CLASS_COLUMNS, format_table
 from deepacc_d2.evaluation.types import ImagePrediction, Metrics
-from deepacc_d2.files import whole_file
+from deepacc_d2.files import csv_text, whole_file
 
 __all__ = ["format_table", "write_report"]
 
@@ -114,8 +113,8 @@ def coco_results(
 def _write_per_class(path: Path, metrics: Metrics) -> None:
     """One row per class in Denver order; an undefined rate is an empty field."""
     rows = metrics.to_dict()["per_class"]
-    with path.open("w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["group", "class", *CLASS_COLUMNS])
-        for name in (CLASSES[k] for k in denver_order()):
-            writer.writerow([GROUP_OF[name], name, *(rows[name][key] for key in CLASS_COLUMNS)])
+    table = [
+        [GROUP_OF[name], name, *(rows[name][key] for key in CLASS_COLUMNS)]
+        for name in (CLASSES[k] for k in denver_order())
+    ]
+    path.write_text(csv_text(["group", "class", *CLASS_COLUMNS], table), encoding="utf-8")

@@ -49,6 +49,7 @@ class RunTally:
         top1: the same for the top-1 boxes that ``map50_max`` counts.
         counts: (I, 3) int64, TP, FP and FN of the Acc/AER matching.
         errors: (I, 4, 7) int64, the first four kinds of :data:`ERRORS` by Denver group A..G.
+        cases: (I,) int64, number of each image's case, see :func:`number_cases`.
     """
 
     gt: np.ndarray
@@ -56,6 +57,24 @@ class RunTally:
     top1: list[tuple[np.ndarray, np.ndarray]]
     counts: np.ndarray
     errors: np.ndarray
+    cases: np.ndarray
+
+
+def number_cases(coco: Mapping[str, Any]) -> np.ndarray:
+    """Numbers the cases of a ground truth's images.
+
+    Args:
+        coco: COCO dict whose images may have a ``case_id``.
+
+    Returns:
+        (I,) int64, 0, 1, ... in the order of image ids. An image without a case is one of its own.
+    """
+    numbers: dict[tuple[str, Any], int] = {}
+    keys = [
+        ("image", image["id"]) if image.get("case_id") is None else ("case", image["case_id"])
+        for image in sorted(coco["images"], key=lambda image: int(image["id"]))
+    ]
+    return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
 
 
 def tally_run(
@@ -93,6 +112,7 @@ def tally_run(
         top1=_rank(keep_best(suppress(top1, class_nms, per_class=True), max_detections), gt),
         counts=np.stack([tp, fp, all_gt - tp], axis=1),
         errors=_count_errors(confident, gt, iou_threshold, num_images),
+        cases=number_cases(coco),
     )
 
 

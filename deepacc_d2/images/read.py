@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from deepacc_d2.errors import DataError
+from deepacc_d2.images.decoder import decode
 from deepacc_d2.images.gray import MAX_PIXELS, Gray, eight_bits, luma, shortcomings
 from deepacc_d2.images.header import PLAIN_STARTS, Header, plain_header
 from deepacc_d2.text import is_utf8, printable
@@ -145,6 +146,11 @@ def _size_of(file: FileIO, path: Path) -> tuple[int, int]:
         turned = image.format != "TIFF" and image.getexif().get(_ORIENTATION, 1) in _SIDEWAYS
         return (height, width) if turned else (width, height)
 
+    data = file.read() if file.read(4).startswith(PLAIN_STARTS) and not file.seek(0) else b""
+    header = plain_header(data)
+    if header is not None:  # as for the pixels: Pillow minds other parts of such a file
+        _check_size(path, header.width, header.height)
+        return header.width, header.height
     return _by_pillow(file, path, shown)
 
 
@@ -166,10 +172,12 @@ def _decode_plain(file: FileIO, path: Path) -> tuple[Header | None, Gray | None]
     buffer = np.frombuffer(data, dtype=np.uint8)
     if header.mode == "RGB" and header.format != "JPEG":
         # Told to give gray, libpng weighs the colors in its own way.
-        pixels = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB)
+        pixels = decode(buffer, cv2.IMREAD_COLOR_RGB).pixels
         return header, None if pixels is None else luma(pixels)
     # A JPEG is decoded straight to its luma channel, which is a third of the work.
-    gray: Any = cv2.imdecode(buffer, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
+    gray, damage = decode(buffer, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
+    if damage:
+        raise _damaged(path, damage)
     return header, gray
 
 
@@ -196,10 +204,11 @@ def _by_pillow(
             try:
                 return use(image, file)
             except Exception as error:  # damaged data raise anything in Pillow
-                raise DataError(
-                    f"image {path} is truncated or damaged ({_first_line(error)}): copy it again "
-                    "from its source"
-                ) from None
+                raise _damaged(path, _first_line(error)) from None
+
+
+def _damaged(path: Path, why: str) -> DataError:
+    return DataError(f"image {path} is truncated or damaged ({why}): copy it again from its source")
 
 
 def _check_size(path: Path, width: int, height: int) -> None:
@@ -227,6 +236,8 @@ def _decode_any(image: Image.Image, file: IO[bytes]) -> ReadImage:
     if pages > 1 and file_format != "JPEG":  # further frames of a JPEG are previews
         notes.append(f"the first of {pages} pages")
     # Both are asked first: loading takes the marks away.
+    if file_format == "JPEG" and (damage := _jpeg_damage(file)):
+        raise ValueError(damage)
     deep_color = mode in ("RGB", "RGBA") and ";16" in _raw_mode(image)
     turned = image.getexif().get(_ORIENTATION, 1) in _TURNED
     image.draft("L", None)  # of a JPEG: its luma alone
@@ -248,6 +259,15 @@ def _decode_any(image: Image.Image, file: IO[bytes]) -> ReadImage:
     return ReadImage(gray, facts)
 
 
+def _jpeg_damage(file: IO[bytes]) -> str:
+    """Returns what libjpeg says is wrong with a JPEG, which Pillow keeps to itself."""
+    at = file.tell()
+    file.seek(0)
+    data = file.read()
+    file.seek(at)
+    return decode(data, cv2.IMREAD_REDUCED_GRAYSCALE_8 | cv2.IMREAD_IGNORE_ORIENTATION).damage
+
+
 def _raw_mode(image: Image.Image) -> str:
     """Returns how Pillow's decoder will unpack the pixels."""
     tiles = getattr(image, "tile", [])
@@ -259,7 +279,7 @@ def _decode_deep(file: IO[bytes]) -> NDArray[Any] | None:
     """Decodes 16-bit color to RGB or RGBA, None where OpenCV cannot."""
     file.seek(0)
     data = np.frombuffer(file.read(), dtype=np.uint8)
-    pixels: NDArray[Any] | None = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    pixels = decode(data, cv2.IMREAD_UNCHANGED).pixels
     if pixels is None or pixels.ndim != 3 or pixels.shape[-1] not in (3, 4):
         return None
     return pixels[..., [2, 1, 0, 3][: pixels.shape[-1]]]

@@ -26,6 +26,9 @@ _ROUND = 2.1
 _BEND = 0.85
 # Pixels of a mask that paths are searched in; larger ones are shrunk for it.
 _MAX_PIXELS = 2500
+# From a pixel to its neighbours (dy, dx), and how long these steps are.
+_STEPS = np.array([(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx])
+_LENGTHS = np.hypot(*_STEPS.T)
 # Price of a pixel that is not the body's own, such as one of a crossing neighbour.
 _FOREIGN = 4.0
 
@@ -137,20 +140,17 @@ def _graphs(
     index[ys, xs] = np.arange(len(ys))
     expense = 1 + 8 * (1 - depth[ys, xs] / float(depth.max())) ** 2
     expense = expense * np.where(foreign, _FOREIGN, 1.0)
-    heads, tails, lengths = [], [], []
-    for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
-        neighbour = index[ys + dy, xs + dx]  # the mask ends before the border
-        kept = neighbour >= 0
-        heads.append(np.flatnonzero(kept))
-        tails.append(neighbour[kept])
-        lengths.append(np.full(int(kept.sum()), np.hypot(dy, dx)))
-    head, tail = np.concatenate(heads), np.concatenate(tails)
-    length = np.concatenate(lengths)
-    price = length * (expense[head] + expense[tail]) / 2
+    # Row by row, so that the neighbours of a pixel are in the order of their numbers.
+    tails = index[ys[:, None] + _STEPS[:, 0], xs[:, None] + _STEPS[:, 1]]
+    kept = tails >= 0  # the mask ends before the border
+    tail = tails[kept]
+    first = np.zeros(len(ys) + 1, np.int32)
+    np.cumsum(kept.sum(axis=1), out=first[1:])
+    length = np.broadcast_to(_LENGTHS, kept.shape)[kept]
+    price = length * (np.repeat(expense, np.diff(first)) + expense[tail]) / 2
     shape = (len(ys), len(ys))
-    both = (np.concatenate([head, tail]), np.concatenate([tail, head]))
-    plain = sparse.csr_matrix((np.concatenate([length, length]), both), shape=shape)
-    priced = sparse.csr_matrix((np.concatenate([price, price]), both), shape=shape)
+    plain = sparse.csr_matrix((length, tail, first), shape=shape)
+    priced = sparse.csr_matrix((price, tail, first), shape=shape)
     return plain, priced
 
 

@@ -1,40 +1,32 @@
 """Cuts chromosomes out of a metaphase: which pixels are this box's, and not its neighbours'.
 
-Foreground parts that only one box explains go to it whole. Parts that several boxes share (touching
-or crossing chromosomes) are divided by a watershed: pixels in one box alone are its markers, and
-the rest goes to whoever reaches it first through dark, thick places. A chromosome that another
-one crosses gets the crossing back.
+Where the model has masks, or a person drew an outline, these say it; where they cross, each of the
+two chromosomes is kept whole. Otherwise :mod:`deepacc_d2.karyogram.divide` does by thresholds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from deepacc_d2.images.spread import darkness, foreground_threshold
-from deepacc_d2.karyogram.axis import longest_path, resample
+from deepacc_d2.images.rings import Ring, bounds, fill
+from deepacc_d2.images.spread import darkness
+from deepacc_d2.karyogram.divide import Field, Mask, divide, foreground
+from deepacc_d2.karyogram.doubt import doubts_of_mask
 
 Box = tuple[float, float, float, float]
-Mask = NDArray[np.bool_]
 
 # Boxes of a detector are a few pixels off: they are widened by this share of their size.
 _WIDEN = 0.03
-# A part this many times as thick as the median chromosome is a nucleus or a stain.
-_NUCLEUS = 2.8
-# Pieces of a divided chromosome smaller than this share of its largest are the neighbour's.
-_PIECE = 0.15
-# A body is nowhere more than this many times as thick as on average.
-_STUMP = 1.35
-# Loose parts in a box belong to the chromosome if they are within this many half widths of it.
+# Other parts of a mask belong to the chromosome within this many half widths of the largest.
 _LOOSE = 1.0
-# Darkness of the foreground's percentile that is drawn as ``_DEEPEST``.
-_PERCENTILE, _DEEPEST = 98.0, 0.86
+# How black the darkest chromosomes are drawn.
+_DEEPEST = 0.86
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +38,9 @@ class Cut:
         dark: float32 (h, w), 0 for white background to 1 for black, 0 outside the chromosome.
         mask: bool (h, w), the chromosome's pixels; all True where ``whole``.
         whole: nothing could be separated from the background: ``dark`` is the plain crop.
+        shared: bool (h, w), pixels of the mask that other chromosomes cover as well, known only
+            where masks were given; None where they were not.
+        doubts: what of :data:`deepacc_d2.karyogram.doubt.REASONS` the mask says.
     """
 
     x: int
@@ -53,33 +48,23 @@ class Cut:
     dark: NDArray[np.float32]
     mask: Mask
     whole: bool
-
-
-@dataclass(frozen=True, eq=False)
-class _Field:
-    """What all cuts of an image share: darkness, its threshold, foreground parts, sizes."""
-
-    dark: NDArray[np.float32]
-    threshold: float
-    deepest: float
-    foreground: Mask
-    parts: NDArray[Any]
-    slices: list[tuple[slice, slice]]
-    half_width: float
+    shared: Mask | None = None
+    doubts: tuple[str, ...] = ()
 
 
 def cut_cell(
     gray: NDArray[np.uint8],
     boxes: Sequence[Box],
-    outlines: Mapping[int, Sequence[tuple[float, float]]] | None = None,
+    outlines: Mapping[int, Sequence[Ring]] | None = None,
 ) -> list[Cut]:
     """Cuts every box of an image, each against all others.
 
     Args:
         gray: uint8 (H, W), dark chromosomes on light or the reverse.
         boxes: XYXY in pixels; may be empty, tiny, overlapping or partly outside.
-        outlines: by index of a box, corners (x, y) in pixels of what is its chromosome, where a
-            person drew it; others are found here.
+        outlines: by index of a box, the rings (see :mod:`deepacc_d2.images.rings`) of what is its
+            chromosome, where a mask tells or a person drew it; they may leave the box. Others are
+            found here by a threshold.
 
     Returns:
         One cut for each box, in order; at least 1 x 1 pixel.
@@ -87,33 +72,39 @@ def cut_cell(
     if not len(boxes):
         return []
     height, width = gray.shape
+    field = foreground(gray)
+    if field is None:
+        dark = darkness(gray)
+        plain = [_window(box, width, height, widen=0.0) for box in boxes]
+        return [_plain(dark, window, None) for window in plain]
     windows = [_window(box, width, height) for box in boxes]
-    field = _field(gray)
+    drawn = {n: rings for n, rings in (outlines or {}).items() if any(len(r) > 2 for r in rings)}
     masks: list[Mask | None] = [None] * len(boxes)
-    if field is not None:
-        masks = _divide(field, windows)
-        for number, outline in (outlines or {}).items():
-            masks[number] = _within(outline, windows[number])
-    dark = darkness(gray) if field is None else field.dark
-    return [
-        _finish(
-            dark,
-            field,
-            mask=mask,
-            window=window,
-            plain=_window(box, width, height, widen=0.0),
-        )
-        for box, mask, window in zip(boxes, masks, windows, strict=True)
-    ]
+    if len(drawn) < len(boxes):
+        masks = divide(field, windows)
+    count = np.zeros(gray.shape, np.uint8)
+    for number, rings in drawn.items():
+        windows[number] = _around(windows[number], bounds(rings), width, height)
+        x0, y0, x1, y1 = windows[number]
+        inside = fill(rings, (y1 - y0, x1 - x0), (x0, y0))
+        count[y0:y1, x0:x1] += inside
+        masks[number] = inside
+    cuts = []
+    for number, (box, mask, window) in enumerate(zip(boxes, masks, windows, strict=True)):
+        if mask is None or mask.sum() < 4:
+            cuts.append(_plain(field.dark, _window(box, width, height, widen=0.0), field))
+        else:
+            known = count if number in drawn else None
+            cuts.append(_finish(field, mask, window, known))
+    return cuts
 
 
-def _within(outline: Sequence[tuple[float, float]], window: tuple[int, ...]) -> Mask | None:
-    """Returns the pixels of a window that an outline encloses; None where there are none."""
-    x0, y0, x1, y1 = window
-    mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
-    corners = np.round(np.asarray(outline, np.float64) - (x0, y0)).astype(np.int32)
-    cv2.fillPoly(mask, [corners], 1)
-    return mask.astype(bool) if mask.any() else None
+def _around(
+    window: tuple[int, ...], box: Box, width: int, height: int
+) -> tuple[int, int, int, int]:
+    """Widens a window to hold a box, as far as the image goes."""
+    x0, y0, x1, y1 = _window(box, width, height, widen=0.0)
+    return min(window[0], x0), min(window[1], y0), max(window[2], x1), max(window[3], y1)
 
 
 def _window(box: Box, width: int, height: int, *, widen: float = _WIDEN) -> tuple[int, ...]:
@@ -127,241 +118,73 @@ def _window(box: Box, width: int, height: int, *, widen: float = _WIDEN) -> tupl
     return left, top, right, bottom
 
 
-def _field(gray: NDArray[np.uint8]) -> _Field | None:
-    """Finds the foreground without nuclei; None where all is noise."""
-    dark = darkness(gray)
-    threshold = foreground_threshold(dark)
-    if threshold is None:
-        return None
-    found = (cv2.GaussianBlur(dark, (0, 0), 0.7) > threshold).astype(np.uint8)
-    depth = cv2.distanceTransform(found, cv2.DIST_L2, 5)
-    ridge = (depth >= cv2.dilate(depth, np.ones((3, 3), np.uint8)) - 1e-6) & (depth > 1.5)
-    half_width = float(np.median(depth[ridge])) if ridge.any() else 2.0
-    core = (depth > _NUCLEUS * half_width).astype(np.uint8)
-    if core.any():
-        # Grown back from its core, a nucleus takes its whole body and not what touches it.
-        radius = int(np.ceil(_NUCLEUS * half_width)) + 2
-        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-        found[cv2.dilate(core, kernel) > 0] = 0
-    count, parts, stats, _ = cv2.connectedComponentsWithStats(found, connectivity=8)
-    keep = stats[:, cv2.CC_STAT_AREA] >= max(4.0, 0.15 * half_width**2)
-    keep[0] = False
-    parts = np.where(keep[parts], parts, 0).astype(np.int32)
-    foreground = parts > 0
-    deepest = float(np.percentile(dark[foreground], _PERCENTILE)) if foreground.any() else 255.0
-    slices = [
-        (slice(y, y + h), slice(x, x + w)) if keep[number] else (slice(0, 0), slice(0, 0))
-        for number, (x, y, w, h, _) in enumerate(stats.tolist())
-    ]
-    assert len(slices) == count
-    return _Field(dark, threshold, max(deepest, 1.0), foreground, parts, slices, half_width)
-
-
-def _divide(field: _Field, windows: list[tuple[int, ...]]) -> list[Mask | None]:
-    """Returns each box's pixels within its window, or None where it has no foreground."""
-    sizes = np.bincount(field.parts.ravel(), minlength=len(field.slices)).astype(float)
-    mains = [_main_part(field, sizes, window) for window in windows]
-    claimants: dict[int, list[int]] = {}
-    for number, part in enumerate(mains):
-        if part:
-            claimants.setdefault(part, []).append(number)
-    masks: list[Mask | None] = [None] * len(windows)
-    for part, numbers in claimants.items():
-        if len(numbers) == 1:
-            x0, y0, x1, y1 = windows[numbers[0]]
-            masks[numbers[0]] = field.parts[y0:y1, x0:x1] == part
-        else:
-            _share(field, part, numbers, windows, masks)
-    for number, window in enumerate(windows):
-        mask = masks[number]
-        if mask is not None and mask.any():
-            _add_loose(field, mask, window, claimants, sizes)
-    return masks
-
-
-def _main_part(field: _Field, sizes: NDArray[np.float64], window: tuple[int, ...]) -> int:
-    """Returns the part that fills the box from side to side and is most within it; 0 if none."""
+def _plain(dark: NDArray[np.float32], window: tuple[int, ...], field: Field | None) -> Cut:
+    """Returns the plain crop, where nothing could be cut out."""
     x0, y0, x1, y1 = window
-    parts = field.parts[y0:y1, x0:x1]
-    best, best_score = 0, 0.0
-    for part in np.unique(parts).tolist():
-        if part == 0:
-            continue
-        inside = parts == part
-        columns, rows = np.flatnonzero(inside.any(axis=0)), np.flatnonzero(inside.any(axis=1))
-        extent = (columns[-1] - columns[0] + 1) * (rows[-1] - rows[0] + 1) / inside.size
-        score = extent * np.sqrt(inside.sum() / sizes[part])
-        if score > best_score:
-            best, best_score = part, score
-    return best
+    crop = dark[y0:y1, x0:x1]
+    deepest = field.deepest if field else max(float(crop.max()), 32.0)
+    level = np.clip(crop * (_DEEPEST / deepest), 0, 1).astype(np.float32)
+    return Cut(x0, y0, level, np.ones(crop.shape, bool), whole=True, doubts=("not_cut",))
 
 
-def _share(
-    field: _Field,
-    part: int,
-    numbers: list[int],
-    windows: list[tuple[int, ...]],
-    masks: list[Mask | None],
-) -> None:
-    """Divides a part among the boxes that claim it; writes their masks."""
-    rows, columns = field.slices[part]
-    body = field.parts[rows, columns] == part
-    top, left = rows.start, columns.start
-    height, width = body.shape
-    inside = np.zeros((len(numbers), height, width), bool)
-    for place, number in enumerate(numbers):
-        x0, y0, x1, y1 = windows[number]
-        inside[place, max(y0 - top, 0) : y1 - top, max(x0 - left, 0) : x1 - left] = True
-    inside &= body
-    claims = inside.sum(axis=0)
-    depth = cv2.distanceTransform(np.pad(body, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
-    markers = np.zeros((height, width), np.int16)
-    other = len(numbers) + 1
-    markers[body & (claims == 0)] = other
-    for place in range(len(numbers)):
-        own = inside[place] & (claims == 1)
-        if own.sum() < max(3.0, 0.1 * inside[place].sum()):
-            own |= _core(inside, place, depth)
-        markers[own] = place + 1
-    dark = field.dark[rows, columns] / field.deepest
-    relief = 1 - 0.6 * depth / max(float(depth.max()), 1.0) - 0.4 * np.clip(dark, 0, 1)
-    # Outside, the relief is a wall: basins meet only through the body.
-    levels = np.where(body, 254 * relief, 255).astype(np.uint8)
-    basins = ndimage.watershed_ift(levels, markers)
-    for place, number in enumerate(numbers):
-        own = (basins == place + 1) & inside[place]
-        own = _one_chromosome(own, inside[place], field.half_width)
-        own = _corridor(own, inside[place], depth, field.half_width)
-        x0, y0, x1, y1 = windows[number]
-        mask = np.zeros((y1 - y0, x1 - x0), bool)
-        a0, b0 = max(y0, top), max(x0, left)
-        a1, b1 = min(y1, top + height), min(x1, left + width)
-        mask[a0 - y0 : a1 - y0, b0 - x0 : b1 - x0] = own[a0 - top : a1 - top, b0 - left : b1 - left]
-        masks[number] = mask
+def _with_near_parts(mask: Mask, half_width: float) -> Mask:
+    """Returns the largest part of a mask with what is close by, such as satellites.
 
-
-def _core(inside: Mask, place: int, depth: NDArray[Any]) -> Mask:
-    """Returns marker pixels for a box without pixels of its own: thick ones near its middle."""
-    own = inside[place]
-    ys, xs = np.nonzero(own)
-    if not len(ys):
-        return own
-    cy, cx = (ys.min() + ys.max()) / 2, (xs.min() + xs.max()) / 2
-    reach = np.hypot(np.ptp(ys) + 1, np.ptp(xs) + 1)
-    yy, xx = np.ogrid[: own.shape[0], : own.shape[1]]
-    merit = depth / max(float(depth[own].max()), 1.0) - 2 * np.hypot(yy - cy, xx - cx) / reach
-    best = np.unravel_index(int(np.argmax(np.where(own, merit, -np.inf))), own.shape)
-    core = np.zeros_like(own)
-    core[best] = True
-    return (ndimage.binary_dilation(core, iterations=2) & own).astype(bool)
-
-
-def _one_chromosome(own: Mask, allowed: Mask, half_width: float) -> Mask:
-    """Keeps the large pieces of a mask and joins them across what crosses between them."""
-    count, pieces, stats, _ = cv2.connectedComponentsWithStats(own.astype(np.uint8))
-    if count <= 2:
-        return own
-    areas = stats[1:, cv2.CC_STAT_AREA]
-    kept = [n + 1 for n in np.argsort(-areas) if areas[n] >= _PIECE * areas.max()]
-    joined: Mask = pieces == kept[0]
-    for piece in kept[1:]:
-        apart = ndimage.distance_transform_edt(~joined)
-        gap = float(apart[pieces == piece].min())
-        joined |= pieces == piece
-        if gap > 6 * half_width:
-            continue
-        radius = int(np.ceil(gap)) + 1
-        pad = 2 * radius + 1
-        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (pad, pad))
-        closed = cv2.morphologyEx(np.pad(joined, pad).astype(np.uint8), cv2.MORPH_CLOSE, kernel)[
-            pad:-pad, pad:-pad
-        ]
-        joined |= (closed > 0) & allowed
-    return joined
-
-
-def _corridor(own: Mask, allowed: Mask, depth: NDArray[Any], half_width: float) -> Mask:
-    """Keeps what is along one path through a mask, and gives it back what crosses that path.
-
-    A watershed leaves stumps of neighbours, and pieces without what joins them.
+    Parts farther away are most likely another chromosome's, and would stand beside the strip.
     """
-    if own.sum() < 4 * half_width:
-        return own
-    field = np.pad(own | allowed, 1)
-    body = np.pad(own, 1)
-    path, thickness = longest_path(field, np.pad(depth, 1), body)
-    path = resample(path, 0.7)
-    x = np.clip(np.rint(path.real).astype(int), 0, field.shape[1] - 1)
-    y = np.clip(np.rint(path.imag).astype(int), 0, field.shape[0] - 1)
-    far = np.ones(field.shape, bool)
-    far[y, x] = False
-    distance, (near_y, near_x) = ndimage.distance_transform_edt(far, return_indices=True)
-    thickness = float(np.clip(thickness, 0.7 * half_width, 1.25 * half_width))
-    on_path = ~far & ~body
-    # Not only next to the gap itself: a crossing is cut obliquely.
-    bridge = ndimage.distance_transform_edt(~on_path) <= thickness if on_path.any() else on_path
-    of_bridge = (bridge & ~far)[near_y, near_x]
-    kept = (body & (distance <= _STUMP * thickness + 1)) | (
-        field & of_bridge & (distance <= thickness + 0.5)
-    )
-    smooth = cv2.medianBlur(kept.astype(np.uint8), 5 if half_width > 4 else 3) > 0
-    result: Mask = (smooth & field)[1:-1, 1:-1]
-    return result if result.sum() >= 0.3 * own.sum() else own
-
-
-def _add_loose(
-    field: _Field,
-    mask: Mask,
-    window: tuple[int, ...],
-    claimants: dict[int, list[int]],
-    sizes: NDArray[np.float64],
-) -> None:
-    """Adds nearby parts that no box claims, such as satellites behind a pale stalk; in place."""
-    x0, y0, x1, y1 = window
-    parts = field.parts[y0:y1, x0:x1]
-    candidates = [p for p in np.unique(parts).tolist() if p and p not in claimants]
-    if not candidates:
-        return
-    apart = ndimage.distance_transform_edt(~mask)
-    area = mask.sum()
-    for part in candidates:
-        inside = parts == part
-        near = apart[inside].min() <= max(2.0, _LOOSE * field.half_width)
-        if near and 0.8 * sizes[part] <= inside.sum() < area:
-            mask |= inside
+    labels, count = ndimage.label(mask, np.ones((3, 3)))
+    if count < 2:
+        return mask
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    largest = labels == int(sizes.argmax())
+    near = ndimage.distance_transform_edt(~largest) <= max(2.0, _LOOSE * half_width)
+    return largest | (mask & np.isin(labels, np.unique(labels[near & mask])))
 
 
 def _finish(
-    dark: NDArray[np.float32],
-    field: _Field | None,
-    *,
-    mask: Mask | None,
-    window: tuple[int, ...],
-    plain: tuple[int, ...],
+    field: Field, mask: Mask, window: tuple[int, ...], known: NDArray[np.uint8] | None
 ) -> Cut:
-    """Makes the cut: a soft rim a little beyond the mask, and nothing of the neighbours."""
-    if field is None or mask is None or mask.sum() < 4:
-        x0, y0, x1, y1 = plain
-        crop = dark[y0:y1, x0:x1]
-        deepest = field.deepest if field else max(float(crop.max()), 32.0)
-        level = np.clip(crop * (_DEEPEST / deepest), 0, 1).astype(np.float32)
-        return Cut(x0, y0, level, np.ones(crop.shape, bool), whole=True)
+    """Makes the cut: a soft rim a little beyond the mask, and nothing of the neighbours.
+
+    Args:
+        field: of the image.
+        mask: of the window, not empty.
+        window: XYXY.
+        known: (H, W) how many of the masks that were given hold each pixel, this one among them;
+            None if this one was not given.
+    """
     x0, y0, x1, y1 = window
-    mask = ndimage.binary_fill_holes(mask).astype(bool)
-    height, width = dark.shape
+    height, width = field.dark.shape
     pad = 4
     left, top = max(x0 - pad, 0), max(y0 - pad, 0)
     right, bottom = min(x1 + pad, width), min(y1 + pad, height)
+    place = np.s_[top:bottom, left:right]
     wide = np.zeros((bottom - top, right - left), bool)
     wide[y0 - top : y1 - top, x0 - left : x1 - left] = mask
-    foreign = field.foreground[top:bottom, left:right] & ~wide
+    shared = None if known is None else (known[place] > 1) & wide
+    border = np.ones((height, width), bool)
+    border[1:-1, 1:-1] = False
+    seen = wide
+    if known is not None:
+        wide = _with_near_parts(wide, field.half_width)
+    wide = ndimage.binary_fill_holes(wide).astype(bool)
+    # The own pale edge is beyond a mask that was given; what is others' is known by theirs.
+    foreign = (field.foreground[place] if known is None else known[place] > 0) & ~wide
     rim = max(1, round(0.3 * field.half_width))
     near = ndimage.distance_transform_edt(~wide) <= rim
     alpha = cv2.GaussianBlur((near & ~foreign).astype(np.float32), (0, 0), 0.9)
     alpha = np.clip(1.25 * alpha, 0, 1)
     # The background's own haze is taken off, so that the page stays white around a chromosome.
-    crop = dark[top:bottom, left:right]
     floor = 0.4 * field.threshold
-    level = np.clip((crop - floor) / max(field.deepest - floor, 1.0), 0, None) * _DEEPEST
-    level = np.clip(level * alpha, 0, 1).astype(np.float32)
-    return Cut(left, top, level, wide, whole=False)
+    level = np.clip((field.dark[place] - floor) / max(field.deepest - floor, 1.0), 0, None)
+    level = np.clip(level * _DEEPEST * alpha, 0, 1).astype(np.float32)
+    return Cut(
+        left,
+        top,
+        level,
+        wide,
+        whole=False,
+        shared=shared,
+        doubts=doubts_of_mask(seen, shared, border[place]),
+    )

@@ -11,16 +11,21 @@ from numpy.typing import NDArray
 
 from deepacc_d2.cell import UNIDENTIFIED, Cell, Chromosome
 from deepacc_d2.chromosomes import CLASSES
+from deepacc_d2.images.rings import Ring
+from deepacc_d2.karyogram.band_level import BandLevel, estimate_band_level
 from deepacc_d2.karyogram.cut import Cut, cut_cell
+from deepacc_d2.karyogram.heading import Heading, heading_of
 from deepacc_d2.karyogram.layout import Layout, lay_out
+from deepacc_d2.karyogram.marks import DERIVATIVE
 from deepacc_d2.karyogram.orientation.find import pose_of, strip_place, turn
 from deepacc_d2.karyogram.polarity import Polarity
+from deepacc_d2.karyogram.shape import outline_of
 from deepacc_d2.karyogram.straighten import Straight, straighten, trimmed
 from deepacc_d2.karyogram.strip import Strip
 
 # Strips are read so that a chromosome has about this many strip pixels (square root of its box's
 # area): fine enough for a page of 1600 pixels and for print.
-_STRIP_SIZE = 150.0
+STRIP_SIZE = 150.0
 _MIN_ZOOM, _MAX_ZOOM = 0.1, 6.0
 
 
@@ -32,11 +37,17 @@ class Karyogram:
         cell: what it shows.
         strips: one for each of ``cell.chromosomes``, in their order.
         layout: where everything is on the page.
+        heading: what stands at its head.
+        pixel_size: micrometers of an image pixel, for the scale bar; None if not known.
+        band_level: estimated; None where too few chromosomes are seen well.
     """
 
     cell: Cell
     strips: tuple[Strip, ...]
     layout: Layout
+    heading: Heading
+    pixel_size: float | None = None
+    band_level: BandLevel | None = None
 
     def save(self, path: str | Path) -> None:
         """Writes the karyogram in the format that the suffix names, the same bytes each time.
@@ -59,7 +70,9 @@ def build_karyogram(
     cell: Cell,
     *,
     turned: Collection[int] = (),
-    outlines: Mapping[int, Sequence[tuple[float, float]]] | None = None,
+    outlines: Mapping[int, Sequence[Ring]] | None = None,
+    align: str = "centromere",
+    pixel_size: float | None = None,
 ) -> Karyogram:
     """Cuts, straightens and turns a cell's chromosomes and lays them out.
 
@@ -67,26 +80,38 @@ def build_karyogram(
         gray: uint8 (H, W), the image whose pixels the boxes are in, dark on light or the reverse.
         cell: what was found in it; a cell without chromosomes gives a page of empty places.
         turned: indices of chromosomes that a person turned over against what is found here.
-        outlines: by index of a chromosome, see :func:`deepacc_d2.karyogram.cut.cut_cell`.
+        outlines: by index of a chromosome, those that a person drew, instead of the chromosome's
+            mask; see :func:`deepacc_d2.karyogram.cut.cut_cell`.
+        align: ``centromere``: those of a row are on one level; ``line``: chromosomes stand on it.
+        pixel_size: micrometers of an image pixel, for a scale bar; none is drawn if not given.
 
     Raises:
+        ConfigError: ``align`` is neither.
         ValueError: ``gray`` is not uint8 (H, W).
     """
     if gray.ndim != 2 or gray.dtype != np.uint8 or not gray.size:
         raise ValueError(f"a karyogram needs uint8 (H, W) pixels, not {gray.dtype} {gray.shape}")
     boxes = [chromosome.box for chromosome in cell.chromosomes]
     zoom = strip_zoom(boxes)
-    cuts = cut_cell(gray, boxes, outlines)
+    cuts = cut_cell(gray, boxes, {**outlines_of(cell), **(outlines or {})})
     straights = [straighten(cut, zoom) for cut in cuts]
     polarities = turn(straights, [_class_of(c) for c in cell.chromosomes])
     strips = [
-        _turned_strip(chromosome, straight, polarity, cut=not cut.whole, turned=number in turned)
+        _turned_strip(chromosome, straight, polarity, cut, turned=number in turned)
         for number, (chromosome, cut, straight, polarity) in enumerate(
             zip(cell.chromosomes, cuts, straights, polarities, strict=True)
         )
     ]
     counts = cell.counts() if cell.chromosomes else np.zeros(len(CLASSES), np.int64)
-    return Karyogram(cell, tuple(strips), lay_out(strips, counts))
+    level = None if cell.unfit else estimate_band_level(strips)
+    heading = heading_of(cell, () if level is None else (str(level),))
+    layout = lay_out(strips, counts, align=align, header=heading.height)
+    return Karyogram(cell, tuple(strips), layout, heading, pixel_size, level)
+
+
+def outlines_of(cell: Cell) -> dict[int, Sequence[Ring]]:
+    """Returns the masks of a cell's chromosomes by their index, as far as they have one."""
+    return {n: c.mask.rings for n, c in enumerate(cell.chromosomes) if c.mask is not None}
 
 
 def make_strip(chromosome: Chromosome, cut: Cut, zoom: float, *, turned: bool = False) -> Strip:
@@ -98,9 +123,24 @@ def make_strip(chromosome: Chromosome, cut: Cut, zoom: float, *, turned: bool = 
         zoom: strip pixels for an image pixel.
         turned: a person turned it over against what is found here; then that is certain.
     """
-    straight = straighten(cut, zoom)
-    polarity = turn([straight], [_class_of(chromosome)])[0]
-    return _turned_strip(chromosome, straight, polarity, cut=not cut.whole, turned=turned)
+    return make_strips([(chromosome, cut, turned)], zoom)[0]
+
+
+def make_strips(pieces: Sequence[tuple[Chromosome, Cut, bool]], zoom: float) -> list[Strip]:
+    """Makes several strips of one cell, which takes less time than one by one.
+
+    Args:
+        pieces: chromosome, cut and ``turned`` of each; see :func:`make_strip`.
+        zoom: strip pixels for an image pixel.
+    """
+    straights = [straighten(cut, zoom) for _, cut, _ in pieces]
+    polarities = turn(straights, [_class_of(chromosome) for chromosome, _, _ in pieces])
+    return [
+        _turned_strip(chromosome, straight, polarity, cut, turned=turned)
+        for (chromosome, cut, turned), straight, polarity in zip(
+            pieces, straights, polarities, strict=True
+        )
+    ]
 
 
 def _class_of(chromosome: Chromosome) -> str | None:
@@ -109,7 +149,7 @@ def _class_of(chromosome: Chromosome) -> str | None:
 
 
 def _turned_strip(
-    chromosome: Chromosome, straight: Straight, polarity: Polarity, *, cut: bool, turned: bool
+    chromosome: Chromosome, straight: Straight, polarity: Polarity, cut: Cut, *, turned: bool
 ) -> Strip:
     """Returns a strip as it is shown; see :func:`make_strip`."""
     if turned:
@@ -129,8 +169,11 @@ def _turned_strip(
         zoom=straight.zoom,
         centromere=strip_place(straight, polarity),
         polarity_confidence=polarity.confidence,
-        cut=cut,
+        cut=not cut.whole,
         pose=pose_of(straight, polarity),
+        doubts=straight.doubts,
+        derivative=DERIVATIVE in chromosome.flags,
+        outline=outline_of(cut),
     )
 
 
@@ -141,4 +184,4 @@ def strip_zoom(boxes: list[tuple[float, float, float, float]]) -> float:
     sides = np.asarray(boxes, np.float64)
     area = np.clip(sides[:, 2] - sides[:, 0], 1, None) * np.clip(sides[:, 3] - sides[:, 1], 1, None)
     size = float(np.nanmedian(np.sqrt(area)))
-    return float(np.clip(_STRIP_SIZE / max(size, 1.0), _MIN_ZOOM, _MAX_ZOOM))
+    return float(np.clip(STRIP_SIZE / max(size, 1.0), _MIN_ZOOM, _MAX_ZOOM))

@@ -12,6 +12,13 @@ UNSURE_POLARITY = 0.75
 """Below this probability a strip may stand on its head, and is marked."""
 
 
+DERIVATIVE = "derivative"
+"""Flag of a chromosome that a person calls a derivative of its class."""
+
+MARKER = "marker"
+"""Flag of a chromosome without a class that a person calls a marker."""
+
+
 @dataclass(frozen=True)
 class Mark:
     """A color and what it means in a legend."""
@@ -25,14 +32,16 @@ EXTRA = Mark(palette.ALARM, "extra copy")
 # Fit for color-blind readers (after Okabe and Ito). Their use separates them from group colors.
 MARKS: dict[str, Mark] = {
     "extra": EXTRA,
+    DERIVATIVE: Mark(palette.INK, "derivative"),
     "low_confidence": Mark(palette.DOUBT, "low confidence"),
     "reassigned": Mark(palette.BLUE, "class changed by the assignment"),
     "touching": Mark(palette.TOUCH, "touches another chromosome"),
     "unidentified": Mark("#5a5a5a", "unidentified"),
+    "doubtful_cut": Mark("#b8860b", "doubtful cut: crossing, bent, in parts, at the border"),
     "polarity": Mark(palette.UNSURE, "which arm is up is uncertain"),
     "left_out": Mark(palette.DARK, "not placed"),
 }
-"""Marks by flag of :class:`~deepacc_d2.cell.Chromosome`, and two of the picture's."""
+"""Marks by flag of :class:`~deepacc_d2.cell.Chromosome`, and three of the picture's."""
 
 
 def marks_of(chromosome: Chromosome, strip: Strip, *, extra: bool) -> list[str]:
@@ -42,4 +51,6 @@ def marks_of(chromosome: Chromosome, strip: Strip, *, extra: bool) -> list[str]:
         found.add("extra")
     if strip.polarity_confidence < UNSURE_POLARITY:
         found.add("polarity")
+    if strip.doubts:
+        found.add("doubtful_cut")
     return [name for name in MARKS if name in found]

@@ -1,4 +1,4 @@
-"""The original image with every box, its class and what is marked about it."""
+"""The original image with every box and mask, its class and what is marked about it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _LEFT_OUT, _UNIDENTIFIED = MARKS["left_out"].color, MARKS["unidentified"].color
 
 
 def draw_overlay(gray: NDArray[np.uint8], cell: Cell) -> NDArray[np.uint8]:
-    """Draws boxes colored by Denver group, class labels, and dots for what is marked.
+    """Draws boxes and masks colored by Denver group, class labels, and dots for what is marked.
 
     Args:
         gray: uint8 (H, W), the image that the boxes are in.
@@ -60,6 +60,8 @@ def draw_overlay(gray: NDArray[np.uint8], cell: Cell) -> NDArray[np.uint8]:
     boxes[:, 1::2] = boxes[:, 1::2].clip(0, height - 1)
     for chromosome, box in zip(cell.chromosomes, boxes, strict=True):
         _box(pen, chromosome, box)
+    for chromosome in cell.chromosomes:
+        _outline(pen, chromosome, scale)
     _labels(pen, cell, boxes, width, height)
     _foot(pen, cell, height)
     return np.asarray(picture).copy()
@@ -106,6 +108,15 @@ def _box(pen: ImageDraw.ImageDraw, chromosome: Chromosome, box: NDArray[np.float
     for start in range(y0, y1, 9):
         for x in (x0, x1):
             pen.line((x, start, x, min(start + 4, y1)), fill=color, width=1)
+
+
+def _outline(pen: ImageDraw.ImageDraw, chromosome: Chromosome, scale: float) -> None:
+    """Draws the mask's lines, if there is one."""
+    if chromosome.mask is None:
+        return
+    for ring in chromosome.mask.rings:
+        points = [(x * scale, y * scale) for x, y in (*ring, ring[0])]
+        pen.line(points, fill=color_of(chromosome), width=1, joint="curve")
 
 
 def _labels(

@@ -8,13 +8,20 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from deepacc_d2.karyogram.axis import Axis, medial_axis, normals, read, resample
 from deepacc_d2.karyogram.cut import Cut
+from deepacc_d2.karyogram.doubt import doubts
 
 # A row wider than the median by this factor shows more than the body.
 _STUMP = 1.25
+# A strip reaches this many half widths to the sides where a mask may hold what crosses it; at most
+# so many where it does not.
+_WIDE, _WIDEST = 1.35, 3.0
+# Chromatids this many half widths apart, and half again, are one body.
+_SLIT = 0.4
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,12 +33,16 @@ class Straight:
         mask: bool (L, W).
         axis: complex (L,), image points that the middle column was read at.
         zoom: strip pixels for one image pixel, along and across.
+        sure: the mask holds nothing of others, as one that was given does.
+        doubts: why it may be wrong, of :data:`deepacc_d2.karyogram.doubt.REASONS`.
     """
 
     dark: NDArray[np.float32]
     mask: NDArray[np.bool_]
     axis: Axis
     zoom: float
+    sure: bool = False
+    doubts: tuple[str, ...] = ()
 
 
 def straighten(cut: Cut, zoom: float = 1.0) -> Straight:
@@ -45,13 +56,43 @@ def straighten(cut: Cut, zoom: float = 1.0) -> Straight:
         return _as_it_is(cut, zoom)
     mask = np.pad(cut.mask, 2)
     dark = np.pad(cut.dark, 2)
-    depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5)
-    axis, half_width = medial_axis(mask, depth)
-    strip = _sample(dark, mask, axis, half_width, zoom)
+    sure = cut.shared is not None
+    body = _with_slits(mask) if sure else mask
+    depth = cv2.distanceTransform(body.astype(np.uint8), cv2.DIST_L2, 5)
+    axis, half_width = medial_axis(body, depth)
+    reach = _reach(mask, axis, half_width) if sure else _WIDE * half_width
+    strip = _sample(dark, mask, axis, zoom, widths=(half_width, reach))
     if strip is None:
         return _as_it_is(cut, zoom)
     level, inside, points = strip
-    return Straight(level, inside, points + complex(cut.x - 2, cut.y - 2), zoom)
+    told = doubts(cut.doubts, resample(points, 1.0), half_width)
+    return Straight(level, inside, points + complex(cut.x - 2, cut.y - 2), zoom, sure, told)
+
+
+def _with_slits(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Returns a body with what is between its chromatids where they stand apart.
+
+    An axis would follow one of them.
+    """
+    depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5)
+    radius = int(np.ceil(_SLIT * float(np.percentile(depth[mask], 90))))
+    side = 2 * radius + 1
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    padded = np.pad(mask, side).astype(np.uint8)
+    closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, kernel)[side:-side, side:-side]
+    body = closed > 0
+    # The axis needs a rim around the body.
+    body[[0, -1]] = body[:, [0, -1]] = False
+    filled: NDArray[np.bool_] = ndimage.binary_fill_holes(body).astype(bool)
+    return filled
+
+
+def _reach(mask: NDArray[np.bool_], axis: Axis, half_width: float) -> float:
+    """Returns how far to the sides of its axis nearly all of a body is, in pixels."""
+    ys, xs = np.nonzero(mask)
+    away, _ = cKDTree(np.stack([axis.real, axis.imag], -1)).query(np.stack([xs, ys], -1))
+    wide = float(np.percentile(away, 99)) + 0.5
+    return float(np.clip(wide, half_width, _WIDEST * half_width))
 
 
 def trimmed(straight: Straight) -> NDArray[np.float32]:
@@ -60,7 +101,7 @@ def trimmed(straight: Straight) -> NDArray[np.float32]:
     Rows much wider than the body are shown as wide as it is, with a soft edge.
     """
     widths = straight.mask.sum(axis=1)
-    if straight.mask.all() or not widths.any():
+    if straight.sure or straight.mask.all() or not widths.any():
         return straight.dark
     usual = float(np.median(widths[widths > 0]))
     away = np.abs(np.arange(straight.mask.shape[1]) - (straight.mask.shape[1] - 1) / 2)
@@ -81,23 +122,34 @@ def _as_it_is(cut: Cut, zoom: float) -> Straight:
     middle = (dark.shape[1] - 1) / 2
     axis = along + 1j * middle if lying else middle + 1j * along
     level = level.reshape(size[1], size[0])
-    return Straight(level, np.ones(level.shape, bool), axis + complex(cut.x, cut.y), zoom)
+    whole = np.ones(level.shape, bool)
+    return Straight(level, whole, axis + complex(cut.x, cut.y), zoom, doubts=cut.doubts)
 
 
 def _sample(
     dark: NDArray[np.float32],
     mask: NDArray[np.bool_],
     axis: Axis,
-    half_width: float,
     zoom: float,
+    *,
+    widths: tuple[float, float],
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], Axis] | None:
-    """Reads the strip along the axis; None where nothing of the body is in it."""
+    """Reads the strip along the axis; None where nothing of the body is in it.
+
+    Args:
+        dark: (h, w).
+        mask: (h, w).
+        axis: from tip to tip.
+        zoom: strip pixels for an image pixel.
+        widths: half width of the body, and how far to the sides the strip reaches, in pixels.
+    """
+    half_width, reach = widths
     points = resample(axis, 1 / zoom)
-    # What sticks out further is a neighbour's stump; the body is nowhere much thicker.
-    side = int(np.ceil((1.35 * half_width + 1.5) * zoom))
+    # What sticks out further is a neighbour's stump.
+    side = int(np.ceil((reach + 1.5) * zoom))
     across = np.arange(-side, side + 1) / zoom
     grid = points[:, None] + across[None, :] * normals(points)[:, None]
-    own = _own_place(mask, points, grid, half_width * zoom)
+    own = _own_place(mask, points, grid, max(half_width, 0.75 * reach) * zoom)
     soft = cv2.GaussianBlur(dark, (0, 0), 0.45 / zoom) if zoom < 0.8 else dark
     level = np.clip(read(soft, grid, cv2.INTER_CUBIC), 0, 1) * own
     inside = (read(mask.astype(np.float32), grid) > 0.5) & (own > 0.5)
@@ -106,8 +158,8 @@ def _sample(
         return None
     rim = max(1, round(2 * zoom))
     top, bottom = max(rows[0] - rim, 0), min(rows[-1] + 1 + rim, len(points))
-    reach = min(max(side - columns[0], columns[-1] - side) + rim, side)
-    part = (slice(top, bottom), slice(side - reach, side + reach + 1))
+    half = min(max(side - columns[0], columns[-1] - side) + rim, side)
+    part = (slice(top, bottom), slice(side - half, side + half + 1))
     return level[part].astype(np.float32), inside[part], points[top:bottom]
 
 

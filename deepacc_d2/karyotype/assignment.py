@@ -13,7 +13,9 @@ a chromosome, though no chromosome at all, with 0.1 to 0.4, may be its most prob
 
 The log prior is the best of two hypotheses, XX and XY, each a sum of one concave function per
 class of its number of copies: 0 at the normal number, :data:`AUTOSOME_COST` or :data:`SEX_COST`
-less for each copy gained or lost. So X, XXY, XYY and XXX are one change away from XX or XY.
+less for each copy gained or lost. So X, XXY, XYY and XXX are one change away from XX or XY. Lost
+copies may cost a factor more than gained ones: a copy that no box shows is more often one that was
+not found, and among the boxes in doubt there may be one that shows it.
 
 Why this is an ordinary assignment problem. Give class k slots 1, 2, 3, ... and let a box in slot s
 score log p[i, k] plus what the s-th copy adds to the prior. As the prior is concave, each slot adds
@@ -33,7 +35,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -110,19 +112,26 @@ def log_prior(counts: ArrayLike) -> float:
     return max(_hypothesis_prior(whole, sex) for sex in NORMAL_SEXES)
 
 
-def _hypothesis_prior(counts: NDArray[np.int64], sex: tuple[int, int]) -> float:
-    off = np.abs(counts - normal_counts(sex))
+def _hypothesis_prior(
+    counts: NDArray[np.int64], sex: tuple[int, int], loss_factor: float = 1.0
+) -> float:
+    off = counts - normal_counts(sex)
+    number = np.abs(off)
     costs = np.array([AUTOSOME_COST if k < X else SEX_COST for k in range(NUM_CLASSES)])
-    return -float(np.where(off > 0, costs[:, 0] + (off - 1) * costs[:, 1], 0.0).sum())
+    factors = np.where(off < 0, loss_factor, 1.0)
+    each = factors * (costs[:, 0] + (number - 1) * costs[:, 1])
+    return -float(np.where(number > 0, each, 0.0).sum())
 
 
-def _slot_gains(normal: int, cost: tuple[float, float], slots: int) -> NDArray[np.float64]:
+def _slot_gains(
+    normal: int, cost: tuple[float, float], slots: int, loss_factor: float
+) -> NDArray[np.float64]:
     """Returns (slots,) what each further copy of a class adds to the log prior."""
     first, further = cost
     copies = np.arange(1, slots + 1)
     return np.select(
         [copies < normal, copies == normal, copies == normal + 1],
-        [further, first, -first],
+        [loss_factor * further, loss_factor * first, -first],
         -further,
     )
 
@@ -166,7 +175,7 @@ def by_box_classes(probabilities: ArrayLike) -> NDArray[np.int64]:
     return np.where(best == NUM_CLASSES, LEFT_OUT, best).astype(np.int64)
 
 
-def assign(probabilities: ArrayLike, strength: float) -> Assignment:
+def assign(probabilities: ArrayLike, strength: float, loss_factor: float = 1.0) -> Assignment:
     """Finds the best assignment of a cell; see the module.
 
     >>> probabilities = np.full((46, 25), 0.001)
@@ -179,12 +188,16 @@ def assign(probabilities: ArrayLike, strength: float) -> Assignment:
         probabilities: (N, 25) of the 24 classes and of no chromosome, calibrated.
         strength: factor of the log prior, 0 or more. 0 gives each box what it is by itself,
             infinity as nearly 46,XX or 46,XY as the number of boxes allows.
+        loss_factor: that a lost copy costs more than a gained one, 1 or more.
 
     Raises:
-        DataError: the probabilities are none, or the strength is below 0 or no number.
+        DataError: the probabilities are none, the strength is below 0 or no number, or the factor
+            below 1 or not finite.
     """
     if math.isnan(strength) or strength < 0:
         raise DataError(f"strength of the copy-number prior {strength}: give 0 or more")
+    if not 1 <= loss_factor < math.inf:
+        raise DataError(f"loss factor of the copy-number prior {loss_factor}: give 1 or more")
     logs = box_scores(probabilities)
     by_box = by_box_classes(probabilities)
     weight = min(strength, _FORCED)
@@ -194,8 +207,8 @@ def assign(probabilities: ArrayLike, strength: float) -> Assignment:
     else:
         tried = []
         for hypothesis in NORMAL_SEXES:
-            assigned = _solve(logs, weight, hypothesis)
-            prior = _hypothesis_prior(count_classes(assigned), hypothesis)
+            assigned = _solve(logs, weight, hypothesis, loss_factor)
+            prior = _hypothesis_prior(count_classes(assigned), hypothesis, loss_factor)
             tried.append((_evidence(logs, assigned) + weight * prior, assigned))
         objective, best = max(tried, key=lambda t: t[0])
     changes = tuple(
@@ -215,7 +228,9 @@ def _evidence(logs: NDArray[np.float64], assigned: NDArray[np.int64]) -> float:
     return float(logs[np.arange(len(logs)), assigned].sum())
 
 
-def _solve(logs: NDArray[np.float64], weight: float, sex: tuple[int, int]) -> NDArray[np.int64]:
+def _solve(
+    logs: NDArray[np.float64], weight: float, sex: tuple[int, int], loss_factor: float
+) -> NDArray[np.int64]:
     """Returns the best classes (N,) under one hypothesis of the sex."""
     number = len(logs)
     if number == 0:
@@ -226,7 +241,12 @@ def _solve(logs: NDArray[np.float64], weight: float, sex: tuple[int, int]) -> ND
         classes = np.repeat(np.arange(NUM_CLASSES), slots)
         gains = np.concatenate(
             [
-                _slot_gains(int(normal[k]), AUTOSOME_COST if k < X else SEX_COST, int(slots[k]))
+                _slot_gains(
+                    int(normal[k]),
+                    AUTOSOME_COST if k < X else SEX_COST,
+                    int(slots[k]),
+                    loss_factor,
+                )
                 for k in range(NUM_CLASSES)
             ]
         )
@@ -260,6 +280,7 @@ class StrengthResult:
             that they name clearly; see :mod:`deepacc_d2.karyotype.made`.
         kept_named_gains, kept_gains: of these, those that are still counted.
         losses, told_losses: removed chromosomes, and those that are counted as missing.
+        loss_factor: that lost copies cost more.
     """
 
     strength: float
@@ -277,6 +298,7 @@ class StrengthResult:
     kept_gains: int = 0
     losses: int = 0
     told_losses: int = 0
+    loss_factor: float = 1.0
 
 
 def choose_prior_strength(
@@ -306,6 +328,29 @@ def choose_prior_strength(
     Raises:
         DataError: the lengths differ, or a value is out of its range.
     """
+    results: list[StrengthResult] = []
+    for strength in sorted({0.0, *map(float, strengths)}):
+        row = try_strength(cells, labels_per_cell, strength, counts_per_cell=counts_per_cell)
+        first = results[0] if results else row
+        allowed = row.told - row.false >= first.told - first.false
+        results.append(replace(row, allowed=allowed))
+    best = min((r for r in results if r.allowed), key=lambda r: (r.wrong, r.strength))
+    return best.strength, results
+
+
+def try_strength(
+    cells: Sequence[ArrayLike],
+    labels_per_cell: Sequence[ArrayLike],
+    strength: float,
+    *,
+    loss_factor: float = 1.0,
+    counts_per_cell: Sequence[ArrayLike] | None = None,
+) -> StrengthResult:
+    """Returns what a strength gives on cells, allowed; see :func:`choose_prior_strength`.
+
+    Raises:
+        DataError: the lengths differ, or a value is out of its range.
+    """
     labels = [np.asarray(given, dtype=np.int64) for given in labels_per_cell]
     counts = (
         [count_classes(given) for given in labels]
@@ -314,31 +359,35 @@ def choose_prior_strength(
     )
     if not len(cells) == len(labels) == len(counts):
         raise DataError("cells, labels and counts have to be as many")
-    results: list[StrengthResult] = []
-    for strength in sorted({0.0, *map(float, strengths)}):
-        wrong = kept = boxes = told = changes = false = unchanged = right = 0
-        for probabilities, label, count in zip(cells, labels, counts, strict=True):
-            assigned = assign(probabilities, strength).assigned
-            if len(assigned) != len(label):
-                raise DataError(f"a cell has {len(assigned)} boxes but {len(label)} labels")
-            truth = np.where(label == NUM_CLASSES, LEFT_OUT, label)
-            wrong += int((assigned != truth).sum())
-            boxes += len(label)
-            changed = _changed_classes(count)
-            found = count_classes(assigned)
-            right += bool((found == count).all())
-            kept += bool(changed.any() and (found == count)[changed].all())
-            told += int((found == count)[changed].sum())
-            changes += int(changed.sum())
-            false += int(_changed_classes(found)[~changed].sum())
-            unchanged += int((~changed).sum())
-        aneuploid = sum(bool(_changed_classes(count).any()) for count in counts)
-        rates = told / max(changes, 1), false / max(unchanged, 1)
-        allowed = not results or rates[0] - rates[1] >= results[0].told - results[0].false
-        row = StrengthResult(strength, wrong, boxes, kept, aneuploid, *rates, allowed, right)
-        results.append(row)
-    best = min((r for r in results if r.allowed), key=lambda r: (r.wrong, r.strength))
-    return best.strength, results
+    wrong = kept = boxes = told = changes = false = unchanged = right = 0
+    for probabilities, label, count in zip(cells, labels, counts, strict=True):
+        assigned = assign(probabilities, strength, loss_factor).assigned
+        if len(assigned) != len(label):
+            raise DataError(f"a cell has {len(assigned)} boxes but {len(label)} labels")
+        truth = np.where(label == NUM_CLASSES, LEFT_OUT, label)
+        wrong += int((assigned != truth).sum())
+        boxes += len(label)
+        changed = _changed_classes(count)
+        found = count_classes(assigned)
+        right += bool((found == count).all())
+        kept += bool(changed.any() and (found == count)[changed].all())
+        told += int((found == count)[changed].sum())
+        changes += int(changed.sum())
+        false += int(_changed_classes(found)[~changed].sum())
+        unchanged += int((~changed).sum())
+    aneuploid = sum(bool(_changed_classes(count).any()) for count in counts)
+    return StrengthResult(
+        strength,
+        wrong,
+        boxes,
+        kept,
+        aneuploid,
+        told / max(changes, 1),
+        false / max(unchanged, 1),
+        allowed=True,
+        right=right,
+        loss_factor=loss_factor,
+    )
 
 
 def _changed_classes(counts: NDArray[np.int64]) -> NDArray[np.bool_]:

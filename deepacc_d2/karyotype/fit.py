@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from deepacc_d2.errors import DataError
-from deepacc_d2.karyotype.assignment import StrengthResult, choose_prior_strength
+from deepacc_d2.karyotype.assignment import StrengthResult, choose_prior_strength, try_strength
 from deepacc_d2.karyotype.calibration import apply_temperature, fit_temperature, safe_log
 from deepacc_d2.karyotype.confidence import fit_product, fit_weights
 from deepacc_d2.karyotype.counts import has_gain
@@ -16,15 +16,22 @@ from deepacc_d2.karyotype.interpret import interpret
 from deepacc_d2.karyotype.known import KnownCell, box_labels
 from deepacc_d2.karyotype.made import (
     ENOUGH_CLEAR_GAINS,
+    LEAST_KEPT,
     Made,
     number_of_clear_gains,
     with_made_cells,
 )
 from deepacc_d2.karyotype.settings import KaryotypeSettings
 
-__all__ = ["FIT_STRENGTHS", "KnownCell", "box_labels", "fit_settings"]
+__all__ = ["FIT_LOSS_FACTORS", "FIT_STRENGTHS", "KnownCell", "box_labels", "fit_settings"]
 
 FIT_STRENGTHS = (0.0, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0, 1.5)
+
+FIT_LOSS_FACTORS = (1.0, 1.5, 2.0, 3.0)
+
+ENOUGH_LOSSES = 60
+"""With fewer removed chromosomes no loss factor above 1 is tried: nothing would show that it hides
+a monosomy."""
 
 ENOUGH_GAINS = 10
 CAUTIOUS_STRENGTH = 0.25
@@ -39,8 +46,9 @@ def fit_settings(
     strengths: Sequence[float] = FIT_STRENGTHS,
     base: KaryotypeSettings | None = None,
     made: Sequence[Made] = (),
+    loss_factors: Sequence[float] = FIT_LOSS_FACTORS,
 ) -> tuple[KaryotypeSettings, list[StrengthResult]]:
-    """Fits temperature, strength of the prior and cell confidence, in that order.
+    """Fits temperature, strength and loss factor of the prior, and cell confidence, in that order.
 
     Args:
         cells: of the validation split.
@@ -48,9 +56,10 @@ def fit_settings(
         base: whose thresholds are kept.
         made: cells with an inserted or removed chromosome, which bound the strength; boxes are
             counted in ``cells`` alone, and nothing else is fitted on made ones.
+        loss_factors: to choose from, see :func:`choose_loss_factor`.
 
     Returns:
-        The settings, and what each strength gave.
+        The settings, and what each strength gave, and then each loss factor at the chosen one.
 
     Raises:
         DataError: there is no cell, or none with a detection.
@@ -72,6 +81,16 @@ def fit_settings(
         allowed = [each for each in tried if each.allowed]
         strength = min(allowed, key=lambda each: (each.wrong, each.strength)).strength
     chosen = replace(chosen, prior_strength=strength)
+    at_first = next(each for each in tried if each.strength == strength)
+    more = [
+        try_strength(calibrated, labels, strength, loss_factor=factor, counts_per_cell=counts)
+        for factor in sorted({float(each) for each in loss_factors if each > 1})
+        if strength > 0 and at_first.losses >= ENOUGH_LOSSES
+    ]
+    more = choose_loss_factor(at_first, with_made_cells(more, made, chosen, bound=enough))
+    tried = [*tried, *more]
+    best = max([at_first, *(each for each in more if each.allowed)], key=_most_right)
+    chosen = replace(chosen, loss_factor=best.loss_factor)
     results = [interpret(cell.boxes, cell.probabilities, chosen) for cell in cells]
     # An empty cell is always of confidence 0: there is nothing to fit with it.
     pairs = [
@@ -84,3 +103,26 @@ def fit_settings(
     doubts = np.array([result.doubts for result, _ in pairs])
     weights = fit_weights(doubts, right) if pairs else ()
     return replace(chosen, cell_a=a, cell_b=b, cell_weights=weights), tried
+
+
+def choose_loss_factor(
+    first: StrengthResult, tried: Sequence[StrengthResult]
+) -> list[StrengthResult]:
+    """Returns loss factors with whether each is allowed: where it hides no loss.
+
+    Of the removed chromosomes that are counted as missing at factor 1, at least
+    :data:`~deepacc_d2.karyotype.made.LEAST_KEPT` have to be so still. Of the allowed ones the
+    best is that with the most cells with all counts right, the least of equals: what a higher
+    factor changes is whether a box in doubt fills a gap, which the number of wrong boxes hardly
+    shows.
+
+    Args:
+        first: what factor 1 gave.
+        tried: what the others gave; not allowed are those that hide clear gains.
+    """
+    least = LEAST_KEPT * first.told_losses
+    return [replace(each, allowed=each.allowed and each.told_losses >= least) for each in tried]
+
+
+def _most_right(result: StrengthResult) -> tuple[int, float]:
+    return result.right, -result.loss_factor

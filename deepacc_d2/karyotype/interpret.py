@@ -47,6 +47,7 @@ class Interpretation:
         cell_flags: of the cell.
         reasons: why the cell cannot be karyotyped; empty if it can.
         changes: each box on which the two answers differ.
+        shown: (N,) bool; the others are hardly chromosomes, and no class lacked one of them.
     """
 
     probabilities: NDArray[np.float64]
@@ -65,6 +66,7 @@ class Interpretation:
     cell_flags: tuple[str, ...]
     reasons: tuple[str, ...]
     changes: tuple[Change, ...]
+    shown: NDArray[np.bool_]
 
 
 def interpret(
@@ -97,15 +99,18 @@ def interpret(
         raise DataError("boxes have values that are no pixels")
     calibrated = apply_temperature(given, chosen.temperature)
     labels = _labels(calibrated)
-    found = _without_unclear(assign(calibrated, chosen.prior_strength), calibrated, chosen)
+    best = assign(calibrated, chosen.prior_strength, chosen.loss_factor)
+    found = _without_unclear(best, calibrated, chosen)
     confidences = _confidences(calibrated, labels, found)
     flags = chromosome_flags(placed, found, confidences, chosen)
     counts, by_box = count_classes(found.assigned), count_classes(found.by_box)
     unidentified, unidentified_by_box = (
         int((classes == UNIDENTIFIED).sum()) for classes in (found.assigned, found.by_box)
     )
-    doubts = cell_doubts(calibrated, found.assigned, len(found.changes), chosen)
-    product = log_product(calibrated, found.assigned)
+    sure = 1.0 - given[:, NUM_CLASSES] >= chosen.least_foreground
+    shown = sure | (found.assigned != LEFT_OUT) | (found.by_box != LEFT_OUT)
+    doubts = cell_doubts(calibrated[shown], found.assigned[shown], len(found.changes), chosen)
+    product = log_product(calibrated[shown], found.assigned[shown])
     something = bool(counts.any() or unidentified)
     confidence = cell_confidence(doubts, product, chosen) if something else 0.0
     doubtful = confidences < chosen.low_confidence
@@ -126,6 +131,7 @@ def interpret(
         cell_flags=cell_flags(found, confidences, flags, confidence, chosen),
         reasons=unfit_reasons(placed, found.assigned != LEFT_OUT, doubtful, chosen, showing),
         changes=found.changes,
+        shown=shown,
     )
 
 

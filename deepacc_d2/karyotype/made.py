@@ -74,7 +74,7 @@ def outcome(made: Made, settings: KaryotypeSettings) -> Outcome:
     """Follows the changed class of a made cell through both answers."""
     cell, k = made.cell, made.class_index
     calibrated = apply_temperature(cell.probabilities, settings.temperature)
-    result = assign(calibrated, settings.prior_strength)
+    result = assign(calibrated, settings.prior_strength, settings.loss_factor)
     rows = matched_rows(cell.boxes, cell.probabilities, cell.true_boxes)
     counts = count_classes(result.by_box), count_classes(result.assigned)
     counted = int(counts[0][k]), int(counts[1][k])
@@ -116,7 +116,7 @@ def with_made_cells(
     """
     results = []
     for each in tried:
-        own = replace(settings, prior_strength=each.strength)
+        own = replace(settings, prior_strength=each.strength, loss_factor=each.loss_factor)
         gains = [outcome(m, own) for m in made if m.gain]
         losses = [outcome(m, own) for m in made if not m.gain]
         named, clear = [g for g in gains if g.named], [g for g in gains if g.clear]
@@ -231,7 +231,7 @@ def score_cells(cells: Sequence[KnownCell], settings: KaryotypeSettings) -> Cell
     hits: dict[str, list[tuple[bool, bool]]] = {name: [] for name in CellScores.__annotations__}
     for cell in cells:
         calibrated = apply_temperature(cell.probabilities, settings.temperature)
-        result = assign(calibrated, settings.prior_strength)
+        result = assign(calibrated, settings.prior_strength, settings.loss_factor)
         answers = result.by_box, result.assigned
         counts = count_classes(answers[0]), count_classes(answers[1])
         truth = cell.counts

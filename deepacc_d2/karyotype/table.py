@@ -65,6 +65,7 @@ def evaluation_report(
         f"# Karyotypes of {title}",
         DISCLAIMER,
         f"Temperature {settings.temperature:.3f}, prior strength {settings.prior_strength:g}, "
+        f"loss factor {settings.loss_factor:g}, "
         f"cell confidence {_confidence(settings)}.",
         "## Each box by itself, and the consistent assignment",
         _answers(result),
@@ -75,7 +76,7 @@ def evaluation_report(
         "## Cells and chromosomes in doubt",
         _doubt(result, fitted),
         "## Strengths of the prior, on the split that it was chosen on",
-        _strengths(strengths, settings.prior_strength),
+        _strengths(strengths, settings),
         *_rule(strengths),
         *(made_parts(made, real) if made is not None and real is not None else ()),
         *(composed_parts(composed) if composed is not None else ()),
@@ -165,11 +166,13 @@ def _percent(share: float) -> str:
     return _rate(100 * share)
 
 
-def _strengths(strengths: Sequence[StrengthResult], chosen: float) -> str:
+def _strengths(strengths: Sequence[StrengthResult], settings: KaryotypeSettings) -> str:
+    chosen = settings.prior_strength, settings.loss_factor
     made = any(each.named_gains or each.losses for each in strengths)
     rows = [
         [
-            f"{each.strength:g}{' (chosen)' if each.strength == chosen else ''}",
+            f"{each.strength:g}{' (chosen)' if _both(each) == chosen else ''}",
+            f"{each.loss_factor:g}",
             f"{each.wrong} of {each.boxes}",
             str(each.right),
             f"{each.kept} of {each.aneuploid}",
@@ -182,12 +185,17 @@ def _strengths(strengths: Sequence[StrengthResult], chosen: float) -> str:
     return _table(
         rows,
         [
-            *("strength", "wrong boxes", "cells with all counts right", "abnormal cells kept"),
+            *("strength", "loss factor", "wrong boxes", "cells with all counts right"),
+            "abnormal cells kept",
             "changed classes found, unchanged called changed, %",
             *(_OF_MADE if made else ()),
             "allowed",
         ],
     )
+
+
+def _both(each: StrengthResult) -> tuple[float, float]:
+    return each.strength, each.loss_factor
 
 
 _OF_MADE = (
@@ -211,7 +219,9 @@ def _rule(strengths: Sequence[StrengthResult]) -> list[str]:
     if clear >= ENOUGH_CLEAR_GAINS:
         return [
             f"Allowed is what keeps {100 * LEAST_KEPT:.0f} % of the clear inserted third homologs "
-            "counted and separates changed from unchanged classes no worse than no prior."
+            "counted and separates changed from unchanged classes no worse than no prior. Of the "
+            f"loss factors it is what still notices {100 * LEAST_KEPT:.0f} % of the removed "
+            "chromosomes that factor 1 does; of these the one with the most cells right is chosen."
         ]
     if not any(each.named_gains or each.losses for each in strengths):
         return []

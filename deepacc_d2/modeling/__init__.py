@@ -6,6 +6,7 @@ from deepacc_d2.modeling.branches import AngularMarginBranch, LinearBranch, Siam
 from deepacc_d2.modeling.cell_context import CellContext
 from deepacc_d2.modeling.config import add_deepacc_config
 from deepacc_d2.modeling.deepacc_predictor import DeepACCOutput, DeepACCPredictor
+from deepacc_d2.modeling.instance_masks import InstanceMasks
 from deepacc_d2.modeling.local_centers import LocalCenters, local_centers
 from deepacc_d2.modeling.meta_arch import ChromosomeRCNN, ChromosomeRetinaNet
 from deepacc_d2.modeling.predictor import BoxPredictor
@@ -26,6 +27,7 @@ __all__ = [
     "DeepACCPredictor",
     "DeepACCROIHeads",
     "FastROIPooler",
+    "InstanceMasks",
     "LinearBranch",
     "LocalCenters",
     "SeparatedBoxHead",

@@ -20,7 +20,6 @@ SETTINGS = {
 MARGIN_BRANCHES = ("angular", "linear", "none")
 # Detectron2's heads respect them; these heads would silently train without them.
 UNSUPPORTED = (
-    "MASK_ON",
     "KEYPOINT_ON",
     "ROI_BOX_HEAD.USE_SIGMOID_CE",
     "ROI_BOX_HEAD.USE_FED_LOSS",
@@ -48,7 +47,8 @@ def add_deepacc_config(cfg: CfgNode) -> None:
     on, differs: smooth L1, anchors, proposals in training, one image scale, warm-up, clipping.
     Detectron2's own ``Base-RCNN-FPN.yaml`` sets ``MODEL.RPN.POST_NMS_TOPK_TRAIN`` and
     ``INPUT.MIN_SIZE_TRAIN`` anew; a YAML that is based on it has to repeat 2000 and ``(800,)``.
-    Backbone, learning rate and schedule are left to the YAML.
+    Backbone, learning rate and schedule are left to the YAML. ``MODEL.MASK_ON`` adds Detectron2's
+    own mask head, which needs outlines to train on.
     """
     from detectron2.config import CfgNode
 

@@ -20,6 +20,7 @@ from detectron2.utils import comm
 from torch import Tensor
 
 from deepacc_d2.distributed import count_per_process
+from deepacc_d2.modeling.instance_masks import InstanceMasks
 from deepacc_d2.modeling.predictor import pack_proposals
 
 BatchedInputs = list[dict[str, Any]]
@@ -62,7 +63,18 @@ class ChromosomeRCNN(GeneralizedRCNN):
 
     A gray image meets a three-channel trunk by broadcasting: ``pixel_mean`` has as many entries
     as the trunk has input channels, so the image is expanded while it is normalized.
+
+    Args:
+        instance_masks: cuts the chromosomes out of their boxes, see
+            :class:`~deepacc_d2.modeling.instance_masks.InstanceMasks`; null for none. It takes no
+            part in training and detection.
+        options: of Detectron2's ``GeneralizedRCNN``.
     """
+
+    @configurable
+    def __init__(self, *, instance_masks: InstanceMasks | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.instance_masks = instance_masks
 
     def preprocess_image(self, batched_inputs: BatchedInputs) -> ImageList:
         """Normalizes, pads and batches the images, laid out channels-last."""
@@ -110,13 +122,18 @@ class ChromosomeRetinaNet(RetinaNet):
     Detectron2 divides the losses by a running mean of the positive anchors of a step, which it
     keeps as a plain number. Here it is a buffer ``loss_normalizer``, so that a training that goes
     on from a checkpoint goes on with it, and counts the anchors of all processes of a step.
+
+    Args:
+        instance_masks: see :class:`ChromosomeRCNN`.
+        options: of Detectron2's ``RetinaNet``.
     """
 
     loss_normalizer: Tensor
 
     @configurable
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, instance_masks: InstanceMasks | None = None, **options: Any) -> None:
         super().__init__(**options)
+        self.instance_masks = instance_masks
         self.register_buffer("loss_normalizer", torch.tensor(INITIAL_NORMALIZER))
         self.register_load_state_dict_pre_hook(_add_normalizer)
 

@@ -22,7 +22,8 @@ class ChromosomeROIHeads(StandardROIHeads):
     """Detectron2's box heads that also return what is said of each proposal when testing.
 
     Use it as ``MODEL.ROI_HEADS.NAME``; with ``MODEL.ROI_BOX_HEAD.NAME: SeparatedBoxHead`` it is
-    row (b) of DeepACC's Table 1. Masks and keypoints are not predicted.
+    row (b) of DeepACC's Table 1. With ``MODEL.MASK_ON`` Detectron2's mask head is trained and run
+    besides; keypoints are not predicted.
     """
 
     predictor_type: type[BoxPredictor] = BoxPredictor
@@ -52,6 +53,7 @@ class ChromosomeROIHeads(StandardROIHeads):
             return super().forward(images, features, proposals, targets)
         predictions = self.predictions(self.predict(features, proposals))
         instances, _ = self.box_predictor.inference(predictions, proposals)
+        instances = self._forward_mask(features, instances)
         return instances, {"proposals": self.box_predictor.proposals(predictions, proposals)}
 
     def label_and_sample_proposals(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,10 @@ def predict(
             for number, array in enumerate(arrays, start=1)
         ]
     paths = [item for item in items if not isinstance(item, np.ndarray)]
+    skipped: dict[Path, str] = {}
+    inputs = list_images(paths, cases, skipped=skipped)
+    for path, line in skipped.items():
+        warnings.warn(f"{path}: {line}", stacklevel=3)
     return [
         predictor.cell(
             read_image(found.path).gray,
@@ -65,5 +70,5 @@ def predict(
             path=str(found.path),
             case_id=found.case_id,
         )
-        for found in list_images(paths, cases)
+        for found in inputs
     ]

@@ -16,6 +16,7 @@ from pathlib import Path
 from deepacc_d2.errors import ConfigError, DataError
 from deepacc_d2.images.read import SUFFIXES
 from deepacc_d2.prediction.cases import case_ids
+from deepacc_d2.prediction.exports import exported_karyograms, skipped_line
 from deepacc_d2.prediction.names import unique_names
 
 Images = str | Path | Sequence[str | Path]
@@ -37,7 +38,11 @@ class Input:
 
 
 def list_images(
-    images: Images, cases: str | Path | None = None, *, out: str | Path | None = None
+    images: Images,
+    cases: str | Path | None = None,
+    *,
+    out: str | Path | None = None,
+    skipped: dict[Path, str] | None = None,
 ) -> list[Input]:
     """Lists images in an order that does not depend on the file system.
 
@@ -49,6 +54,8 @@ def list_images(
         cases: None; ``folder``: the folder that an image is in is its case; or a CSV file, see
             :func:`deepacc_d2.prediction.cases.case_ids`.
         out: a folder that is passed over: what a job writes is not its input.
+        skipped: is given each picture that is left out, and why: karyograms that stand beside
+            their metaphases. A file that is named by itself is never left out.
 
     Raises:
         ConfigError: nothing is named, or nothing there is an image.
@@ -59,11 +66,21 @@ def list_images(
         raise ConfigError("no image is named: give a file, a folder or a pattern")
     spared = os.path.realpath(out) if out is not None else None
     found: dict[str, Path] = {}
+    by_itself: set[str] = set()
     for item in several:
         for path in _sorted(_expand(item, spared)):
             # A file that two patterns name is looked at once.
-            found.setdefault(os.path.abspath(path), path)  # noqa: PTH100 - follows no links
-    paths = list(found.values())
+            key = os.path.abspath(path)  # noqa: PTH100 - follows no links
+            found.setdefault(key, path)
+            if str(path) == str(item):
+                by_itself.add(key)
+    left_out = {
+        karyogram: skipped_line(karyogram, metaphase)
+        for karyogram, metaphase in exported_karyograms(list(found.values())).items()
+    }
+    paths = [p for key, p in found.items() if key in by_itself or p not in left_out]
+    if skipped is not None:
+        skipped |= {p: line for p, line in left_out.items() if p not in paths}
     return [
         Input(path, name, case)
         for path, name, case in zip(paths, unique_names(paths), case_ids(paths, cases), strict=True)

@@ -6,7 +6,7 @@ import hashlib
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import PurePath
 
 # Room for what is put behind a name; file systems allow 255 bytes.
@@ -55,21 +55,40 @@ def unique_names(paths: Sequence[PurePath]) -> list[str]:
     ]
     names = [safe_name(rules[0](path)) for path in paths]
     for rule in rules[1:]:
-        often = Counter(_fold(name) for name in names)
+        often = Counter(fold_name(name) for name in names)
         for i, path in enumerate(paths):
-            if often[_fold(names[i])] > 1:
+            if often[fold_name(names[i])] > 1:
                 names[i] = safe_name(rule(path))
     seen: set[str] = set()
     for i, name in enumerate(names):
         number = 1
-        while _fold(names[i]) in seen:  # one path twice
+        while fold_name(names[i]) in seen:  # one path twice
             number += 1
             names[i] = f"{name[:90]}_{number}"
-        seen.add(_fold(names[i]))
+        seen.add(fold_name(names[i]))
     return names
 
 
-def _fold(name: str) -> str:
+def other_name(name: str, path: PurePath, taken: Container[str]) -> str:
+    """Returns a name for a path, another one where that is taken.
+
+    Args:
+        name: what it would be called.
+        path: of the image.
+        taken: names by :func:`fold_name`.
+    """
+    if fold_name(name) not in taken:
+        return name
+    name = safe_name(f"{path.parent.name}_{path.stem}")
+    return (
+        safe_name(f"{path.stem[:80]}_{_digest(path.as_posix())}")
+        if fold_name(name) in taken
+        else name
+    )
+
+
+def fold_name(name: str) -> str:
+    """Returns what names have in common that one file system may take for the same."""
     return unicodedata.normalize("NFC", name.casefold())
 
 

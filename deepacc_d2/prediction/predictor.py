@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from deepacc_d2.cell import FIT, UNFIT, Cell, Chromosome
+from deepacc_d2.checkpoint import content_of
 from deepacc_d2.detection.detector import Detections, Detector, detector_of, open_model
 from deepacc_d2.images.spread import Gray
 from deepacc_d2.images.view import View
@@ -51,6 +52,7 @@ class Predictor:
         """
         detections = self.detector.detect(gray, view)
         found = self.interpret(detections)
+        masks = self.detector.masks(gray, detections)
         unfit = bool(found.reasons)
         chromosomes = [
             Chromosome(
@@ -60,6 +62,7 @@ class Predictor:
                 assigned=int(found.assigned[n]),
                 confidence=float(found.confidences[n]),
                 flags=tuple(found.flags[n]),
+                mask=masks[n],
             )
             for n, box in ((n, detections.boxes[n]) for n in order(detections, found))
         ]
@@ -95,12 +98,12 @@ class Predictor:
 
 
 def order(detections: Detections, found: Interpretation) -> list[int]:
-    """Returns the chromosomes' order in a cell: by class, then from left to right.
+    """Returns the order of the chromosomes that are shown: by class, then from left to right.
 
     Unidentified (-2) and left-out ones (-1) come last, in this order.
     """
     left, classes = detections.boxes[:, 0], found.assigned
-    rows = range(len(classes))
+    rows = [n for n, shown in enumerate(found.shown) if shown]
     return sorted(rows, key=lambda n: (classes[n] < 0, classes[n], left[n]))
 
 
@@ -129,8 +132,10 @@ def load_predictor(
         ConfigError: there is no such device or precision.
     """
     network, told = open_model(checkpoint, device=device, precision=precision)
-    karyotype = KaryotypeSettings.from_dict(told.get("karyotype") or {})
+    with content_of(told["path"]):
+        karyotype = KaryotypeSettings.from_dict(told.get("karyotype") or {})
     if prior_strength is not None:
         karyotype = replace(karyotype, prior_strength=prior_strength)
     detector = detector_of(network, told, normalize=normalize, min_foreground=min_foreground)
+    karyotype = replace(karyotype, least_foreground=detector.selection.min_foreground)
     return Predictor(detector, karyotype)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from deepacc_d2.cell import LEFT_OUT, UNIDENTIFIED, Cell, Chromosome, Pose
+from deepacc_d2.cell import LEFT_OUT, UNIDENTIFIED, Cell, Chromosome, Mask, Pose
 from deepacc_d2.chromosomes import CLASSES, class_index
 from deepacc_d2.disclaimer import DISCLAIMER
 from deepacc_d2.errors import DataError
@@ -70,6 +70,8 @@ def _chromosome(chromosome: Chromosome) -> dict[str, Any]:
         "class_by_box": CLASSES[chromosome.label],
         "confidence": round(chromosome.confidence, DIGITS),
         "flags": list(chromosome.flags),
+        "mask": None if chromosome.mask is None else _mask(chromosome.mask),
+        "doubtful_cut": None if chromosome.doubtful_cut is None else list(chromosome.doubtful_cut),
         "polarity": None if chromosome.pose is None else _pose(chromosome.pose),
         # What rounds to nothing is left out: most of 25 numbers do.
         "probabilities": {
@@ -77,6 +79,13 @@ def _chromosome(chromosome: Chromosome) -> dict[str, Any]:
             for name, p in zip(names, chromosome.probabilities, strict=True)
             if round(float(p), DIGITS) > 0
         },
+    }
+
+
+def _mask(mask: Mask) -> dict[str, Any]:
+    return {
+        "polygons": [[list(point) for point in ring] for ring in mask.rings],
+        "reconstructed": round(mask.shared, 4),
     }
 
 
@@ -155,8 +164,22 @@ def _from_chromosome(record: Mapping[str, Any]) -> Chromosome:
         assigned=_assigned(record["class"]),
         confidence=record["confidence"],
         flags=tuple(record["flags"]),
+        mask=_from_mask(record.get("mask")),
+        doubtful_cut=_from_doubts(record.get("doubtful_cut")),
         pose=_from_pose(record.get("polarity")),
     )
+
+
+def _from_mask(record: Mapping[str, Any] | None) -> Mask | None:
+    # Records of earlier versions have neither this nor the next.
+    if record is None:
+        return None
+    rings = tuple(tuple((float(x), float(y)) for x, y in ring) for ring in record["polygons"])
+    return Mask(rings, float(record["reconstructed"]))
+
+
+def _from_doubts(record: list[str] | None) -> tuple[str, ...] | None:
+    return None if record is None else tuple(record)
 
 
 def _assigned(name: str | None) -> int:

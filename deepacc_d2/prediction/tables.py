@@ -13,10 +13,14 @@ from itertools import count
 from pathlib import Path
 from typing import IO
 
-from deepacc_d2.cell import Cell
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from deepacc_d2.cell import Cell, Chromosome
 from deepacc_d2.chromosomes import CLASSES, coco_categories
 from deepacc_d2.disclaimer import DISCLAIMER
 from deepacc_d2.files import plain_row, whole_file
+from deepacc_d2.images.rings import fill
 from deepacc_d2.prediction.folder import OutputFolder
 from deepacc_d2.prediction.record import class_of, significant
 from deepacc_d2.text import printable
@@ -154,12 +158,33 @@ def _coco_annotations(
             "image_id": image,
             "category_id": CLASSES.index(chromosome.name) + 1,
             "bbox": [x0, y0, width, height],
-            "segmentation": [[x0, y0, x1, y0, x1, y1, x0, y1]],
-            "area": round(width * height, 2),
+            **_outline(chromosome, cell),
             "iscrowd": 0,
             "score": round(chromosome.confidence, 5),
             **unidentified,
         }
+
+
+def _outline(chromosome: Chromosome, cell: Cell) -> dict[str, object]:
+    """Returns ``segmentation`` and ``area``: of the box itself where there is no mask.
+
+    Polygons cannot tell of holes: ``rle`` is the same mask with them, as pycocotools reads it.
+    """
+    mask = chromosome.mask
+    if mask is None:
+        x0, y0, x1, y1 = (round(float(v), 2) for v in chromosome.box)
+        return {
+            "segmentation": [[x0, y0, x1, y0, x1, y1, x0, y1]],
+            "area": round((x1 - x0) * (y1 - y0), 2),
+        }
+    inside = fill(mask.rings, (cell.height, cell.width))
+    rle = coco_mask.encode(np.asfortranarray(inside.astype(np.uint8)))
+    return {
+        "segmentation": [[v for point in ring for v in point] for ring in mask.rings],
+        "rle": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
+        "area": int(inside.sum()),
+        "reconstructed": round(mask.shared, 4),
+    }
 
 
 def _open(path: Path) -> IO[str]:

@@ -38,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--tls-certificate", type=Path)
     serve.add_argument("--tls-key", type=Path)
     serve.add_argument("--behind-proxy", action="store_true")
+    serve.add_argument("--checkpoint", default="", help="model for new images, the results' own")
     serve.add_argument("--browse", action="store_true", help="open a browser")
     verify = command("verify", "check that the audit trail is as it was written")
     verify.add_argument("--expect", default="", metavar="HASH", help="an entry that must be there")
@@ -92,6 +93,7 @@ def main(argv: list[str] | None = None) -> int:
                 key=options.tls_key,
                 behind_proxy=options.behind_proxy,
                 browse=options.browse,
+                checkpoint=options.checkpoint,
             ),
         )
         return 0
@@ -121,9 +123,16 @@ def _verify(store: Store, options: argparse.Namespace) -> int:
 
 def _export(store: Store, options: argparse.Namespace) -> int:
     from deepacc_d2.review.export import export
+    from deepacc_d2.worksheet.laboratory import laboratory_of
 
     formats = () if options.karyogram == "none" else tuple(options.karyogram.split(","))
-    told = export(store, options.to, overlay=not options.no_overlay, karyogram=formats)
+    told = export(
+        store,
+        options.to,
+        overlay=not options.no_overlay,
+        karyogram=formats,
+        laboratory=laboratory_of(options.out),
+    )
     for problem in told.problems:
         print(problem)
     print(f"{told.cells} cells, {told.cases} cases in {options.to}; trail {told.hash}")

@@ -126,7 +126,7 @@ def _read_table(archive: zipfile.ZipFile, name: str) -> Iterator[list[dict[str, 
 
 
 def _mend_counters(connection: Connection) -> None:
-    """PostgreSQL counts ids apart from the rows that were put in with theirs."""
+    """PostgreSQL does not count rows that were inserted with their ids."""
     if connection.dialect.name != "postgresql":
         return
     for name in ("cases", "cells"):

@@ -44,7 +44,7 @@ class Turn(_Event):
 
 
 class Delete(_Event):
-    """Says that a box is no chromosome."""
+    """Says that a box is not a chromosome."""
 
     kind: Literal["delete"] = "delete"
     chromosome: Number
@@ -127,7 +127,7 @@ class Undo(_Event):
 
 
 class Redo(_Event):
-    """Does again what was taken back last."""
+    """Repeats what was taken back last."""
 
     kind: Literal["redo"] = "redo"
 
@@ -150,7 +150,7 @@ CellEvent = Annotated[Edit | Undo | Redo, Field(discriminator="kind")]
 
 
 class Override(_Event):
-    """Gives a case the karyotype that a person holds right; an empty one takes it back."""
+    """Gives a case the karyotype that a person considers right; an empty one takes it back."""
 
     kind: Literal["override"] = "override"
     karyotype: Annotated[str, Field(max_length=500, pattern=r"^[\x20-\x7e]*$")]
@@ -184,19 +184,19 @@ _CASE: TypeAdapter[Any] = TypeAdapter(CaseEvent)
 
 
 def read_cell_event(content: Any) -> Any:
-    """Returns the cell event that plain values tell of.
+    """Returns the cell event that plain values describe.
 
     Raises:
-        EditError: they are none.
+        EditError: they describe none.
     """
     return _read(_CELL, content)
 
 
 def read_case_event(content: Any) -> Any:
-    """Returns the case event that plain values tell of.
+    """Returns the case event that plain values describe.
 
     Raises:
-        EditError: they are none.
+        EditError: they describe none.
     """
     return _read(_CASE, content)
 

@@ -1,7 +1,11 @@
 """A signed case as FHIR R5: a Bundle with a DiagnosticReport and its Observations, validated.
 
-The resources are built by ``fhir.resources`` (R5), which checks every field. The codes are of
-LOINC; who is meant is told by the case's name alone, since a review knows no patients.
+The resources are built by ``fhir.resources`` (R5), which checks every field. The only identifier
+is the name of the case, since a review knows no patients.
+
+The report's code is LOINC 29770-5. The karyotype's is LOINC 62356-1, whose value is a karyotype in
+ISCN, as in the example of HL7's guide for reports of birth defects
+(https://build.fhir.org/ig/HL7/fhir-birthdefectsreporting-ig/Observation-ObservationChromosomeExample.html).
 """
 
 from __future__ import annotations
@@ -15,8 +19,10 @@ from deepacc_d2.karyotype.case import CaseResult
 from deepacc_d2.review.cases import CaseState
 
 LOINC = "http://loinc.org"
-KARYOTYPE = "29770-5"
-"""LOINC's code of a karyotype in blood or tissue, told as a text."""
+REPORT = ("29770-5", "Karyotype [Identifier] in Blood or Tissue Nominal")
+ISCN = ("62356-1", "Chromosome analysis result in ISCN expression")
+"""LOINC's code and name of the report, and of the karyotype in it."""
+CATEGORY = "http://terminology.hl7.org/CodeSystem/observation-category"
 CASES = "urn:deepacc-d2:case"
 _SPACE = uuid.UUID("6f0b6a2e-64c4-4d0c-9a2f-1f4f6a0b5d11")
 
@@ -45,7 +51,7 @@ def fhir_bundle(result: CaseResult, state: CaseState, *, about: str) -> dict[str
         ) from None
     name = str(result.case_id)
     at = state.signatures[-1].at
-    observations = [_observation(name, at, "karyotype", _code(KARYOTYPE), result.karyotype)]
+    observations = [_observation(name, at, "karyotype", _code(*ISCN), result.karyotype)]
     observations[0]["note"] = [{"text": note} for note in result.notes]
     for n, clone in enumerate(result.clones, start=1):
         made = _observation(name, at, f"clone-{n}", {"text": "cells of a clone"}, clone.karyotype)
@@ -58,7 +64,7 @@ def fhir_bundle(result: CaseResult, state: CaseState, *, about: str) -> dict[str
         "resourceType": "DiagnosticReport",
         "id": _id(name, "report"),
         "status": "final",
-        "code": _code(KARYOTYPE),
+        "code": _code(*REPORT),
         "subject": _subject(name),
         "issued": at,
         "identifier": [{"system": CASES, "value": name}],
@@ -85,6 +91,7 @@ def _observation(case: str, at: str, what: str, code: dict[str, Any], value: str
         "resourceType": "Observation",
         "id": _id(case, what),
         "status": "final",
+        "category": [{"coding": [{"system": CATEGORY, "code": "laboratory"}]}],
         "code": code,
         "subject": _subject(case),
         "effectiveDateTime": at,
@@ -96,11 +103,8 @@ def _subject(case: str) -> dict[str, Any]:
     return {"identifier": {"system": CASES, "value": case}, "display": f"case {case}"}
 
 
-def _code(loinc: str) -> dict[str, Any]:
-    return {
-        "coding": [{"system": LOINC, "code": loinc}],
-        "text": "Karyotype",
-    }
+def _code(loinc: str, name: str) -> dict[str, Any]:
+    return {"coding": [{"system": LOINC, "code": loinc, "display": name}], "text": "Karyotype"}
 
 
 def _id(*parts: str) -> str:

@@ -1,4 +1,4 @@
-"""Where one box holds two chromosomes: the two boxes and outlines that a split would give."""
+"""One box with two chromosomes: the two boxes and outlines that a split would give."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def split_at_waist(cut: Cut) -> Halves:
         EditError: it has no waist.
     """
     if cut.whole:
-        raise EditError("nothing can be told from the background here: draw a line")
+        raise EditError("the chromosome cannot be told from the background here: draw a line")
     depth = cv2.distanceTransform(np.pad(cut.mask, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
     for level in np.linspace(0.5, float(depth.max()), 40)[:-1]:
         labels, count = ndimage.label(depth > level)
@@ -115,6 +115,48 @@ def split_at_waist(cut: Cut) -> Halves:
         basins = ndimage.watershed_ift(relief, markers)
         return _halves(cut, cut.mask & (basins == 1), cut.mask & (basins == 2))
     raise EditError("the chromosome has no waist: draw a line where it is to be split")
+
+
+def split_by_masks(cut: Cut, masks: Sequence[Sequence[Outline]]) -> Halves:
+    """Splits a chromosome's pixels along the two largest masks in its box.
+
+    What both masks cover is divided at equal distance from what is only one's; so is what neither
+    covers.
+
+    Args:
+        cut: of the chromosome.
+        masks: of it and of other boxes in the same place, each as rings of corners (x, y) in
+            pixels of the image; a mask of several separate parts counts as several.
+
+    Raises:
+        EditError: there are no two masks that divide it.
+    """
+    parts: list[Mask] = []
+    least = max(4.0, _SMALLEST * float(cut.mask.sum()))
+    for rings in masks:
+        labels, count = ndimage.label(_filled(rings, cut) & cut.mask)
+        parts += [part for k in range(1, count + 1) if (part := labels == k).sum() >= least]
+    parts.sort(key=lambda part: -int(part.sum()))
+    for n, first in enumerate(parts):
+        for second in parts[n + 1 :]:
+            # Two masks of one chromosome are no two chromosomes.
+            if min((first & ~second).sum(), (second & ~first).sum()) < least:
+                continue
+            near = ndimage.distance_transform_edt(~(first & ~second))
+            far = ndimage.distance_transform_edt(~(second & ~first))
+            return _halves(cut, cut.mask & (near <= far), cut.mask & (near > far))
+    raise EditError("there are no masks that divide the chromosome: draw a line")
+
+
+def _filled(rings: Sequence[Outline], cut: Cut) -> Mask:
+    """Returns what an odd number of rings encloses, as pixels of a cut."""
+    inside = np.zeros(cut.mask.shape, np.uint8)
+    for ring in rings:
+        own = np.zeros_like(inside)
+        corners = np.round(np.array(ring, np.float64) - (cut.x + 0.5, cut.y + 0.5)).astype(np.int32)
+        cv2.fillPoly(own, [corners], 1)
+        inside ^= own
+    return inside.astype(bool)
 
 
 def _halves(cut: Cut, first: Mask, second: Mask) -> Halves:

@@ -1,4 +1,4 @@
-"""All that is told of a cell, computed from its state by the same rules as in prediction.
+"""Everything shown of a cell, computed from its state by the same rules as in prediction.
 
 A chromosome whose class a person gave, or vouched for by confirming the cell, is certain: its
 probabilities are 1 for that class, and the answer of the box by itself is the same. Others keep
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepacc_d2.cell import FIT, LEFT_OUT, UNFIT, UNIDENTIFIED, Cell, Chromosome
+from deepacc_d2.cell import FIT, LEFT_OUT, UNFIT, UNIDENTIFIED, Cell, Chromosome, Mask
 from deepacc_d2.chromosomes import NUM_CLASSES
 from deepacc_d2.errors import DataError
 from deepacc_d2.karyotype.assignment import Assignment, Change, by_box_classes
@@ -35,7 +35,7 @@ class Rules:
 
     Attributes:
         karyotype: thresholds and weights.
-        chromosome_size: of training in network pixels; None where the job does not tell it.
+        chromosome_size: of training in network pixels; None if the job does not say.
         spread_sought: whether the view looked for a spread.
     """
 
@@ -52,7 +52,7 @@ class Rules:
         """
         settings = job.get("settings")
         if not isinstance(settings, Mapping):
-            raise DataError("job.json tells no settings: predict the images anew")
+            raise DataError("job.json has no settings: predict the images again")
         view = settings.get("view") or {}
         return cls(
             KaryotypeSettings.from_dict(settings.get("karyotype") or {}),
@@ -66,7 +66,7 @@ class Recount:
     """A cell recomputed.
 
     Attributes:
-        cell: as ``make predict`` would tell of it.
+        cell: as ``make predict`` would write it.
         ids: of ``cell.chromosomes``, in their order.
         markers: chromosomes of no class that a person called markers.
     """
@@ -94,7 +94,7 @@ def recount(state: CellState, rules: Rules) -> Recount:
     confidences = np.where(sure, 1.0, probabilities[np.arange(len(pieces)), shown])
     flags = chromosome_flags(boxes, found, confidences, rules.karyotype)
     markers = sum(c.marker for c in pieces)
-    # That a person could not tell a class is as certain as a class.
+    # A person's "cannot be identified" is as certain as a class.
     held = probabilities.copy()
     held[sure & (assigned == UNIDENTIFIED)] = 0.0
     held[sure & (assigned == UNIDENTIFIED), shown[sure & (assigned == UNIDENTIFIED)]] = 1.0
@@ -109,6 +109,7 @@ def recount(state: CellState, rules: Rules) -> Recount:
                 assigned=c.assigned,
                 confidence=float(confidences[n]),
                 flags=(*flags[n], MARKER_FLAG) if c.marker else flags[n],
+                mask=_mask(state, c),
             ),
             c.id,
         )
@@ -146,8 +147,15 @@ def karyotype_of(assigned: NDArray[np.int64], markers: int) -> str:
     return ",".join([*parts, INCOMPLETE] if unidentified > markers else parts)
 
 
+def _mask(state: CellState, own: ReviewedChromosome) -> Mask | None:
+    """Returns the predicted mask of a chromosome, as long as no person gave box or outline."""
+    if own.predicted is None or own.moved or own.outline:
+        return None
+    return state.prediction.chromosomes[own.predicted].mask
+
+
 def _by_box(by_box: NDArray[np.int64]) -> str:
-    # Readers of a record take this one apart: it holds no +mar, which they do not know.
+    # Readers of a record parse this one: it has no +mar, which they do not know.
     unidentified = int((by_box == UNIDENTIFIED).sum())
     return format_karyotype(count_classes(by_box), unidentified)
 
@@ -175,7 +183,7 @@ def _probabilities(state: CellState, chromosome: ReviewedChromosome) -> NDArray[
 
 
 def _labels(state: CellState, probabilities: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Returns (N,) the most probable class of each, of the program where a person tells none."""
+    """Returns (N,) the most probable class of each, the program's where a person gave none."""
     labels = probabilities[:, :NUM_CLASSES].argmax(axis=1).astype(np.int64)
     for n, chromosome in enumerate(state.chromosomes):
         if chromosome.assigned < 0 and chromosome.predicted is not None:
@@ -219,7 +227,7 @@ def _reasons(
     confidences: NDArray[np.float64],
     rules: Rules,
 ) -> tuple[str, ...]:
-    """Returns why a cell is unfit: what a person says of it decides."""
+    """Returns why a cell is unfit: what a person says decides."""
     if state.countable is False:
         return (f"not countable: {state.reason}",)
     if state.countable:

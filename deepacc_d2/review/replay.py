@@ -38,8 +38,27 @@ def replay(prediction: Cell, events: Sequence[Any]) -> CellState:
     return replace(state, edits=len(done), can_undo=len(done), can_redo=len(undone))
 
 
+def replay_next(state: CellState, events: Sequence[Any]) -> CellState:
+    """Returns what :func:`replay` returns for all events, given the state before the last one.
+
+    Only an undo or redo needs all events again.
+
+    Args:
+        state: after all events but the last.
+        events: all of them, at least one.
+
+    Raises:
+        EditError: see :func:`replay`.
+    """
+    if isinstance(events[-1], ev.Undo | ev.Redo):
+        return replay(state.prediction, events)
+    edits = state.edits + 1
+    changed = apply(state, events[-1])
+    return replace(changed, edits=edits, can_undo=edits, can_redo=0)
+
+
 def in_force(events: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-    """Returns the events that are in force, and those that can be done again, the next one last.
+    """Returns the events in force, and those that can be redone, the next one last.
 
     Raises:
         EditError: there is nothing to undo or redo.

@@ -1,4 +1,4 @@
-"""Starts a server on a folder of results: who may reach it, and what has to be so first."""
+"""Starts a server on a folder of results, and checks who may reach it."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from deepacc_d2.review.imaging import Imaging
 from deepacc_d2.review.people import People
 from deepacc_d2.review.store.intake import read_job, take_in
 from deepacc_d2.review.store.store import Store
+from deepacc_d2.review.uploads.files import folder_of
+from deepacc_d2.review.uploads.queue import Uploads
 from deepacc_d2.review.web.app import LOCAL_HOSTS, create_app
 from deepacc_d2.review.web.context import Context
 
@@ -31,13 +33,14 @@ class ServeOptions:
 
     Attributes:
         address, port: that it listens on.
-        names: that it goes by, further to its address.
-        images: folders that images may lie in.
+        names: that it goes by, besides its address.
+        images: folders that images may be in.
         rule: the laboratory's.
         user: who works alone.
         certificate, key: files of TLS.
         behind_proxy: a proxy on this machine does the TLS.
         browse: open a browser.
+        checkpoint: of the model for new images; empty for the included detector.
     """
 
     address: str = "127.0.0.1"
@@ -50,6 +53,7 @@ class ServeOptions:
     key: Path | None = None
     behind_proxy: bool = False
     browse: bool = False
+    checkpoint: str = ""
 
     @property
     def local(self) -> bool:
@@ -68,7 +72,7 @@ def store_place(root: Path, url: str = "") -> str | Path:
 
 @contextmanager
 def only_server(root: Path) -> Iterator[None]:
-    """Keeps a second server off a folder.
+    """Keeps a second server away from a folder.
 
     Raises:
         ConfigError: there is one already, or the folder cannot be written.
@@ -91,7 +95,7 @@ def only_server(root: Path) -> Iterator[None]:
 
 
 def check_access(options: ServeOptions, people: People) -> None:
-    """Checks that a server which others reach is fit for it.
+    """Checks that a server that others can reach is protected.
 
     Raises:
         ConfigError: it has no users, no TLS, no folder of images, or no name.
@@ -103,18 +107,20 @@ def check_access(options: ServeOptions, people: People) -> None:
     where = f"address {options.address}"
     if not people.any():
         raise ConfigError(
-            f"{where} is reached by others: make users first, such as "
+            f"{where} can be reached by others: add users first, such as "
             "`python -m deepacc_d2.review user OUT add NAME --role administrator`"
         )
     if options.certificate is None and not options.behind_proxy:
         raise ConfigError(
-            f"{where} is reached by others: give --tls-certificate and --tls-key, or "
+            f"{where} can be reached by others: give --tls-certificate and --tls-key, or "
             "--behind-proxy if a proxy in front does TLS"
         )
     if not options.images:
-        raise ConfigError(f"{where} is reached by others: say with --images which folder is shown")
+        raise ConfigError(
+            f"{where} can be reached by others: say with --images which folder is shown"
+        )
     if options.address in ("0.0.0.0", "::") and not options.names:
-        raise ConfigError(f"{where}: say with --name by which name browsers reach it")
+        raise ConfigError(f"{where}: give the name that browsers use with --name")
 
 
 def serve(root: Path, url: str, options: ServeOptions) -> None:
@@ -124,6 +130,8 @@ def serve(root: Path, url: str, options: ServeOptions) -> None:
         UserError: the folder, the store, the options or the port cannot be used.
     """
     read_job(root)
+    # What was uploaded here may be shown, whatever folder other images are in.
+    imaging = Imaging([*options.images, folder_of(root)] if options.images else [])
     with only_server(root):
         store = Store(store_place(root, url))
         try:
@@ -131,17 +139,27 @@ def serve(root: Path, url: str, options: ServeOptions) -> None:
             check_access(options, people)
             for line in take_in(store, root).lines():
                 print(line, flush=True)
+            uploads = Uploads(store, root, checkpoint=options.checkpoint)
+            waiting = uploads.resume()
+            if waiting:
+                print(f"{waiting} uploaded images are predicted now", flush=True)
             context = Context(
                 store=store,
                 root=root,
                 people=people,
-                imaging=Imaging(options.images),
+                imaging=imaging,
                 rule=options.rule,
                 alone=(options.user or _own_name()) if options.local else "",
                 secure=options.certificate is not None or options.behind_proxy,
+                uploads=uploads,
             )
-            _run(context, options)
+            imaging.warm_up()
+            try:
+                _run(context, options)
+            finally:
+                uploads.close()
         finally:
+            imaging.close()
             store.close()
 
 

@@ -1,4 +1,4 @@
-"""A cell after some corrections: its chromosomes, and what a person said of the cell."""
+"""A cell after some corrections: its chromosomes, and what a person said about it."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class CellState:
         prediction: what the program found; never changed, and no part of a comparison.
         chromosomes: by id.
         next_id: of the next chromosome that a person makes.
-        countable: what a person said of the cell as a whole; None: nothing.
+        countable: what a person said about the whole cell; None: nothing.
         reason: why it is not countable, or countable after all.
         confirmed: of :data:`LEVELS`; empty if the cell is not confirmed as it is now.
         edits: how many events are in force.
@@ -143,7 +143,7 @@ def checked_box(box: Sequence[float], width: int, height: int) -> Box:
         width, height: of the image in pixels.
 
     Raises:
-        EditError: fewer than 2 pixels a side of it lie in the image.
+        EditError: fewer than 2 pixels a side of it are in the image.
     """
     x0, x1 = sorted(min(max(float(v), 0.0), float(width)) for v in (box[0], box[2]))
     y0, y1 = sorted(min(max(float(v), 0.0), float(height)) for v in (box[1], box[3]))

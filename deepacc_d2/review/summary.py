@@ -1,4 +1,4 @@
-"""What lists and tables tell of a cell in review, and what a person changed in it."""
+"""What lists and tables show of a cell in review, and what a person changed in it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def state_name(state: CellState, found: Recount) -> str:
 
 
 def summarize(state: CellState, found: Recount, events: Iterable[Any] = ()) -> dict[str, Any]:
-    """Returns what is told of a cell without its chromosomes, as plain values.
+    """Returns what is shown of a cell without its chromosomes, as plain values.
 
     Args:
         state: of the cell.
@@ -89,15 +89,15 @@ def difference(before: CellState, after: CellState, found: tuple[Recount, Recoun
         before, after: the states.
         found: what was computed from them.
     """
-    old = {c.id: _plain(c) for c in before.chromosomes}
-    new = {c.id: _plain(c) for c in after.chromosomes}
+    old = {c.id: c for c in before.chromosomes}
+    new = {c.id: c for c in after.chromosomes}
     changed = sorted(n for n in old.keys() | new.keys() if old.get(n) != new.get(n))
     return tuple(
         {
             "karyotype": each.cell.karyotype or each.cell.draft,
             "status": each.cell.status,
             "confirmed": state.confirmed,
-            "chromosomes": {str(n): content.get(n) for n in changed},
+            "chromosomes": {str(n): _plain(content[n]) if n in content else None for n in changed},
         }
         for state, each, content in zip((before, after), found, (old, new), strict=True)
     )

@@ -2,24 +2,69 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import torch
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from torch import distributed
 
-from deepacc_d2.errors import ConfigError, UserError, never_fail_to_print
-from deepacc_lightning.core.config import compose_config, without_plus
+from deepacc_d2.errors import (
+    ConfigError,
+    Terminated,
+    UserError,
+    end_on_sigterm,
+    never_fail_to_print,
+)
+from deepacc_d2.secret import redacted
+from deepacc_d2.sole_use import sole_use
+from deepacc_lightning.core.config import compose_config, mended
+from deepacc_lightning.core.orphans import end_with_parent
 from deepacc_lightning.core.processes import (
     DisagreementError,
     is_lightnings_child,
     is_main_process,
     rank,
 )
+from deepacc_lightning.core.worker_loader import loader_error
+
+Result = TypeVar("Result")
+
+
+def alone(
+    out: Callable[[DictConfig], str | Path],
+) -> Callable[[Callable[[DictConfig], Result]], Callable[[DictConfig], Result]]:
+    """Makes a program the only job that writes to its output while it runs.
+
+    Of several processes of one job the main one has the place for all.
+
+    Args:
+        out: where a config says that the program writes.
+
+    Returns:
+        A decorator of the program, which then raises
+        :class:`~deepacc_d2.sole_use.OccupiedError` where another job is at work there.
+    """
+
+    def decorate(run: Callable[[DictConfig], Result]) -> Callable[[DictConfig], Result]:
+        @wraps(run)
+        def run_alone(cfg: DictConfig) -> Result:
+            if not is_main_process():
+                return run(cfg)
+            with sole_use(out(cfg)):
+                return run(cfg)
+
+        return run_alone
+
+    return decorate
 
 
 def check_overrides(config_name: str, overrides: list[str]) -> DictConfig:
@@ -90,7 +135,10 @@ def run_entry_point(config_name: str, main: Callable[[], None]) -> None:
     Exits 2 with one line on bad input. A multirun composes its jobs itself and is not checked.
     """
     never_fail_to_print()
-    arguments = sys.argv[1:] = without_plus(sys.argv[1:])
+    end_on_sigterm()
+    if is_lightnings_child() or distributed.is_torchelastic_launched():
+        end_with_parent()
+    arguments = sys.argv[1:] = mended(sys.argv[1:])
     if not any(argument.startswith("-") for argument in arguments):
         try:
             check_overrides(config_name, arguments)
@@ -113,13 +161,30 @@ def message(error: BaseException) -> str:
 
 
 def fail(error: UserError) -> NoReturn:
-    """Prints an error as one line and exits 2; of several processes each says who it is."""
+    """Prints an error as one line and exits 2, or as it says; of several processes each says who.
+
+    Secrets that a path or an address holds are not printed.
+    """
+    status = getattr(error, "status", 2)
     who = f" (process {rank()})" if rank() else ""
     if who and isinstance(error, DisagreementError):
         # All of them have this one: the main process says it.
-        sys.exit(0 if is_lightnings_child() else 2)
-    print(f"error{who}: {message(error)}", file=sys.stderr)
-    sys.exit(2)
+        leave(0 if is_lightnings_child() else status)
+    print(f"error{who}: {redacted(message(error))}", file=sys.stderr)
+    leave(status)
+
+
+def leave(status: int) -> NoReturn:
+    """Ends this process.
+
+    One that Lightning started is gone at once: what it has in hand for the others would keep it
+    busy at its end for as long as a timeout of torch's lasts, while they wait for it.
+    """
+    if is_lightnings_child():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def interrupted(run_dir: Path | None = None, *, by: str = "", status: int = 130) -> None:
@@ -139,11 +204,32 @@ def interrupted(run_dir: Path | None = None, *, by: str = "", status: int = 130)
     sys.exit(0 if is_lightnings_child() else status)
 
 
-def run_guarded(run: Callable[[DictConfig], object], cfg: DictConfig) -> None:
-    """Runs a program; exits 2 on bad input and 130 on Ctrl-C, with one line each."""
+@contextmanager
+def ended_well(run_dir: Callable[[], Path | None] = lambda: None) -> Iterator[None]:
+    """Makes one line and an exit status of whatever ends a program that is no fault of its own.
+
+    Exits 2 on bad input, 130 on Ctrl-C, 143 on SIGTERM, and as a process of the job that failed.
+
+    Args:
+        run_dir: gives the directory of a training; nothing for a program without checkpoints.
+    """
     try:
-        run(cfg)
-    except UserError as error:
-        fail(error)
+        yield
+    except Exception as error:
+        told = error if isinstance(error, UserError) else loader_error(error)
+        if told is not None:
+            fail(told)
+        if is_lightnings_child():
+            traceback.print_exc()
+            leave(1)
+        raise
     except KeyboardInterrupt:
-        interrupted()
+        interrupted(run_dir())
+    except Terminated:
+        interrupted(run_dir(), by="SIGTERM", status=143)
+
+
+def run_guarded(run: Callable[[DictConfig], object], cfg: DictConfig) -> None:
+    """Runs a program that has no checkpoints; see :func:`ended_well`."""
+    with ended_well():
+        run(cfg)

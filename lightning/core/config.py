@@ -12,12 +12,22 @@ import hydra
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import InstantiationException
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from deepacc_d2.errors import ConfigError, UserError
+from deepacc_d2.secret import redacted
 from deepacc_lightning.core.method_check import check_method
 from deepacc_lightning.core.processes import run_time
+
+ONE_PATH = (
+    *("out", "sweep.dir", "resume", "ckpt", "images", "image", "cases", "crops"),
+    *("ablation.trunk", "ablation.results", "ablation.cache", "init_trunk"),
+)
+"""Keys whose value is one path, never several."""
+PATHS = ("ckpt_path", "init_weights", "data.root")
+"""Keys whose values are paths, of which a sweep may name several."""
 
 
 def config_dir() -> str:
@@ -91,7 +101,7 @@ def compose_config(config_name: str, overrides: Iterable[str] = ()) -> DictConfi
             :func:`~deepacc_lightning.core.method_check.check_method`.
     """
     register_resolvers()
-    overrides = without_plus(overrides)
+    overrides = mended(overrides)
     GlobalHydra.instance().clear()
     with initialize_config_dir(config_dir(), version_base="1.3"):
         cfg = compose(config_name, overrides=overrides)
@@ -99,9 +109,41 @@ def compose_config(config_name: str, overrides: Iterable[str] = ()) -> DictConfi
     return cfg
 
 
-def without_plus(overrides: Iterable[str]) -> list[str]:
-    """Takes a ``+`` from flags of the trainer: it was needed before the config had them all."""
-    return [re.sub(r"^\+(?=trainer\.\w+=)", "", override) for override in overrides]
+def mended(overrides: Iterable[str]) -> list[str]:
+    """Returns overrides as Hydra takes them, of what people type and earlier versions took.
+
+    A path may hold signs of Hydra's grammar, as ``epoch=3,map50=81.2.ckpt`` does: a value that is
+    none to the grammar, or a list of values where a file of that very name is meant, is quoted. A
+    ``+`` goes from flags of the trainer: it was needed before the config had them all.
+    """
+    return [_as_path(re.sub(r"^\+(?=trainer\.\w+=)", "", override)) for override in overrides]
+
+
+def _as_path(override: str) -> str:
+    key, equals, value = override.partition("=")
+    if not equals or not value or value[0] in "\"'[{" or override.startswith("-"):
+        return override
+    try:
+        swept = OverridesParser.create().parse_override(override).is_choice_sweep()
+        meant = swept and (key.lstrip("+") in ONE_PATH or _is_there(value))
+    except HydraException:
+        own = key.lstrip("+")
+        meant = own in (*ONE_PATH, *PATHS) or "/" in value or _is_there(value)
+    if not meant:
+        return override
+    candidate = f"{key}={quoted(value)}"
+    try:
+        OverridesParser.create().parse_override(candidate)
+    except HydraException:  # what is wrong is something else: let Hydra say it
+        return override
+    return candidate
+
+
+def _is_there(path: str) -> bool:
+    try:
+        return Path(path).expanduser().exists()
+    except OSError:  # too long for a name
+        return False
 
 
 def quoted(text: object) -> str:
@@ -132,6 +174,11 @@ def instantiate_all(nodes: Mapping[Any, Any] | None) -> list[Any]:
     return built
 
 
+def recorded(cfg: DictConfig | ListConfig) -> Any:
+    """Resolves a config as it is written down, in a checkpoint too: without secrets."""
+    return redacted(to_plain(cfg))
+
+
 def to_plain(cfg: DictConfig | ListConfig) -> Any:
-    """Resolves a config into plain dicts, lists and numbers, fit for a checkpoint."""
+    """Resolves a config into plain dicts, lists and numbers."""
     return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 
 from deepacc_d2.errors import ConfigError
+from deepacc_d2.partial import resolved
+from deepacc_d2.secret import redacted
 
 PACKAGES = (
     "torch",
@@ -25,21 +27,27 @@ PACKAGES = (
 )
 
 
+def _git(folder: Path, *args: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *args], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def remote_has_login(folder: Path | None = None) -> bool:
+    """Whether the repository that a program is started in has a remote address with a login."""
+    remotes = _git(folder or Path.cwd(), "remote", "--verbose") or ""
+    return bool(redacted(remotes) != remotes)
+
+
 def git_revision() -> dict[str, Any]:
     """Returns the commit of the sources and whether they differ from it; nulls outside git."""
     root = Path(__file__).resolve().parents[2]
-
-    def git(*args: str) -> str | None:
-        try:
-            done = subprocess.run(
-                ["git", "-C", str(root), *args], capture_output=True, text=True, check=True
-            )
-        except (OSError, subprocess.CalledProcessError):
-            return None
-        return done.stdout.strip()
-
-    revision = git("rev-parse", "HEAD")
-    status = git("status", "--porcelain", "--untracked-files=no") if revision else None
+    revision = _git(root, "rev-parse", "HEAD")
+    status = _git(root, "status", "--porcelain", "--untracked-files=no") if revision else None
     return {"revision": revision, "dirty": None if status is None else bool(status)}
 
 
@@ -78,6 +86,7 @@ def make_run_dir(out: str | Path) -> Path:
         ConfigError: it cannot.
     """
     path = Path(out)
+    resolved(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / f".write-test-{os.getpid()}"
@@ -91,5 +100,7 @@ def make_run_dir(out: str | Path) -> Path:
 
 
 def describe_run(**extra: Any) -> dict[str, Any]:
-    """Returns the facts about this process, with ``extra`` added."""
-    return {"command": sys.argv, "git": git_revision(), "versions": versions(), **extra}
+    """Returns the facts about this process, with ``extra`` added and without secrets."""
+    told = {"command": list(sys.argv), "git": git_revision(), "versions": versions(), **extra}
+    found: dict[str, Any] = redacted(told)
+    return found

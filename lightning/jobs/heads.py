@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.modeling import ChromosomeRCNN
 from deepacc_lightning import train
-from deepacc_lightning.core.config import to_plain
+from deepacc_lightning.core.config import recorded
 from deepacc_lightning.core.run_info import make_run_dir
 from deepacc_lightning.training.heads_protocol import (
     HeadsDataModule,
@@ -39,7 +39,7 @@ def run_heads(cfg: DictConfig) -> dict[str, float]:
         train.check_resumable(cfg)
     # Presets have heads of different sizes, which took different amounts of random numbers.
     pl.seed_everything(cfg.seed, workers=True, verbose=False)
-    module = build_heads_module(cfg, model, to_plain(cfg))
+    module = build_heads_module(cfg, model, recorded(cfg))
     return train.execute(cfg, module, datamodule, out)
 
 
@@ -73,6 +73,7 @@ def prepare_heads(cfg: DictConfig) -> tuple[ChromosomeRCNN, HeadsDataModule]:
         batch_size=cfg.heads.batch_size,
         test_batch_size=cfg.scale.test_batch_size,
         seed=cfg.seed,
+        max_train_images=cfg.data.get("max_train_images"),
         max_val_images=cfg.data.max_val_images,
     )
     return model, datamodule

@@ -1,7 +1,7 @@
 """A job of a sweep or an ablation: one training in a folder of its own, done once.
 
 Processes share the work through files alone: a job's results say that it is done, ``failed.txt``
-says why it failed, and a lock beside its folder says that a process has it.
+says why it failed, and the lock of its folder says that a process has it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from omegaconf import DictConfig
 from deepacc_d2.errors import ConfigError, DataError
 from deepacc_d2.evaluation.types import SUMMARY_KEYS
 from deepacc_d2.files import write_text
+from deepacc_d2.sole_use import OccupiedError, is_in_use, sole_use
 from deepacc_lightning.core.cli import check_overrides
-from deepacc_lightning.core.config import to_plain
+from deepacc_lightning.core.config import recorded
 from deepacc_lightning.training.callbacks import format_duration
 from deepacc_lightning.training.run_settings import first_difference, settings_of
 
@@ -73,7 +74,7 @@ class Job:
     @property
     def claimed(self) -> bool:
         """Whether some process has it at the moment."""
-        return is_held(self._lock) and not self.done
+        return is_in_use(self.out) and not self.done
 
     @contextmanager
     def claim(self) -> Iterator[bool]:
@@ -81,18 +82,13 @@ class Job:
 
         A process that dies loses its claim.
         """
-        self.out.parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             try:
-                stack.enter_context(FileLock(self._lock, timeout=0))
-            except Timeout:
+                stack.enter_context(sole_use(self.out))
+            except OccupiedError:
                 yield False
             else:
                 yield not self.done
-
-    @property
-    def _lock(self) -> Path:
-        return self.out.parent / f".{self.out.name}.lock"
 
     @property
     def failure(self) -> Path:
@@ -150,7 +146,7 @@ class Job:
             begun_with = settings_of(found)
         except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{path} is damaged: remove {self.out}") from error
-        wanted = settings_of(to_plain(composed))
+        wanted = settings_of(recorded(composed))
         for key, value in wanted.items():
             difference = first_difference(begun_with.get(key), value, key)
             if difference:

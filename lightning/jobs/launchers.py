@@ -13,8 +13,9 @@ from concurrent.futures import ProcessPoolExecutor
 import torch
 from omegaconf import DictConfig
 
-from deepacc_d2.errors import UserError
+from deepacc_d2.errors import Terminated, UserError
 from deepacc_lightning.core.config import compose_config
+from deepacc_lightning.core.orphans import end_with_parent
 from deepacc_lightning.jobs.train_job import train_one
 
 PLUGINS = {
@@ -101,11 +102,13 @@ class Processes:
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> None:
         """Runs jobs and waits for them, as Hydra's launchers do."""
         # A fork of a process that has threads or a GPU would not work.
-        with ProcessPoolExecutor(self.jobs, multiprocessing.get_context("spawn")) as pool:
+        with ProcessPoolExecutor(
+            self.jobs, multiprocessing.get_context("spawn"), initializer=end_with_parent
+        ) as pool:
             names = [self.config_name] * len(job_overrides)
             try:
                 list(pool.map(train_composed, names, job_overrides))
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, Terminated):
                 for process in multiprocessing.active_children():
                     process.terminate()
                 raise

@@ -17,8 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.prediction.folder import OutputFolder
 from deepacc_d2.prediction.inputs import Input
+from deepacc_d2.prediction.outputs import draw
 from deepacc_d2.prediction.predictor import load_predictor
-from deepacc_lightning.jobs.predict_loop import ImageFiles, PredictModule, draw
+from deepacc_lightning.jobs.predict_loop import ImageFiles, predict_image
 
 Batch = dict[str, Any]
 
@@ -34,7 +35,7 @@ class CellActor:
 
     def __init__(self, options: dict[str, Any], root: str, drawings: dict[str, Any]) -> None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.module = PredictModule(load_predictor(**options, device=device))
+        self.predictor = load_predictor(**options, device=device)
         self.folder = OutputFolder(Path(root))
         self.drawings = drawings
 
@@ -51,20 +52,19 @@ class CellActor:
             Input(Path(str(path)), str(name), str(case) or None)
             for path, name, case in zip(batch["path"], batch["name"], batch["case"], strict=True)
         ]
-        files = ImageFiles(items, self.module.predictor.detector.view)
+        files = ImageFiles(items, self.predictor.detector.view)
         errors = [self._write(files, index) for index in range(len(items))]
         return {"path": batch["path"], "error": np.array(errors, dtype=object)}
 
     def _write(self, files: ImageFiles, index: int) -> str:
-        loaded = files[index]
-        cell = self.module.predict_step(loaded, index)
+        loaded, cell = predict_image(self.predictor, files[index])
         if loaded.gray is None or cell is None:
             return loaded.error
         return draw(self.folder, loaded.gray, cell, self.drawings)
 
 
 def predict_cells(
-    cfg: DictConfig, todo: list[Input], folder: OutputFolder, karyogram: tuple[str, ...]
+    cfg: DictConfig, todo: list[Input], folder: OutputFolder, drawings: dict[str, Any]
 ) -> list[tuple[str, str]]:
     """Predicts images on a Ray cluster, or a Ray of this machine where none is named.
 
@@ -73,7 +73,7 @@ def predict_cells(
             of them takes.
         todo: the images.
         folder: where results go.
-        karyogram: suffixes of the karyograms.
+        drawings: what is drawn of each cell.
 
     Returns:
         Path and message of each image that could not be used.
@@ -112,7 +112,7 @@ def predict_cells(
             fn_constructor_kwargs={
                 "options": {**options, "checkpoint": cfg.ckpt},
                 "root": str(folder.root),
-                "drawings": {"overlay": bool(cfg.overlay), "karyogram": karyogram},
+                "drawings": drawings,
             },
             batch_size=cfg.ray.batch_size,
             compute=ray.data.ActorPoolStrategy(size=cfg.ray.actors),

@@ -24,15 +24,14 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from deepacc_d2.errors import ConfigError, UserError
+from deepacc_d2.errors import ConfigError, Terminated, UserError, end_on_sigterm
 from deepacc_lightning.core.cli import fail, one_line
-from deepacc_lightning.core.config import config_dir, quoted, without_plus
+from deepacc_lightning.core.config import config_dir, mended, quoted
 from deepacc_lightning.jobs.job import Job
 from deepacc_lightning.jobs.launchers import Processes, launcher_overrides, share_cores
 from deepacc_lightning.jobs.progress import Progress, values_text
 from deepacc_lightning.jobs.train_job import reason_of, train_one
 from deepacc_lightning.training.callbacks import format_duration
-from deepacc_lightning.training.stopping import Terminated
 
 Result = TypeVar("Result")
 
@@ -190,8 +189,9 @@ def run_program(run: Callable[[Sequence[str]], Result]) -> Result:
     Exits 2 on bad input, 130 on Ctrl-C and 143 on SIGTERM, with one line each.
     """
     began = time.monotonic()
+    end_on_sigterm()
     try:
-        result = run(without_plus(sys.argv[1:]))
+        result = run(mended(sys.argv[1:]))
     except UserError as error:
         fail(error)
     except (HydraException, OmegaConfBaseException) as error:

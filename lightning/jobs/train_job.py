@@ -21,16 +21,16 @@ import torch
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from deepacc_d2.errors import DataError, UserError
+from deepacc_d2.errors import DataError, Terminated, UserError
 from deepacc_d2.evaluation.types import SUMMARY_KEYS
 from deepacc_d2.files import write_json
+from deepacc_d2.secret import redacted
 from deepacc_lightning import train
 from deepacc_lightning.core.cli import message
 from deepacc_lightning.core.run_info import make_run_dir
 from deepacc_lightning.jobs.heads import run_heads
 from deepacc_lightning.jobs.job import Job, stamp
 from deepacc_lightning.training.resume import go_on_from_last
-from deepacc_lightning.training.stopping import Terminated
 
 OBJECTIVE = "val/map50"
 """What a sweep maximizes, in percent. Never anything of the test split."""
@@ -109,7 +109,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
 
 def reason_of(error: BaseException) -> str:
     """Describes an error on one line; one that is no message to a user begins with its type."""
-    text = " ".join(message(error).split())[:500]
+    text = redacted(" ".join(message(error).split()))[:500]
     return text if isinstance(error, UserError) else f"{type(error).__name__}: {text}".rstrip(": ")
 
 

@@ -19,6 +19,7 @@ from deepacc_d2.evaluation.ablation.report import (
     write_ablation_report,
 )
 from deepacc_d2.evaluation.explain.center_quality import CenterQuality
+from deepacc_d2.secret import redacted
 from deepacc_lightning.jobs.job import Job, read_facts
 from deepacc_lightning.reports.ablation_centers import centers_markdown, measure_centers
 from deepacc_lightning.train import build_datamodule
@@ -36,9 +37,10 @@ def report(cfg: DictConfig, jobs: list[Job], trunk: Path | None) -> AblationResu
     title = f"Ablation, {name.replace('_', ' ')}: {info.name}"
     out = Path(cfg.out).resolve()
     one = read_facts(next(job for job in jobs if job.done))
+    images = {stage: len(datamodule.coco(stage)["images"]) for stage in ("train", "val", "test")}
     facts = {
-        "Data": f"{info.name}, fingerprint {info.fingerprint[:16]}, {info.counts['train']} "
-        f"training, {info.counts['val']} validation, {info.counts['test']} test images",
+        "Data": f"{info.name}, fingerprint {info.fingerprint[:16]}, {images['train']} training, "
+        f"{images['val']} validation, {images['test']} test images",
         "Scale": f"{cfg.scale.name}, longest side {cfg.scale.image_size} px",
         "Trained": trained(cfg, one),
         "Chosen": "the checkpoint with the best map50 on validation",
@@ -53,7 +55,7 @@ def report(cfg: DictConfig, jobs: list[Job], trunk: Path | None) -> AblationResu
         datamodule.coco("test"),
         title=title,
         facts={k: v for k, v in facts.items() if v},
-        commands=[os.environ.get("DEEPACC_COMMAND", "make ablation")],
+        commands=[redacted(os.environ.get("DEEPACC_COMMAND", "make ablation"))],
         reference="sep",
         resamples=cfg.ablation.resamples,
         seed=cfg.seed,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import os
 import shlex
@@ -16,7 +15,7 @@ from tabulate import tabulate
 
 from deepacc_d2.errors import UserError
 from deepacc_d2.evaluation.types import SUMMARY_KEYS
-from deepacc_d2.files import write_json, write_text
+from deepacc_d2.files import csv_text, write_json, write_text
 from deepacc_lightning.jobs.job import Job
 from deepacc_lightning.jobs.sweep_plan import Sweep, parse, short_names, shown
 from deepacc_lightning.jobs.train_job import OBJECTIVE
@@ -103,18 +102,17 @@ def table_rows(jobs: Sequence[Job]) -> list[dict[str, Any]]:
 
 def to_csv(rows: Sequence[dict[str, Any]], keys: Sequence[str]) -> str:
     """Formats rows as CSV: swept keys by their full names, metrics in percent."""
-    text = io.StringIO()
     metrics = [f"val/{key}" for key in (*SUMMARY_KEYS, "epoch")]
     tests = [f"test/{key}" for key in SUMMARY_KEYS]
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["job", "status", *keys, "objective", *metrics, *tests, "seconds", "reason"])
+    table = []
     for row in rows:
         found = {f"val/{k}": v for k, v in row["val"].items()}
         found |= {f"test/{k}": v for k, v in (row["test"] or {}).items()}
         cells = [row["values"].get(key, "") for key in keys]
         cells += [row["objective"], *(found.get(name) for name in (*metrics, *tests))]
-        writer.writerow([row["job"], row["status"], *cells, row["seconds"], row["reason"]])
-    return text.getvalue()
+        table.append([row["job"], row["status"], *cells, row["seconds"], row["reason"]])
+    header = ["job", "status", *keys, "objective", *metrics, *tests, "seconds", "reason"]
+    return csv_text(header, table)
 
 
 def format_rows(rows: Sequence[dict[str, Any]], keys: Sequence[str]) -> str:

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from hydra.utils import instantiate
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from deepacc_d2.context import ContextCell, read_cells
@@ -21,7 +20,8 @@ from deepacc_d2.data.mapper import MetaphaseMapper
 from deepacc_d2.data.union import DataSets
 from deepacc_d2.files import whole_file
 from deepacc_d2.modeling import CellContext, ChromosomeRCNN
-from deepacc_lightning.training.datamodule import identity, init_worker, thin
+from deepacc_lightning.core.worker_loader import WorkerLoader, identity
+from deepacc_lightning.training.datamodule import init_worker, thin
 from deepacc_lightning.training.loading import Draw, DrawnDataset
 
 CHUNK = 200
@@ -42,6 +42,7 @@ class CellStore:
         seed: of the augmentations.
         images: so many of a split, evenly spaced; None for all.
         num_workers: that load images.
+        dtype: that the detector computes in; of all but float32 by autocast.
     """
 
     folder: Path
@@ -53,6 +54,7 @@ class CellStore:
     seed: int
     images: int | None
     num_workers: int
+    dtype: torch.dtype = torch.float32
 
     def read(self, split: str, view: int) -> list[ContextCell]:
         """Returns the cells of a split, detected where they are not stored yet.
@@ -84,7 +86,7 @@ class CellStore:
     def _detect(
         self, dataset: DrawnDataset, draws: list[Draw], cases: list[str | None]
     ) -> list[ContextCell]:
-        loader: DataLoader[Any] = DataLoader(
+        loader = WorkerLoader(
             dataset,
             sampler=draws,
             batch_size=1,
@@ -93,8 +95,10 @@ class CellStore:
             worker_init_fn=init_worker,
         )
         found = []
-        for (item,), case in zip(loader, cases, strict=True):
-            found += read_cells(self.model, [{**item, "case_id": case}], self.context)
+        device = next(self.model.parameters()).device.type
+        with torch.autocast(device, dtype=self.dtype, enabled=self.dtype != torch.float32):
+            for (item,), case in zip(loader, cases, strict=True):
+                found += read_cells(self.model, [{**item, "case_id": case}], self.context)
         return found
 
 

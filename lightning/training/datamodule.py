@@ -21,17 +21,13 @@ from deepacc_d2.data.dataset import ChromosomeDataset, DatasetInfo
 from deepacc_d2.data.mapper import MetaphaseMapper
 from deepacc_d2.data.union import DataSets
 from deepacc_d2.errors import ConfigError
+from deepacc_lightning.core.worker_loader import WorkerLoader, identity
 from deepacc_lightning.training.loading import (
     DrawnDataset,
     DrawSampler,
     EpochDraws,
     ResumableLoader,
 )
-
-
-def identity(batch: list[Any]) -> list[Any]:
-    """Leaves a batch a list: Detectron2 pads images of different sizes itself."""
-    return batch
 
 
 def init_worker(worker_id: int) -> None:
@@ -84,9 +80,12 @@ class ChromosomeDataModule(pl.LightningDataModule):
         test_split: the split that ``test`` runs on.
         generate: makes the data set at ``root`` if it is not there (the synthetic set); null for
             a set that must exist.
+        max_train_images: trains on that many images only, evenly spaced; null for all.
         max_val_images: evaluates only that many validation images, evenly spaced, during
             training; null for all.
         repeat: gives the first epoch's training batches in every epoch, to overfit them.
+        batch_pool: training batches whose images are shared out anew by size, see
+            :class:`~deepacc_lightning.training.loading.ResumableLoader`.
     """
 
     def __init__(
@@ -101,8 +100,10 @@ class ChromosomeDataModule(pl.LightningDataModule):
         seed: int = 0,
         test_split: str = "test",
         generate: Callable[..., Any] | None = None,
+        max_train_images: int | None = None,
         max_val_images: int | None = None,
         repeat: bool = False,
+        batch_pool: int = 1,
     ) -> None:
         super().__init__()
         if batch_size < 1 or test_batch_size < 1 or num_workers < 0:
@@ -120,8 +121,11 @@ class ChromosomeDataModule(pl.LightningDataModule):
         self.seed = seed
         self.test_split = test_split
         self.generate = generate
-        self.max_val_images = max_val_images
+        if max_train_images and self.data.weighted:
+            raise ConfigError("data.max_train_images and data.weights exclude each other")
+        self.most = {"train": max_train_images, "val": max_val_images}
         self.repeat = repeat
+        self.batch_pool = batch_pool
         self._coco: dict[str, dict[str, Any]] = {}
         # Another one makes other inputs of test images.
         self.test_mapper: Callable[[dict[str, Any]], dict[str, Any]] | None = None
@@ -139,8 +143,8 @@ class ChromosomeDataModule(pl.LightningDataModule):
         """Returns the COCO dict of a stage (``train``, ``val`` or ``test``), read once."""
         if stage not in self._coco:
             coco = self.data.split(self.test_split if stage == "test" else stage)
-            if stage == "val" and self.max_val_images:
-                coco = thin(coco, self.max_val_images)
+            if most := self.most.get(stage):
+                coco = thin(coco, most)
             self._coco[stage] = coco
         return self._coco[stage]
 
@@ -187,6 +191,7 @@ class ChromosomeDataModule(pl.LightningDataModule):
             sampler=DrawSampler(order, draws, repeat=self.repeat),
             batch_size=self.batch_size,
             drop_last=True,
+            pool=self.batch_pool,
             **self._loader_options(),
         )
 
@@ -202,7 +207,7 @@ class ChromosomeDataModule(pl.LightningDataModule):
         dataset = self._dataset(stage)
         rank, world_size = self._ranks()
         sampler = ContiguousSampler(len(dataset), rank=rank, world_size=world_size)
-        return DataLoader(
+        return WorkerLoader(
             dataset, sampler=sampler, batch_size=self.test_batch_size, **self._loader_options()
         )
 

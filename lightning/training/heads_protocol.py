@@ -21,8 +21,9 @@ from deepacc_d2.errors import ConfigError
 from deepacc_d2.modeling import ChromosomeRCNN
 from deepacc_d2.modeling.cached import CachedRCNN, encode, fingerprint, trunk_weights
 from deepacc_lightning.core.config import to_plain
+from deepacc_lightning.core.worker_loader import identity
 from deepacc_lightning.train import optimization
-from deepacc_lightning.training.datamodule import ChromosomeDataModule, identity
+from deepacc_lightning.training.datamodule import ChromosomeDataModule
 from deepacc_lightning.training.loading import DrawnDataset, DrawSampler, ResumableLoader
 from deepacc_lightning.training.module import DetectionModule
 
@@ -173,7 +174,7 @@ def build_caches(
             model,
             dicts,
             views=views,
-            augmentations=datamodule.augmentations["test"],
+            sizes=input_sizes(dicts, datamodule.augmentations["test"], folder / stage, origin),
             origin=origin,
         )
         caches[stage] = FeatureCache(folder / stage, layout)
@@ -195,30 +196,46 @@ def device_of(cfg: DictConfig) -> str:
     return "cuda" if use_gpu else "cpu"
 
 
+def input_sizes(
+    dicts: list[dict[str, Any]], augmentations: Any, folder: Path, origin: dict[str, Any]
+) -> list[tuple[int, int]]:
+    """Finds the size (height, width) of each image as the network gets it.
+
+    It can depend on the pixels (``SCALE=lab`` measures the chromosomes), so that each image has to
+    be read; an earlier job has done so if the folder has a cache of the same origin.
+
+    Raises:
+        DataError: an image cannot be read.
+    """
+    if (folder / "layout.json").is_file():
+        layout = FeatureCache(folder).layout
+        known = {x["image_id"]: (x["input_height"], x["input_width"]) for x in layout.images}
+        if layout.origin == origin and all(item["image_id"] in known for item in dicts):
+            return [known[item["image_id"]] for item in dicts]
+    mapper = MetaphaseMapper(augmentations, is_train=False)
+    shapes = (tuple(mapper(item)["image"].shape[1:]) for item in dicts)
+    return [(int(height), int(width)) for height, width in shapes]
+
+
 def cache_layout(
     cfg: DictConfig,
     model: ChromosomeRCNN,
     dicts: list[dict[str, Any]],
     *,
     views: list[str],
-    augmentations: Any,
+    sizes: list[tuple[int, int]],
     origin: dict[str, Any],
 ) -> CacheLayout:
-    """Works out the places of all records from the images' sizes."""
-    resize = T.AugmentationList(list(augmentations))
-    images = []
-    for item in dicts:
-        blank = T.AugInput(np.zeros((item["height"], item["width"]), dtype=np.uint8))
-        resize(blank)
-        height, width = blank.image.shape
-        images.append(
-            {
-                **{k: item[k] for k in ("image_id", "height", "width")},
-                "file_name": Path(item["file_name"]).name,
-                "input_height": height,
-                "input_width": width,
-            }
-        )
+    """Works out the places of all records from the sizes (height, width) of the inputs."""
+    images = [
+        {
+            **{k: item[k] for k in ("image_id", "height", "width")},
+            "file_name": Path(item["file_name"]).name,
+            "input_height": height,
+            "input_width": width,
+        }
+        for item, (height, width) in zip(dicts, sizes, strict=True)
+    ]
     shapes = model.backbone.output_shape()
     levels = list(cfg.scale.roi.in_features)
     return CacheLayout(

@@ -11,7 +11,7 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
-from deepacc_d2.checkpoint import read_checkpoint
+from deepacc_d2.checkpoint import read_checkpoint, refusal
 from deepacc_d2.errors import ConfigError, DataError
 from deepacc_d2.modeling.cached import trunk_weights
 
@@ -88,11 +88,7 @@ def load_initial_weights(model: nn.Module, path: str) -> list[str]:
     except AssertionError as error:
         raise DataError(f"init_weights {path} does not exist") from error
     except Exception as error:  # downloads and unpickling fail in many ways
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise DataError(
-            f"init_weights {path} cannot be loaded ({reason}): download it and pass "
-            "init_weights=/path/to/file, or init_weights=null for random weights"
-        ) from error
+        raise DataError(f"init_weights {path} {_why_not(path, error)}") from error
     incompatible = checkpointer.incompatible
     # Old files lack this counter of batch norm; torch fills it in and does not call it missing.
     total = {key for key in model.state_dict() if not key.endswith("num_batches_tracked")}
@@ -106,6 +102,21 @@ def load_initial_weights(model: nn.Module, path: str) -> list[str]:
         raise ConfigError(f"init_weights {path} has no weight that fits this model")
     lines = [f"{key}: not in the file" for key in missing] + shapes
     return lines + _without_a_place(sorted(incompatible.unexpected_keys))
+
+
+def _why_not(path: str, error: BaseException) -> str:
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    if Path(path).is_file():  # it is here: to download it again would not help
+        if "Weights only load failed" in reason:
+            reason = f"it {refusal(error)}"
+        return (
+            f"cannot be loaded ({reason[:300]}): pass another by init_weights=, or null for random "
+            "weights"
+        )
+    return (
+        f"cannot be loaded ({reason[:300]}): download it and pass init_weights=/path/to/file, or "
+        "init_weights=null for random weights"
+    )
 
 
 def _without_a_place(keys: list[str]) -> list[str]:

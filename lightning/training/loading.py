@@ -10,10 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
+
+from deepacc_d2.errors import ConfigError
+from deepacc_lightning.core.worker_loader import WorkerLoader
 
 
 class Draw(NamedTuple):
@@ -135,20 +139,54 @@ def numpy_seed(seed: int) -> Iterator[None]:
         np.random.set_state(state)  # noqa: NPY002
 
 
-class ResumableLoader(DataLoader):
+class ResumableLoader(WorkerLoader):
     """A loader that says where it stands and can begin there, as Lightning asks of loaders.
 
     Its sampler is a :class:`DrawSampler`; it drops the last batch if that is not full.
+
+    Args:
+        pool: batches whose items are shared out anew by size, as Detectron2's aspect ratio
+            grouping does, so that less of a step is padding. Items are then dicts with an
+            ``image`` (C, H, W). 1 leaves batches as they are drawn.
     """
 
     done = 0
     """Batches of this epoch that were given out."""
 
+    def __init__(self, *args: Any, pool: int = 1, **options: Any) -> None:
+        if pool < 1:
+            raise ConfigError(f"batch_pool={pool}: give 1 (off) or more batches")
+        super().__init__(*args, **options)
+        self.pool = pool
+
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        self.done = self.sampler.start // self.batch_size  # type: ignore[attr-defined]
-        for batch in super().__iter__():
-            self.done += 1
-            yield batch
+        given = self.sampler.start // self.batch_size  # type: ignore[attr-defined]
+        # A pool is drawn as a whole, also where a training resumes within it.
+        first = given - given % self.pool
+        self.sampler.start = first * self.batch_size  # type: ignore[attr-defined]
+        self.done = first
+        drawn = super().__iter__()
+        while batches := list(islice(drawn, self.pool)):
+            for batch in self._pooled(batches):
+                self.done += 1
+                if self.done > given:
+                    yield batch
+
+    def _pooled(self, batches: list[Any]) -> list[Any]:
+        """Shares the items of batches out by size; in an order that the epoch and place choose."""
+        if self.pool == 1 or len(batches) == 1:
+            return batches
+
+        def shape(item: dict[str, Any]) -> tuple[bool, int]:
+            height, width = item["image"].shape[-2:]
+            # From large to small upright ones, then from small to large wide ones.
+            return height <= width, height * width * (1 if height <= width else -1)
+
+        items = sorted((item for batch in batches for item in batch), key=shape)
+        size = len(batches[0])
+        epoch = self.sampler.drawn  # type: ignore[attr-defined]
+        order = np.random.default_rng([epoch, self.done]).permutation(len(batches))
+        return [items[i * size : (i + 1) * size] for i in order]
 
     def state_dict(self) -> dict[str, int]:
         """Returns the epoch and the number of its batches that are done."""

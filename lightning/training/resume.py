@@ -11,9 +11,9 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from deepacc_d2.errors import ConfigError, DataError
-from deepacc_d2.files import LEFTOVERS
 from deepacc_d2.moved import with_present_names
-from deepacc_lightning.core.config import compose_config, quoted, to_plain
+from deepacc_d2.partial import clear_files
+from deepacc_lightning.core.config import compose_config, quoted, recorded
 from deepacc_lightning.core.processes import is_main_process
 from deepacc_lightning.training.checkpoint_io import newest_intact
 from deepacc_lightning.training.run_settings import first_difference, settings_of
@@ -66,7 +66,7 @@ def continued(run_dir: str | Path, overrides: Iterable[str]) -> DictConfig:
         cfg.callbacks.pop("stop", None)
         if cfg.callbacks.get("stop_on_signal"):
             cfg.callbacks.stop_on_signal.asked = None
-    found, wanted = settings_of(saved), settings_of(to_plain(cfg))
+    found, wanted = settings_of(saved), settings_of(recorded(cfg))
     for key, value in wanted.items():
         difference = first_difference(found.get(key), value, key)
         if difference:
@@ -126,8 +126,7 @@ def last_checkpoint(folder: Path) -> str | None:
             damaged.replace(damaged.with_name(f"{damaged.name}.damaged"))
         if problems:
             print(f"continuing from the one before it, {path}", flush=True)
-        for leftover in checkpoints.glob(LEFTOVERS):
-            leftover.unlink(missing_ok=True)
+        clear_files([folder, *(path for path in folder.rglob("*") if path.is_dir())])
     return str(path) if path else None
 
 

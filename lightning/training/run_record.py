@@ -11,10 +11,11 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 
+from deepacc_d2.errors import Terminated
 from deepacc_d2.files import write_json
+from deepacc_d2.secret import redacted
 from deepacc_lightning.core.processes import is_main_process
 from deepacc_lightning.core.run_info import describe_run
-from deepacc_lightning.training.stopping import Terminated
 
 
 class RunRecord:
@@ -34,8 +35,8 @@ class RunRecord:
         self.facts = describe_run(status="running", best=None, **facts)
 
     def add(self, **facts: Any) -> None:
-        """Adds facts and writes the file."""
-        self.facts.update(facts)
+        """Adds facts, without secrets, and writes the file."""
+        self.facts.update(redacted(facts))
         if is_main_process():
             write_json(self.path, self.facts)
 

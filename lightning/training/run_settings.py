@@ -38,6 +38,7 @@ def settings_of(config: dict[str, Any]) -> dict[str, Any]:
     # A run of earlier has only the flags that it set.
     trainer = {k: v for k, v in {**FLAGS, **config["trainer"]}.items() if k not in HARDWARE}
     settings["trainer"] = trainer
+    settings["max_train_images"] = (config.get("data") or {}).get("max_train_images")
     settings["ema"] = (config.get("callbacks") or {}).get("ema")
     # A run of `make train` in its place is as good as one of `make ablation PROTOCOL=end_to_end`.
     settings["protocol"] = config.get("ablation", {}).get("protocol", "end_to_end")

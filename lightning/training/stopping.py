@@ -10,16 +10,11 @@ from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Checkpoint, ModelCheckpoint
+from pytorch_lightning.callbacks import Callback, Checkpoint, ModelCheckpoint
+
+from deepacc_d2.errors import Terminated, end_on_sigterm
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-class Terminated(BaseException):
-    """A training was ended by SIGTERM, as Slurm sends it before it takes a node away.
-
-    No ``Exception``, like ``KeyboardInterrupt``: nothing that handles errors is to catch it.
-    """
 
 
 def within_step(trainer: pl.Trainer, batch_idx: int) -> bool:
@@ -66,6 +61,22 @@ class TimedCheckpoint(ModelCheckpoint):
         """Saves here if it is time to."""
         if not trainer.is_last_batch and not within_step(trainer, batch_idx):
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+
+class EndOnSignal(Callback):
+    """Lets SIGTERM end a test or a prediction at once.
+
+    Lightning's own handler waits for an end of the loop that looking at images does not have, and
+    of several processes tells the others by a broadcast amid whatever they are computing.
+    """
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Takes the signal over; Lightning restores what was before."""
+        end_on_sigterm()
+
+    def on_predict_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Likewise."""
+        end_on_sigterm()
 
 
 class StopOnSignal(Checkpoint):

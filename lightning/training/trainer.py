@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
@@ -19,8 +16,8 @@ from torch import distributed, nn
 from deepacc_d2.distributed import GatheredBatchNorm2d, gather_batch_norm
 from deepacc_d2.errors import ConfigError
 from deepacc_lightning.core.config import instantiate_all
-from deepacc_lightning.core.processes import DisagreementError
 from deepacc_lightning.training.checkpoint_io import SafeCheckpointIO
+from deepacc_lightning.training.stopping import EndOnSignal
 from deepacc_lightning.training.trainer_flags import check_flags, with_overfitting
 
 
@@ -98,24 +95,9 @@ def build_trainer(cfg: DictConfig, loggers: list[Any]) -> pl.Trainer:
     callbacks = instantiate_all({**cfg.callbacks, "progress": None} if silent else cfg.callbacks)
     try:
         trainer: pl.Trainer = instantiate(
-            node, callbacks=callbacks, logger=loggers, plugins=plugins
+            node, callbacks=[*callbacks, EndOnSignal()], logger=loggers, plugins=plugins
         )
     except InstantiationException as error:
         reason = " ".join(str(error.__cause__ or error).split())
         raise ConfigError(f"no such trainer here: {reason}") from error
     return trainer
-
-
-@contextmanager
-def children_end_too(trainer: pl.Trainer) -> Iterator[None]:
-    """Ends the processes that Lightning started where this one fails.
-
-    They would wait for it in the middle of a step; Lightning ends them after a signal only.
-    """
-    try:
-        yield
-    except Exception as error:
-        launcher = trainer.strategy.launcher
-        if launcher is not None and not isinstance(error, DisagreementError):
-            launcher.kill(signal.SIGKILL)
-        raise

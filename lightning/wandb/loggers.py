@@ -20,6 +20,8 @@ from pytorch_lightning.loggers.logger import rank_zero_experiment
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from deepacc_d2.evaluation.types import ImagePrediction, Metrics
+from deepacc_d2.secret import redacted
+from deepacc_lightning.core.run_info import remote_has_login
 from deepacc_lightning.wandb.connection import online_problem
 
 STEP = "trainer/global_step"
@@ -102,10 +104,13 @@ class WandbLogger(loggers.WandbLogger):
             init_timeout=self.start_timeout,
             finish_timeout=self.finish_timeout,
             finish_timeout_raises=True,
+            # Its own note of the repository leaves a token in the address that is a user's name.
+            disable_git=remote_has_login(),
         )
         # Without what is null: of Lightning's `anonymous` W&B warns on every run.
         given = {key: value for key, value in self._wandb_init.items() if value is not None}
-        return wandb.init(**{**given, "mode": mode, "settings": settings})
+        with command_without_secrets():
+            return wandb.init(**{**given, "mode": mode, "settings": settings})
 
     @rank_zero_only
     def after_save_checkpoint(self, checkpoint_callback: ModelCheckpoint) -> None:
@@ -179,6 +184,17 @@ class WandbLogger(loggers.WandbLogger):
 
 
 @contextmanager
+def command_without_secrets() -> Iterator[None]:
+    """Lets W&B see the command line without secrets, as it notes that in the run's metadata."""
+    before = sys.argv
+    sys.argv = redacted(before)
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+@contextmanager
 def default_variable(name: str, value: str) -> Iterator[None]:
     """Sets an environment variable for a while, unless the user has."""
     if name in os.environ:
@@ -207,7 +223,7 @@ def run_columns(config: Mapping[str, Any] | None, facts: Mapping[str, Any]) -> d
         facts: as in ``run.json``.
     """
     data = facts["data"]
-    return {
+    columns = {
         **(config or {}),
         "scale_name": facts["scale"],
         "data_name": data["name"],
@@ -216,6 +232,8 @@ def run_columns(config: Mapping[str, Any] | None, facts: Mapping[str, Any]) -> d
         "git_dirty": facts["git"]["dirty"],
         **{key: facts[key] for key in ("preset", "seed", "parameters", "device") if key in facts},
     }
+    found: dict[str, Any] = redacted(columns)
+    return found
 
 
 def define_metrics(run: Any) -> None:

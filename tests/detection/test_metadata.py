@@ -37,6 +37,7 @@ def test_what_a_runner_needs_is_passed_on(description: Any, checkpoint: Path) ->
         ({"classes": ["1"]}, r"a\.xml is of other classes"),
         ({"precision": "fp8"}, r"damaged description \(precision 'fp8'"),
         ({"size_divisibility": 0}, r"damaged description .* divisibility 0\)"),
+        ({"size_divisibility": 10**9}, r"damaged description .* divisibility 1000000000\)"),
     ],
 )
 def test_descriptions_of_others_are_refused(

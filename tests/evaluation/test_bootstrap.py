@@ -206,3 +206,52 @@ def test_what_cannot_be_compared(make_case):
         compare_presets({"sep": [run], "aam": [other]})
     with pytest.raises(DataError, match="no image"):
         tally_run({"images": [], "annotations": []}, [])
+
+
+def test_whole_cases_are_drawn(make_case):
+    coco, predictions = make_case(2, num_images=6)
+    # Not in the order of their ids; the last one has no case and so is one of its own.
+    names = {1: "b", 2: "a", 3: "b", 4: "c", 5: "a", 6: None}
+    ids = sorted(image["id"] for image in coco["images"])
+    case_of = dict(zip(ids, names.values(), strict=True))
+    images = [{**image, "case_id": case_of[image["id"]]} for image in reversed(coco["images"])]
+    coco = {**coco, "images": images}
+    runs = {"sep": predictions, "aam": changed(predictions, 2)}
+    tallies = {preset: [tally_run(coco, own)] for preset, own in runs.items()}
+    assert tallies["sep"][0].cases.tolist() == [0, 1, 0, 2, 1, 3]
+    resamples, seed = 12, 4
+    found = compare_presets(tallies, resamples=resamples, seed=seed)["aam"].metrics
+
+    draws = np.random.default_rng(seed).multinomial(4, np.full(4, 0.25), size=resamples)
+    differences = []
+    for times in draws:
+        copies = dict(zip("bac", times, strict=False)) | {None: times[3]}
+        drawn = np.array([copies[image["case_id"]] for image in images])
+        sep, aam = (
+            values(compute_metrics(*drawn_images(coco, run, drawn))) for run in runs.values()
+        )
+        differences.append(np.subtract(aam, sep))
+    low, high = np.percentile(differences, [2.5, 97.5], axis=0)
+    np.testing.assert_allclose(found.low, low, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(found.high, high, rtol=0, atol=1e-4)
+
+
+def test_alike_images_of_a_case_widen_the_interval():
+    # 20 images, found or missed: image by image at random, or five of a case all alike.
+    box = ([[0, 0, 10, 10]], [0.9], [4])
+    annotations = [
+        {"id": i, "image_id": i, "category_id": 5, "bbox": [0, 0, 10, 10], "area": 100}
+        for i in range(1, 21)
+    ]
+    found = [ImagePrediction(i, *box, *box) for i in range(1, 21) if (i - 1) // 5 % 2]
+    width = {}
+    for kind in ("case", "image"):
+        images = [{"id": i, "case_id": str((i - 1) // 5)} for i in range(1, 21)]
+        if kind == "image":
+            images = [{"id": image["id"]} for image in images]
+        coco = {"images": images, "annotations": annotations}
+        runs = {"sep": [tally_run(coco, [])], "aam": [tally_run(coco, found)]}
+        aam = compare_presets(runs, resamples=2000)["aam"].metrics
+        width[kind] = float(aam.high[2] - aam.low[2])
+    # Of n independent units of share 1/2 the standard deviation is 0.5 / sqrt(n): 4 against 20.
+    assert width["case"] / width["image"] == pytest.approx(np.sqrt(5), rel=0.2)

@@ -228,6 +228,44 @@ def test_truncated_files_are_refused(tmp_path, suffix, share):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("turn", [None, 6])
+def test_a_jpeg_with_a_broken_middle_is_refused_in_silence(tmp_path, capfd, turn):
+    exif = Image.Exif()
+    if turn:
+        exif[0x0112] = turn  # this one is not for OpenCV
+    path = _save(tmp_path / "a.jpg", _smooth(300, 400), quality=95, exif=exif)
+    data = path.read_bytes()
+    middle = len(data) // 2
+    path.write_bytes(data[:middle] + bytes(200) + data[middle + 200 :])
+    for read in (read_image, read_gray):
+        with pytest.raises(DataError, match=r"a\.jpg is truncated or damaged \(Corrupt JPEG data"):
+            read(path)
+    assert capfd.readouterr().err == ""
+
+
+def test_what_a_decoder_complains_of_is_not_printed(tmp_path, capfd):
+    path = _save(tmp_path / "a.png", _smooth(20, 30))
+    data = path.read_bytes()
+    body = b"Comment\0\0" + zlib.compress(b"no profile")
+    chunk = struct.pack(">I", len(body)) + b"iCCP" + body
+    checksum = struct.pack(">I", zlib.crc32(b"iCCP" + body))
+    path.write_bytes(data[:33] + chunk + checksum + data[33:])
+    np.testing.assert_array_equal(read_gray(path), _smooth(20, 30))
+    assert capfd.readouterr().err == ""
+
+
+def test_a_size_is_told_of_whatever_is_read(tmp_path):
+    """A text that expands to 100 MB beside the pixels, which Pillow refuses."""
+    path = _save(tmp_path / "a.png", _smooth(20, 30))
+    data = path.read_bytes()
+    body = b"Comment\0\0" + zlib.compress(bytes(100_000_000), 9)
+    chunk = struct.pack(">I", len(body)) + b"zTXt" + body
+    checksum = struct.pack(">I", zlib.crc32(b"zTXt" + body))
+    path.write_bytes(data[:33] + chunk + checksum + data[33:])
+    assert read_size(path) == (30, 20)
+    assert read_image(path).gray.shape == (20, 30)
+
+
 def test_what_is_no_image_is_refused(tmp_path):
     def refused(name: str, data: bytes, what: str) -> None:
         (tmp_path / name).write_bytes(data)

@@ -184,12 +184,36 @@ def test_settings_are_stored_and_read_back() -> None:
     weights = (1.5, *np.linspace(0, 1, len(DOUBTS)).tolist())
     for settings in (
         KaryotypeSettings(),
-        KaryotypeSettings(1.5, math.inf, -2.0, 0.7),
+        KaryotypeSettings(1.5, math.inf, 2.0, 0.3, -2.0, 0.7),
         KaryotypeSettings(cell_weights=weights),
     ):
         stored = json.loads(json.dumps(settings.to_dict(), allow_nan=False))
         assert KaryotypeSettings.from_dict(stored) == settings
     assert KaryotypeSettings.from_dict({}) == KaryotypeSettings()
+
+
+def test_a_box_that_only_waited_for_a_place_leaves_no_trace() -> None:
+    boxes, p = cell("46,XX", 0.95)
+    waiting = np.full((1, 25), 0.001)
+    waiting[0, [20, NONE]] = 0.12, 0.857
+    more = np.concatenate([boxes, [[900.0, 0, 910, 10]]]), np.concatenate([p, waiting])
+    settings = KaryotypeSettings(loss_factor=3.0)
+    plain, found = interpret(boxes, p, settings), interpret(*more, settings)
+    assert found.shown.tolist() == [True] * 46 + [False]
+    for name in ("karyotype", "confidence", "cell_flags", "reasons", "log_product", "unidentified"):
+        assert getattr(found, name) == getattr(plain, name), name
+    np.testing.assert_array_equal(found.doubts, plain.doubts)
+    # Without one of the 21 it fills the gap, and the cell says that it is in doubt.
+    row = plain.assigned.tolist().index(20)
+    kept = np.arange(47) != row
+    filled = interpret(more[0][kept], more[1][kept], settings)
+    assert filled.shown.all()
+    assert filled.assigned[-1] == 20
+    assert filled.karyotype == "46,XX"
+    assert {"reassigned", "low_confidence"} <= set(filled.flags[-1])
+    assert filled.confidence < plain.confidence
+    # A threshold below it shows it though it is left out.
+    assert interpret(*more, KaryotypeSettings(least_foreground=0.1)).shown.all()
 
 
 def test_settings_of_before_there_were_weights_are_read() -> None:
@@ -218,6 +242,8 @@ def test_settings_of_before_there_were_weights_are_read() -> None:
         {"unidentified": 1.5},
         {"most_doubtful": -0.1},
         {"size_factor": 0.9},
+        {"loss_factor": 0.9},
+        {"least_foreground": 1.1},
         {"cell_weights": [1.0]},
         {"cell_weights": {"offset": 1.0}},
         {"cell_weights": {"offset": 1.0, **dict.fromkeys(DOUBTS, -1.0)}},

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from deepacc_d2.karyotype.fit import CAUTIOUS_STRENGTH, fit_settings
+from deepacc_d2.karyotype.fit import CAUTIOUS_STRENGTH, ENOUGH_LOSSES, fit_settings
 from deepacc_d2.karyotype.iscn import parse_karyotype
 from deepacc_d2.karyotype.known import KnownCell
 from deepacc_d2.karyotype.made import (
@@ -161,6 +162,44 @@ def test_clear_inserted_homologs_allow_a_stronger_prior() -> None:
     settings, tried = fit_settings(cells, STRENGTHS, made=made[1:])
     assert settings.prior_strength <= CAUTIOUS_STRENGTH
     assert tried[-1].clear_gains == ENOUGH_CLEAR_GAINS - 1
+
+
+@pytest.mark.parametrize(("filled", "chosen"), [(3, 3.0), (4, 1.5)])
+def test_a_loss_factor_that_hides_more_than_one_loss_in_20_is_not_allowed(
+    filled: int, chosen: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deepacc_d2.karyotype.fit.fit_temperature", lambda *_: 1.0)
+    # A chromosome that is hardly seen: odds of 20 to 1, of 55 to 1 (exp(4)) and of 400 to 1 are
+    # overcome by a gap that is worth 2, 4 and 6 nats at strength 0.5 and factors 1, 2 and 3.
+    pale = [{row: {k: 0.04, NONE: 0.8}} for row, k in ((40, 20), (42, 21), (30, 15))]
+    faint = {40: {20: 0.01, NONE: 0.99}}
+    cells = [cell(classes_of("46,XX"), odds) for odds in [*pale, faint, None, None]]
+    # One of them is to choose strength 0.5 for.
+    cells.append(cell(classes_of("46,XX"), {14: {8: 0.9, 7: 0.1}}))
+    gap = loss(20)
+    # A removed chromosome in whose place something else waits, 300 to 1 against.
+    waiting = np.full((1, 25), 1e-9)
+    waiting[0, [20, NONE]] = 1 / 301, 300 / 301
+    tempting = Made(
+        replace(
+            gap.cell,
+            boxes=np.concatenate([gap.cell.boxes, [[9000.0, 0, 9040, 90]]]),
+            probabilities=np.concatenate([gap.cell.probabilities, waiting]),
+        ),
+        False,
+        20,
+    )
+    made = [gain(k % 22) for k in range(ENOUGH_CLEAR_GAINS)]
+    made += [tempting] * filled + [loss(k % 22) for k in range(ENOUGH_LOSSES - filled)]
+    settings, tried = fit_settings(cells, [0.5], made=made)
+    factors = {each.loss_factor: each for each in tried if each.strength == 0.5}
+    assert [factors[f].right for f in (1.0, 2.0, 3.0)] == [3, 6, 7]
+    assert [factors[f].told_losses for f in (1.0, 3.0)] == [ENOUGH_LOSSES, ENOUGH_LOSSES - filled]
+    assert (settings.prior_strength, settings.loss_factor) == (0.5, chosen)
+    assert factors[3.0].allowed == (chosen == 3.0)
+    # One removed chromosome too few: none is tried.
+    settings, tried = fit_settings(cells, [0.5], made=made[:-1])
+    assert (settings.loss_factor, len(tried)) == (1.0, 2)
 
 
 @pytest.mark.parametrize(("unsure", "chosen"), [(5, 0.75), (6, 0.25)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -200,7 +201,8 @@ def test_a_preset_outside_table_1_runs_on_the_same_trunk(
     """Pair centers need the proposals' boxes, which the cache gives."""
     out, trunk = tmp_path / "out", finished / "trunk" / "checkpoints" / "best.ckpt"
     overrides = [*heads_overrides, f"out={out}", f"ablation.trunk={trunk}", "ablation.seeds=1"]
-    ablation.run([*overrides, "ablation.presets=[sep,deepacc]"])
+    alone = "siamese_gia+center=pair"
+    ablation.run([*overrides, f'ablation.presets=[sep,deepacc,"{alone}"]'])
     entry = json.loads((out / "report" / "table1.json").read_text())["presets"]["deepacc"]
     assert (entry["row"], entry["model"]) == (None, "sep + siamese + AAM + GIA, pair centers")
     run = out / "deepacc" / "seed0"
@@ -208,8 +210,21 @@ def test_a_preset_outside_table_1_runs_on_the_same_trunk(
     content = read_checkpoint(run / "checkpoints" / "best.ckpt")
     branch = build_from_checkpoint(content, "best.ckpt").roi_heads.box_predictor.inference_branch
     assert (branch.center, branch.center_share) == ("pair", 0.5)
+    # A preset with a setting of its own is a row of its own.
+    entries = json.loads((out / "report" / "table1.json").read_text())["presets"]
+    assert list(entries) == ["sep", alone, "deepacc"]
+    assert (entries[alone]["row"], entries[alone]["model"]) == (
+        "f'",
+        "sep + siamese + AAM + GIA, center=pair",
+    )
+    config = yaml.safe_load((out / alone / "seed0" / "config.yaml").read_text())
+    assert (config["preset"], config["center"], config["center_share"]) == (
+        "siamese_gia",
+        "pair",
+        1.0,
+    )
     centers = (out / "report" / "centers.md").read_text()
-    assert "`deepacc` | 0.5" in centers
+    assert re.search(r"`deepacc` +\| 0\.5", centers)
     assert "| Partner Right" in centers
 
 
@@ -237,6 +252,8 @@ def test_a_failing_job_does_not_stop_the_others(
         ("ablation.protocol=both", "heads or end_to_end"),
         ("ablation.presets=[seb]", "unknown preset seb"),
         ("ablation.presets=[]", "none given"),
+        ('ablation.presets=["sep+delta"]', "'delta' is no setting: write such as"),
+        ('ablation.presets=["sep+delay=1"]', r"sep\+delay=1: unknown key delay: did you mean"),
         ("ablation.seeds=0", "expected a count"),
         ("ablation.seeds=[]", "expected a count"),
         ("ablation.jobs=0", "number of processes"),

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from omegaconf import DictConfig
 import deepacc_d2
 from deepacc_d2.errors import ConfigError, UserError
 from deepacc_d2.prediction.record import to_record
+from deepacc_d2.sole_use import sole_use
 from deepacc_lightning import predict
 from deepacc_lightning.core.config import compose_config, to_plain
 
@@ -103,7 +105,12 @@ def test_every_case_has_a_page(finished: Path) -> None:
 
 
 def test_the_python_face_gives_the_same(finished: Path, checkpoint: Path, slides: Path) -> None:
-    cells = deepacc_d2.predict(slides, checkpoint=checkpoint, cases="folder", device="cpu")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as a lane has; sums of other threads round otherwise
+    try:
+        cells = deepacc_d2.predict(slides, checkpoint=checkpoint, cases="folder", device="cpu")
+    finally:
+        torch.set_num_threads(threads)
     found = {cell.name: json.loads(json.dumps(to_record(cell))) for cell in cells}
     assert found == records(finished)
 
@@ -117,6 +124,53 @@ def test_processes_draw_and_read_the_same(
         if path.is_file():
             other = tmp_path / "job" / path.relative_to(finished)
             assert other.read_bytes() == path.read_bytes(), path.name
+
+
+@pytest.mark.slow
+def test_lanes_give_the_same_as_one_image_at_a_time(
+    finished: Path, checkpoint: Path, slides: Path, tmp_path: Path
+) -> None:
+    images = tmp_path / "in"
+    shutil.copytree(slides, images)
+    (images / "p1" / "aa.png").write_bytes(b"no image")
+    results = {}
+    for lanes, workers in ((1, 0), (3, 2)):
+        out = tmp_path / f"lanes{lanes}"
+        more = ("cases=folder", f"lanes={lanes}", f"draw_workers={workers}")
+        result = predict.run(config(checkpoint, images, out, *more))
+        assert result == {"cells": 3, "predicted": 3, "failed": 1}
+        files = [path for path in sorted(out.rglob("*")) if path.is_file()]
+        results[lanes] = {path.relative_to(out): path.read_bytes() for path in files}
+    assert results[1] == results[3]
+    assert [n for n in results[1] if n.parent.name == "cells"] == [
+        Path("cells") / f"{name}.json" for name in "abc"
+    ]
+
+
+def test_a_job_that_crashed_goes_on(
+    finished: Path,
+    checkpoint: Path,
+    slides: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from deepacc_lightning.jobs import predict_loop
+
+    out, real = tmp_path / "job", predict_loop.predict_image
+
+    def crash(predictor: Any, image: Any) -> Any:
+        if image.name == "b":
+            raise RuntimeError("a bug")
+        return real(predictor, image)
+
+    job = config(checkpoint, slides, out, "cases=folder", "lanes=3")
+    with monkeypatch.context() as patch:
+        patch.setattr(predict_loop, "predict_image", crash)
+        with pytest.raises(RuntimeError, match="a bug"):
+            predict.run(job)
+    assert set(records(out)) == {"a"}
+    assert predict.run(job) == {"cells": 3, "predicted": 2, "failed": 0}
+    assert records(out) == records(finished)
 
 
 def test_a_stopped_job_goes_on(
@@ -269,3 +323,49 @@ def test_a_file_name_that_is_no_utf8_costs_one_line(
     assert [r["cell"] for r in rows(tmp_path / "out" / "cells.csv")] == ["a", "b"]
     with pytest.raises(UserError, match=r"caf\\xe9\.png: its name is not in UTF-8: rename it"):
         deepacc_d2.predict(images / odd, checkpoint=checkpoint)
+
+
+def test_an_exported_karyogram_is_skipped_and_a_rerun_follows_what_it_says(
+    checkpoint: Path, slides: Path, tmp_path: Path, capsys: Any
+) -> None:
+    images, out = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    shutil.copy(slides / "p1" / "a.png", images / "7.A.png")
+    shutil.copy(slides / "p1" / "b.png", images / "7.K.png")
+    result = predict.run(config(checkpoint, images, out, "cases=folder"))
+    assert result == {"cells": 1, "predicted": 1, "failed": 0}
+    said = [line for line in capsys.readouterr().out.splitlines() if "7.K.png" in line]
+    assert len(said) == 1
+    assert "karyogram of 7.A.png" in said[0]
+    assert list(records(out)) == ["7.A"]
+    assert [(row["image"], "karyogram" in row["error"]) for row in rows(out / "errors.csv")] == [
+        (str(images / "7.K.png"), True)
+    ]
+    assert [p.name for p in (out / "cases").glob("*.pdf")] == ["images.pdf"]
+    # Without cases there are none, nor pages of them.
+    assert predict.run(config(checkpoint, images, out))["predicted"] == 0
+    assert not (out / "cases").exists()
+    assert [row["case"] for row in rows(out / "cells.csv")] == [""]
+
+
+def test_a_second_job_in_one_folder_is_refused(
+    checkpoint: Path, slides: Path, tmp_path: Path
+) -> None:
+    holding = threading.Event()
+    ended = threading.Event()
+
+    def hold() -> None:
+        with sole_use(tmp_path / "out"):
+            holding.set()
+            ended.wait(60)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    holding.wait(60)
+    try:
+        with pytest.raises(UserError, match=rf"out is in use by process {os.getpid()}"):
+            predict.run(config(checkpoint, slides, tmp_path / "out"))
+    finally:
+        ended.set()
+        other.join()
+    assert not (tmp_path / "out").exists()

@@ -258,6 +258,11 @@ def test_rows_are_sorted_and_test_figures_stay_apart(tmp_path: Path) -> None:
     table = list(csv.DictReader(io.StringIO(to_csv(rows, ["m"]))))
     assert [row["objective"] for row in table] == ["60.0", "40.0", ""]
     assert table[1]["test/map50"] == "90.0"
+    rows[2]["reason"] = rows[2]["values"]["m"] = "=cmd|' /C calc'!A0"
+    rows[1]["values"]["m"] = "-0.1"
+    table = list(csv.DictReader(io.StringIO(to_csv(rows, ["m"]))))
+    assert table[2]["reason"] == table[2]["m"] == "'=cmd|' /C calc'!A0"
+    assert table[1]["m"] == "-0.1"
 
 
 def test_each_job_gets_a_gpu_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

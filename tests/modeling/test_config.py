@@ -22,7 +22,7 @@ from detectron2.modeling import build_model
 from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.modeling.matcher import Matcher
 from detectron2.modeling.roi_heads import build_roi_heads
-from detectron2.structures import Boxes, ImageList, Instances
+from detectron2.structures import Boxes, ImageList, Instances, PolygonMasks
 from detectron2.utils.events import EventStorage, EventWriter, JSONWriter
 from hydra.utils import instantiate
 from torch import nn
@@ -466,7 +466,7 @@ REFUSED = [
         {"MODEL": {"ROI_HEADS": {"NUM_CLASSES": 80}}},
         r"MODEL\.ROI_HEADS\.NUM_CLASSES=80 with MODEL\.DEEPACC\.GIA: .* 24 classes",
     ),
-    ({"MODEL": {"MASK_ON": True}}, r"MODEL\.MASK_ON is not supported .* set it to False"),
+    ({"MODEL": {"KEYPOINT_ON": True}}, r"MODEL\.KEYPOINT_ON is not supported .* set it to False"),
     (
         {"MODEL": {"ROI_BOX_HEAD": {"USE_SIGMOID_CE": True}}},
         r"MODEL\.ROI_BOX_HEAD\.USE_SIGMOID_CE is not supported",
@@ -479,6 +479,32 @@ def test_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     cfg = yacs(tmp_path, PAPER, TINY, change)
     with pytest.raises(ConfigError, match=message):
         DeepACCPredictor(cfg, ShapeSpec(channels=24))
+
+
+def test_mask_on_trains_and_runs_detectron2s_mask_head(tmp_path: Path) -> None:
+    head = {"NAME": "MaskRCNNConvUpsampleHead", "NUM_CONV": 1, "CONV_DIM": 8}
+    change = {"MODEL": {"MASK_ON": True, "ROI_MASK_HEAD": head}}
+    torch.manual_seed(0)
+    model = build_model(yacs(tmp_path, PAPER, TINY, change))
+    image = torch.randint(0, 255, (3, 96, 128), dtype=torch.uint8)
+    truth = Instances((96, 128))
+    truth.gt_boxes = Boxes(torch.tensor([[20.0, 20, 60, 40], [70, 30, 90, 80]]))
+    truth.gt_classes = torch.tensor([3, 20])
+    truth.gt_masks = PolygonMasks(
+        [[np.array([20.0, 20, 60, 20, 60, 40, 20, 40])], [np.array([70.0, 30, 90, 30, 80, 80])]]
+    )
+    with EventStorage():
+        losses = model([{"image": image, "instances": truth}])
+    assert float(losses["loss_mask"].detach()) > 0
+    sum(losses.values()).backward()
+    assert model.roi_heads.mask_head.predictor.weight.grad.abs().sum() > 0
+    model.eval()
+    model.roi_heads.box_predictor.test_score_thresh = 0.0
+    with torch.no_grad():
+        (found,) = model([{"image": image, "height": 192, "width": 256}])
+    masks = found["instances"].pred_masks
+    assert masks.shape == (len(found["instances"]), 192, 256)
+    assert len(masks) > 0
 
 
 def test_other_class_counts_without_the_denver_groups(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import ast
 import io
 import json
 import runpy
+import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from matplotlib.figure import Figure
 
 from deepacc_d2.data.synthetic import SyntheticConfig, ensure_dataset
 from deepacc_d2.data.validate import Check
+from deepacc_d2.evaluation.explain.cosines import read_chromosomes
 from deepacc_lightning import train
 from deepacc_lightning.core.config import compose_config
 
@@ -165,3 +167,38 @@ def test_errors(tiny: Path, run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert drawn >= 3
     summary = json.loads((run_dir / "test" / "metrics.json").read_text())
     assert scope["metrics"].map50 == pytest.approx(summary["map50"], abs=1e-3)
+
+
+def test_method(tiny: Path, run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATA_DIR", str(tiny))
+    monkeypatch.setenv("RUN_DIR", str(run_dir))
+    other = run_dir.parent / "copy"
+    shutil.copytree(run_dir, other, dirs_exist_ok=True)
+    monkeypatch.setenv("COMPARE_DIR", str(other))
+    monkeypatch.setenv("MIN_IOU", "0.05")  # proposals of a model of one epoch show little
+    scope, drawn = run_notebook(NOTEBOOKS["4_method"])
+    assert drawn == 2
+    found, table = scope["found"], scope["table"]
+    coco = json.loads((tiny / "annotations" / "test.json").read_text())
+    assert len(table) + found.missing == len(coco["annotations"])
+    # Every chromosome gains or loses in one staining class and one group.
+    for by in (scope["by_distance"], scope["by_group"], scope["by_case"]):
+        assert by["chromosomes"].sum() == len(table)
+        total = (by["chromosomes"] * by["gain"]).sum()
+        assert total == pytest.approx(table["gain"].sum(), abs=1e-6)
+    assert scope["summary"].loc["named right, %", "local"] == pytest.approx(
+        scope["summary"].loc["named right, %", "learned"] + table["gain"].mean()
+    )
+    assert set(scope["differences"].to_numpy().ravel()) == {"+0 [+0, +0]"}
+
+    tried = scope["tried"]
+    assert len(tried) == 15
+    branch = scope["model"].roi_heads.box_predictor.inference_branch
+    assert (branch.center, branch.center_share, branch.delta) == ("single", 1.0, 0.05)
+    for row in tried.iloc[[0, 6, 14]].itertuples():
+        branch.center, branch.center_share, branch.delta = row.center, row.center_share, row.delta
+        batches = ([scope["mapper"](item)] for item in scope["chosen"])
+        again = read_chromosomes(scope["model"], batches, coco, iou_threshold=0.05)
+        assert row.chromosomes == len(again.classes) == len(table)
+        # Background counts as a wrong name there, not here.
+        assert row.sure <= row.right <= 100 * (again.inference == again.classes).mean() + 1e-9

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -140,8 +141,11 @@ def test_a_checkpoint_brings_its_settings(tmp_path: Path, make_content: MakeCont
         card={"name": "mine 2"},
     )
     predictor = load_predictor(path, prior_strength=0)
-    assert predictor.karyotype == KaryotypeSettings(temperature=1.7, prior_strength=0)
+    assert predictor.karyotype == KaryotypeSettings(
+        temperature=1.7, prior_strength=0, least_foreground=0.25
+    )
     assert predictor.detector.selection.min_foreground == 0.25
+    assert predictor.detector.selection.candidates == 0.25  # of before there were any
     assert load_predictor(path, min_foreground=0.75).detector.selection.min_foreground == 0.75
     assert (predictor.detector.view.chromosome_size, predictor.detector.view.tone) == (48, True)
     assert predictor.name == "mine 2"
@@ -187,3 +191,58 @@ def test_bad_input(tmp_path: Path, make_content: MakeContent) -> None:
     image = np.zeros((40, 40), dtype=np.uint8)
     with pytest.raises(ConfigError, match="mixes arrays and paths"):
         deepacc_d2.predict([image, "a.png"], checkpoint=path)
+
+
+AUGMENTATIONS = ("deepacc_config", "scale", "test_augmentations")
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        (("model",), None),
+        (("model",), [1]),
+        (("model", "pixel_mean"), "white"),
+        (("model", "more"), torch.zeros(1)),
+        (("model", "pixel_mean"), torch.zeros(1, 1, 1, dtype=torch.complex64)),
+        (("deepacc_config",), "siamese_gia"),
+        (("deepacc_config", "model"), "a detector"),
+        (("deepacc_config", "model"), 3),
+        (("deepacc_config", "scale"), None),
+        (("deepacc_config", "model", "backbone", "out_channels"), 10**9),
+        (AUGMENTATIONS, None),
+        (AUGMENTATIONS, ["a", 3]),
+        (AUGMENTATIONS, [{"_target_": "x.ResizeToChromosomes", "chromosome_size": "large"}]),
+        (AUGMENTATIONS, [{"_target_": "x.ResizeToChromosomes", "chromosome_size": 0}]),
+        (("selection",), 5),
+        (("selection",), {"iou": "half"}),
+        (("karyotype",), [1]),
+        (("karyotype",), {"temperature": "warm"}),
+        (("card",), "a detector"),
+    ],
+)
+def test_a_file_of_anything_is_refused_in_one_line(
+    tmp_path: Path, make_content: MakeContent, where: tuple[str, ...], value: Any
+) -> None:
+    content = make_content()
+    node = content
+    for key in where[:-1]:
+        node = node[key]
+    node[where[-1]] = value
+    torch.save(content, tmp_path / "odd.ckpt")
+    with pytest.raises((DataError, ConfigError)) as error:
+        load_predictor(tmp_path / "odd.ckpt", device="cpu")
+    assert "\n" not in str(error.value)
+
+
+def test_a_config_of_a_nest_without_end(tmp_path: Path, make_content: MakeContent) -> None:
+    content = make_content()
+    node: dict[str, Any] = {}
+    for _ in range(1500):
+        node = {"x": node}
+    content["deepacc_config"]["model"] = node
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(20_000)
+    torch.save(content, tmp_path / "deep.ckpt")
+    sys.setrecursionlimit(limit)
+    with pytest.raises(DataError, match=r"deep\.ckpt"):
+        load_predictor(tmp_path / "deep.ckpt", device="cpu")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from deepacc_d2.cell import LEFT_OUT, UNIDENTIFIED, Cell, Pose
+from deepacc_d2.cell import LEFT_OUT, UNIDENTIFIED, Cell, Mask, Pose
 from deepacc_d2.disclaimer import DISCLAIMER
 from deepacc_d2.errors import DataError
 from deepacc_d2.prediction.record import from_record, to_record
@@ -60,6 +60,27 @@ def test_an_unfit_cell_and_an_unidentified_chromosome_come_back(
     assert (back.status, back.reasons, back.draft) == (cell.status, cell.reasons, cell.draft)
     assert [c.assigned for c in back.chromosomes] == [0, UNIDENTIFIED, 22, LEFT_OUT]
     assert back.counts().sum() == 2
+
+
+def test_masks_and_doubts_come_back(make_cell: Callable[..., Cell]) -> None:
+    cell = make_cell("x")
+    ring, hole = ((1.0, 2.0), (9.5, 2.0), (5.25, 8.0)), ((4.0, 3.0), (6.0, 3.0), (5.0, 4.5))
+    cell.chromosomes[0].mask = Mask((ring, hole), 0.125)
+    cell.chromosomes[0].doubtful_cut = ("crossing", "bent")
+    cell.chromosomes[1].doubtful_cut = ()
+    record = json.loads(json.dumps(to_record(cell)))
+    told = record["chromosomes"][0]
+    assert told["mask"]["reconstructed"] == 0.125
+    assert told["mask"]["polygons"][0] == [[1.0, 2.0], [9.5, 2.0], [5.25, 8.0]]
+    assert told["doubtful_cut"] == ["crossing", "bent"]
+    assert record["chromosomes"][2]["mask"] is None
+    back = from_record(record).chromosomes
+    assert [c.mask for c in back] == [c.mask for c in cell.chromosomes]
+    assert [c.doubtful_cut for c in back] == [("crossing", "bent"), (), None, None]
+    # Records of before there were masks.
+    for chromosome in record["chromosomes"]:
+        del chromosome["mask"], chromosome["doubtful_cut"]
+    assert all(c.mask is None for c in from_record(record).chromosomes)
 
 
 def test_what_a_record_tells(make_cell: Callable[..., Cell]) -> None:

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from deepacc_d2.cell import UNIDENTIFIED, Cell
+from deepacc_d2.cell import UNIDENTIFIED, Cell, Mask
 from deepacc_d2.files import write_text
 from deepacc_d2.prediction.folder import OutputFolder, open_folder
 from deepacc_d2.prediction.record import to_record
@@ -131,6 +132,27 @@ def test_coco_has_what_annotation_tools_need(folder: OutputFolder) -> None:
         x, y, w, h = annotation["bbox"]
         assert annotation["segmentation"] == [[x, y, x + w, y, x + w, y + h, x, y + h]]
         assert (annotation["area"], annotation["iscrowd"]) == (pytest.approx(w * h, abs=0.006), 0)
+
+
+def test_masks_are_polygons_and_rle_in_coco(tmp_path: Path, make_cell: Callable[..., Cell]) -> None:
+    cell = make_cell("a")
+    outer, hole = (
+        ((2.0, 6.0), (12.0, 6.0), (12.0, 40.0), (2.0, 40.0)),
+        (*((5.0, 10.0), (9.0, 10.0), (9.0, 20.0), (5.0, 20.0)),),
+    )
+    cell.chromosomes[0].mask = Mask((outer, hole), 0.25)
+    folder = open_folder(tmp_path, {"kind": "prediction"})
+    with job_tables(folder) as add:
+        add(cell)
+    coco = COCO(str(tmp_path / "coco.json"))
+    first, second, _ = coco.loadAnns(coco.getAnnIds())
+    assert first["segmentation"][0] == [2, 6, 12, 6, 12, 40, 2, 40]
+    assert first["area"] == 10 * 34 - 4 * 10
+    assert first["reconstructed"] == 0.25
+    inside = coco_mask.decode(first["rle"])
+    assert inside.shape == (200, 300)
+    assert (inside[30, 5], inside[15, 7], inside[15, 10], inside[50, 5]) == (1, 0, 1, 0)
+    assert "rle" not in second
 
 
 @pytest.mark.parametrize(

@@ -20,5 +20,9 @@ else:
         url,
     )
 
+    if importlib.util.find_spec("playwright") is not None:
+        from .driving import browser, shared, site  # noqa: F401
+    else:
+        collect_ignore_glob = ["test_pages.py", "test_keys.py", "test_upload_page.py"]
     if importlib.util.find_spec("httpx2") is None:
-        collect_ignore_glob = ["test_api.py"]
+        collect_ignore_glob += ["test_api.py", "test_uploads.py"]

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from deepacc_d2.errors import ConfigError, UserError
+from deepacc_d2.karyogram.orientation.find import SHIPPED
 from deepacc_d2.review.__main__ import main
 from deepacc_d2.review.people import People
 from deepacc_d2.review.serving import ServeOptions, check_access, only_server
@@ -65,7 +66,9 @@ def test_serves_without_torch_and_stops_at_ctrl_c(results):
         assert "another server has" in second.communicate(timeout=60)[0]
         assert second.returncode == 2
         maps = Path(f"/proc/{server.pid}/maps")
-        assert not maps.exists() or "libtorch" not in maps.read_text()
+        # Torch is loaded where there is a network that turns chromosomes, and only then.
+        without = not maps.exists() or "libtorch" not in maps.read_text()
+        assert without or SHIPPED.is_file()
     finally:
         server.send_signal(signal.SIGINT)
         server.wait(20)
@@ -140,10 +143,10 @@ def test_what_others_reach_needs_users_tls_and_a_folder(sqlite_store, tmp_path):
     shown = {"images": [tmp_path]}
     tls = {"certificate": tmp_path / "c", "key": tmp_path / "k"}
     open_to_all = {"address": "0.0.0.0"}
-    with pytest.raises(ConfigError, match="make users first"):
+    with pytest.raises(ConfigError, match="add users first"):
         check_access(ServeOptions(**open_to_all, **shown, **tls, names=["lab"]), people)
     # A proxy on this machine hands on what others ask.
-    with pytest.raises(ConfigError, match="make users first"):
+    with pytest.raises(ConfigError, match="add users first"):
         check_access(ServeOptions(behind_proxy=True), people)
     people.add("ada", "correct horse", "administrator", by="root")
     for options, says in (

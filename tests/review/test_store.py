@@ -220,7 +220,7 @@ def test_predicted_anew_with_and_without_work(store, results):
         change(results / "cells" / f"{name}.json", confidence=0.123)
     told = take_in(store, results)
     assert (told.renewed, told.kept) == (["cell01"], ["cell00"])
-    assert "goes on with the old prediction" in told.lines()[1]
+    assert "keeps the old prediction" in told.lines()[1]
     assert store.cell(worked).state == old.state
     assert store.cell(cell_id(store, "cell01")).found.cell.confidence == 0.123
     assert verify(store).problems == []
@@ -246,7 +246,7 @@ def test_a_folder_without_predictions_is_refused(store, tmp_path, content):
     with pytest.raises((ConfigError, DataError)) as error:
         take_in(store, root)
     assert "\n" not in str(error.value)
-    with pytest.raises(ConfigError, match="no folder"):
+    with pytest.raises(ConfigError, match="not a folder"):
         take_in(store, tmp_path / "nowhere")
 
 

@@ -7,6 +7,7 @@ a change of tone or of the number of copies of any class.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -96,22 +97,35 @@ def isolated(image: NDArray[np.uint8], boxes: NDArray[np.floating]) -> list[Cuto
 
 
 @dataclass(frozen=True)
-class Move:
-    """Where a chromosome goes.
+class Placed:
+    """A chromosome that is cut out, changed and put down.
 
     Attributes:
-        cutout: what is moved.
-        angle: it is turned by, in degrees.
-        center: x, y of its mask's middle afterwards, in pixels.
-        additive: light passes through both where they cross; else the darker one is seen.
+        cutout: the chromosome.
+        center: x, y of its patch's middle afterwards, in pixels.
+        additive: light passes through both where it crosses another; else the darker one is seen.
     """
 
     cutout: Cutout
-    angle: float
     center: tuple[float, float]
     additive: bool
 
-    def turned(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def changed(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Changes the chromosome's darkness (h, w), 0 outside its mask, into a square (s, s)."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Move(Placed):
+    """A chromosome that is turned about its mask's middle.
+
+    Attributes:
+        angle: in degrees.
+    """
+
+    angle: float
+
+    def changed(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Turns a patch (h, w) about its middle, into a square that holds it at any angle."""
         height, width = patch.shape
         side = int(np.ceil(np.hypot(height, width))) + 2
@@ -120,48 +134,55 @@ class Move:
         return np.asarray(cv2.warpAffine(patch, matrix, (side, side)), dtype=np.float32)
 
 
-class CrowdingTransform(T.Transform):
-    """Moves chromosomes of one image; boxes follow. Made for that image alone.
+class PlacingTransform(T.Transform):
+    """Cuts chromosomes of one image out, and puts them down changed; boxes follow.
+
+    Made for that image alone.
 
     Args:
         image: uint8 (H, W).
         moves: what goes where; each chromosome at most once.
     """
 
-    def __init__(self, image: NDArray[np.uint8], moves: list[Move]) -> None:
+    def __init__(self, image: NDArray[np.uint8], moves: Sequence[Placed]) -> None:
         super().__init__()
         self.moves = moves
         self.boxes: dict[int, NDArray[np.float64]] = {}
-        dark = WHITE - image.astype(np.float32)
+        dark = self.darkness(image)
         # All are cut out before the first is put down, lest one be cut out together with a piece
         # of another that was put there.
         patches = [self._cut(dark, move) for move in moves]
         for move, patch in zip(moves, patches, strict=True):
             self._put(dark, move, patch)
-        self.crowded = np.clip(np.rint(WHITE - dark), 0, 255).astype(np.uint8)
+        self.placed = np.clip(np.rint(WHITE - dark), 0, 255).astype(np.uint8)
+
+    @staticmethod
+    def darkness(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Returns how far an image (H, W) is below white, in gray levels."""
+        return np.asarray(WHITE - image.astype(np.float32), dtype=np.float32)
 
     def apply_image(self, img: np.ndarray) -> np.ndarray:
-        """Returns the image (H, W) that this was made for after the moves.
+        """Returns the image (H, W) that this was made for, changed.
 
         Raises:
             ValueError: it is another image.
         """
-        if img.shape != self.crowded.shape:
-            raise ValueError(f"made for an image {self.crowded.shape}, not {img.shape}")
-        return self.crowded
+        if img.shape != self.placed.shape:
+            raise ValueError(f"made for an image {self.placed.shape}, not {img.shape}")
+        return self.placed
 
-    def _cut(self, dark: NDArray[np.float32], move: Move) -> NDArray[np.float32]:
-        """Takes a chromosome out of the darkness (H, W), in place, and returns it turned."""
+    def _cut(self, dark: NDArray[np.float32], move: Placed) -> NDArray[np.float32]:
+        """Takes a chromosome out of the darkness (H, W), in place, and returns it changed."""
         mask = move.cutout.mask
         x, y = move.cutout.corner
         place = np.s_[y : y + mask.shape[0], x : x + mask.shape[1]]
         solid = mask > 0
         patch = np.where(solid, np.maximum(dark[place], 0), 0).astype(np.float32)
         dark[place][solid] = 0
-        return move.turned(patch)
+        return move.changed(patch)
 
-    def _put(self, dark: NDArray[np.float32], move: Move, patch: NDArray[np.float32]) -> None:
-        """Puts a turned chromosome down in the darkness (H, W), in place, and notes its box."""
+    def _put(self, dark: NDArray[np.float32], move: Placed, patch: NDArray[np.float32]) -> None:
+        """Puts a changed chromosome down in the darkness (H, W), in place, and notes its box."""
         rows, columns = np.nonzero(patch >= min(DEPTH, float(patch.max())))
         side = len(patch)
         height, width = dark.shape
@@ -251,4 +272,4 @@ class RandomCrowding(T.Augmentation):
                     additive=bool(self._rand_range() < 0.6),
                 )
             )
-        return CrowdingTransform(image, moves) if moves else T.NoOpTransform()
+        return PlacingTransform(image, moves) if moves else T.NoOpTransform()

@@ -21,6 +21,8 @@ from deepacc_d2.chromosomes import coco_categories
 from deepacc_d2.data.synthetic.config import SyntheticConfig
 from deepacc_d2.data.synthetic.workers import Job, run_jobs
 from deepacc_d2.errors import ConfigError, DataError
+from deepacc_d2.partial import clear_folders, partial_folder, resolved, take_place
+from deepacc_d2.sole_use import FOREVER, sole_use
 
 SPLITS = ("train", "val", "test")
 DEFAULT_SPLITS: dict[str, int] = {"train": 300, "val": 60, "test": 60}
@@ -149,14 +151,11 @@ def _write_all(
 
 def _publish(folder: Path, root: Path, info: dict[str, Any]) -> None:
     """Moves the finished folder to its place, over an older synthetic data set if there is one."""
-    old = folder.with_name(folder.name + ".old")
     if root.exists():
         present = _read_info(root)
         if present is not None and present.get("config_hash") == info["config_hash"]:
             return  # another process was faster; its files are the same
-        root.rename(old)
-    folder.rename(root)
-    shutil.rmtree(old, ignore_errors=True)
+    take_place(folder, root)
 
 
 def write_dataset(
@@ -187,19 +186,24 @@ def write_dataset(
     Raises:
         ConfigError: a count is negative, or a split is unknown.
         DataError: ``root`` is something else, or cannot be written.
+        OccupiedError: another job is drawing there.
     """
     root = Path(root).absolute()
+    resolved(root)
     config = config or SyntheticConfig()
     counts = _check_splits(config, DEFAULT_SPLITS if splits is None else splits)
     _check_target(root)
     if num_workers is None:
         num_workers = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
-    folder = root.with_name(f".{root.name}.part-{os.getpid()}")
+    folder = partial_folder(root)
     try:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        info = _write_all(folder, config, counts, num_workers or 1, progress)
-        _publish(folder, root, info)
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with sole_use(root):
+            clear_folders(root)
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            info = _write_all(folder, config, counts, num_workers or 1, progress)
+            _publish(folder, root, info)
     except OSError as error:
         raise DataError(f"cannot write the synthetic data set {root}: {error}") from error
     finally:
@@ -221,7 +225,17 @@ def ensure_dataset(
     """
     config = config or SyntheticConfig()
     counts = _check_splits(config, DEFAULT_SPLITS if splits is None else splits)
-    info = _read_info(Path(root))
-    if info is not None and info.get("config_hash") == config_hash(config, counts):
-        return info
-    return write_dataset(root, config, counts, num_workers=num_workers, progress=progress)
+    wanted = config_hash(config, counts)
+
+    def present() -> dict[str, Any] | None:
+        info = _read_info(Path(root))
+        return info if info is not None and info.get("config_hash") == wanted else None
+
+    found = present()
+    if found is not None:
+        return found
+    # Of trainings that begin together one draws, and the others wait for it.
+    with sole_use(root, wait=FOREVER):
+        return present() or write_dataset(
+            root, config, counts, num_workers=num_workers, progress=progress
+        )

@@ -113,7 +113,7 @@ def _handles(result: AblationResult) -> list[Line2D]:
     ]
     if not result.has_reference:
         return [Line2D([], [], color=_COLOR, marker="o", ls="", label="mean over seeds"), *handles]
-    label = f"mean over seeds, 95 % interval over test images ({result.resamples} resamples)"
+    label = f"mean over seeds, 95 % interval over test cases ({result.resamples} resamples)"
     difference = Line2D([], [], color=_COLOR, marker="o", lw=2.4, label=label)
     own = Line2D(
         [], [], color=palette.DARK, marker="o", mfc="white", mew=1.8, ls="", label=result.reference

@@ -11,13 +11,14 @@ from typing import Any
 
 from deepacc_d2.errors import ConfigError, DataError
 from deepacc_d2.evaluation.ablation.plots import plot_confusions, plot_differences
-from deepacc_d2.evaluation.ablation.result import ROWS, AblationResult, to_dict, write_csv
+from deepacc_d2.evaluation.ablation.result import AblationResult, in_order, to_dict, write_csv
 from deepacc_d2.evaluation.ablation.tables import (
     confusions_markdown,
     format_table1,
     table1_markdown,
 )
 from deepacc_d2.evaluation.finished_runs import compare_finished
+from deepacc_d2.evaluation.tally import number_cases
 from deepacc_d2.files import whole_file
 
 __all__ = [
@@ -71,9 +72,7 @@ def write_ablation_report(
     for folder in every:
         if every.count(folder) > 1:
             raise ConfigError(f"run {folder} is given twice: give one run per preset and seed")
-    known = [preset for preset in ROWS if preset in runs]
-    order = [*known, *(preset for preset in runs if preset not in ROWS)]
-
+    order = in_order(runs)
     statistics, settings = compare_finished(
         {preset: runs[preset] for preset in order},
         coco,
@@ -89,6 +88,7 @@ def write_ablation_report(
         resamples=resamples,
         seed=seed,
         num_images=len(coco["images"]),
+        num_cases=int(number_cases(coco).max(initial=-1)) + 1,
         num_gt=len(coco["annotations"]),
         settings=settings,
         facts=dict(facts),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from deepacc_d2.evaluation.bootstrap import METRICS, Estimate, PresetStatistics, plain
 from deepacc_d2.evaluation.tally import ERRORS, GROUPS
+from deepacc_d2.files import csv_text
 
 ROWS: dict[str, tuple[str, str]] = {
     "baseline": ("a", "Faster R-CNN"),
@@ -35,6 +35,7 @@ class AblationResult:
         resamples: number of bootstrap resamples.
         seed: of the resamples.
         num_images: images in the test split.
+        num_cases: cases that they are of; images without one count as a case each.
         num_gt: chromosomes in the test split.
         settings: options of ``compute_metrics``, the same for all runs.
         facts: what else the reader must know: device, steps, trunk.
@@ -49,6 +50,7 @@ class AblationResult:
     resamples: int
     seed: int
     num_images: int
+    num_cases: int
     num_gt: int
     settings: Mapping[str, float | int]
     facts: Mapping[str, Any]
@@ -62,9 +64,21 @@ class AblationResult:
 
 
 def row_of(preset: str) -> tuple[str, str]:
-    """Returns the row letter ("(a)", or "" outside Table 1) and what the model consists of."""
-    letter, parts = ROWS.get(preset, ("", preset))
-    return f"({letter})" if letter else "", parts
+    """Returns the row letter ("(a)", or "" outside Table 1) and what the model consists of.
+
+    A preset with settings of its own, such as ``siamese+center=pair``, has its row's letter with a
+    prime.
+    """
+    name, *changes = preset.split("+")
+    letter, parts = ROWS.get(name, ("", name))
+    prime = "'" if changes else ""
+    return f"({letter}{prime})" if letter else "", ", ".join([parts, *changes])
+
+
+def in_order(presets: Iterable[str]) -> list[str]:
+    """Puts presets in the order of Table 1, each before those with settings of their own."""
+    ranks = {name: rank for rank, name in enumerate(ROWS)}
+    return sorted(presets, key=lambda p: (ranks.get(p.split("+")[0], len(ranks)), "+" in p))
 
 
 def to_dict(result: AblationResult) -> dict[str, Any]:
@@ -74,13 +88,14 @@ def to_dict(result: AblationResult) -> dict[str, Any]:
         "reference": result.reference if result.has_reference else None,
         "bootstrap": {"resamples": result.resamples, "seed": result.seed, "interval_percent": 95},
         "num_images": result.num_images,
+        "num_cases": result.num_cases,
         "num_gt": result.num_gt,
         "settings": dict(result.settings),
         "facts": {key: plain(value) for key, value in result.facts.items()},
         "commands": list(result.commands),
         "presets": {
             preset: {
-                "row": ROWS.get(preset, ("",))[0] or None,
+                "row": row_of(preset)[0].strip("()") or None,
                 "model": row_of(preset)[1],
                 "seeds": len(statistics.metrics.values),
                 "runs": [str(run) for run in result.runs[preset]],
@@ -104,18 +119,17 @@ def to_dict(result: AblationResult) -> dict[str, Any]:
 def write_csv(path: Path, result: AblationResult) -> None:
     """Writes one row per preset; an undefined value is an empty field."""
     parts = ("mean", "sd", "difference", "low", "high")
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        columns = [f"{name}_{part}" for name in METRICS for part in parts]
-        writer.writerow(["row", "preset", "model", "seeds", *columns])
-        for preset, entry in to_dict(result)["presets"].items():
-            cells = []
-            for name in METRICS:
-                estimate = entry["metrics"][name]
-                flat = {**estimate, **(estimate["difference"] or {})}
-                flat["difference"] = flat.pop("value", None)
-                cells += [flat.get(part) for part in parts]
-            writer.writerow([entry["row"], preset, entry["model"], entry["seeds"], *cells])
+    columns = [f"{name}_{part}" for name in METRICS for part in parts]
+    rows = []
+    for preset, entry in to_dict(result)["presets"].items():
+        cells = []
+        for name in METRICS:
+            estimate = entry["metrics"][name]
+            flat = {**estimate, **(estimate["difference"] or {})}
+            flat["difference"] = flat.pop("value", None)
+            cells += [flat.get(part) for part in parts]
+        rows.append([entry["row"], preset, entry["model"], entry["seeds"], *cells])
+    path.write_text(csv_text(["row", "preset", "model", "seeds", *columns], rows), encoding="utf-8")
 
 
 def _estimate(found: Estimate, cell: tuple[int, ...]) -> dict[str, Any]:

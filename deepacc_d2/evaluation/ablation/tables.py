@@ -37,7 +37,7 @@ def format_table1(result: AblationResult) -> str:
         differences = _plain([f"d {name}" for name in metrics], _differences(result))
         blocks.append(
             f"difference to {result.reference}, 95 % interval over {result.resamples} resamples "
-            f"of the test images\n{differences}"
+            f"of the test cases\n{differences}"
         )
     else:
         blocks.append(
@@ -140,4 +140,5 @@ def _plain(heads: Sequence[str], cells: Mapping[str, Sequence[str]]) -> str:
 
 
 def _data(result: AblationResult) -> str:
-    return f"{result.num_images} test images, {result.num_gt} chromosomes"
+    cases = f" of {result.num_cases} cases" if result.num_cases < result.num_images else ""
+    return f"{result.num_images} test images{cases}, {result.num_gt} chromosomes"

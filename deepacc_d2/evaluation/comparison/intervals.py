@@ -15,12 +15,12 @@ from deepacc_d2.evaluation.comparison.runs import Run
 from deepacc_d2.evaluation.finished_runs import compare_finished
 from deepacc_d2.files import read_json
 
-MOST_RUNS = 40
+MOST_RUNS = 100
 """Runs up to which the predictions are read: each one takes seconds."""
 
 
 def with_intervals(comparison: Comparison, resamples: int, seed: int = 0) -> Comparison:
-    """Adds the paired bootstrap over test images where the test predictions can be paired.
+    """Adds the paired bootstrap over test cases where the test predictions can be paired.
 
     Args:
         comparison: with a reference.
@@ -36,9 +36,10 @@ def with_intervals(comparison: Comparison, resamples: int, seed: int = 0) -> Com
         # Files that others may have changed since: the rest of the comparison stands without.
         return replace(comparison, bootstrap_note=f"No paired bootstrap: {error}.")
     note = (
-        f"Paired bootstrap, {resamples} resamples of the test images (seed {seed}), the same "
-        "images for every run: 95 % intervals. They say how far a difference depends on which "
-        "images were tested; how far on the seed of the training, the standard deviation says."
+        f"Paired bootstrap, {resamples} resamples of the test cases, each with all its images "
+        f"(seed {seed}), the same for every run: 95 % intervals. They say how far a difference "
+        "depends on what was tested; how far on the seed of the training, the standard deviation "
+        "says. An image without a case counts as a case of its own."
     )
     return replace(comparison, bootstrap=found, bootstrap_note=note)
 

@@ -37,6 +37,7 @@ from deepacc_d2.evaluation.comparison.text import (
     groups_table,
     intervals_table,
     number,
+    table_csv,
 )
 from deepacc_d2.pages import render
 
@@ -98,7 +99,7 @@ def build_page(comparison: Comparison) -> str:
         facts=[[name, _distinct(values, "; ")] for name, values in facts.items()],
         settings=[[key, show(value)] for key, value in comparison.settings.common.items()],
         content=to_dict(comparison),
-        csv=comparison.table.to_csv(index=False),
+        csv=table_csv(comparison),
         figures=figures,
         number=number_of,
         plotly=get_plotlyjs(),

@@ -30,7 +30,7 @@ class Comparison:
         reference: label of the group that the others are compared with; ``None`` for one group.
         notes: what the reader must know before believing the numbers, one line each.
         bootstrap: by group's label, metrics (4,) with the interval of the difference over test
-            images; empty where the test predictions of the runs cannot be paired.
+            cases; empty where the test predictions of the runs cannot be paired.
         bootstrap_note: how it was done, or why not.
     """
 

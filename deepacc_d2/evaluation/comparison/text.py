@@ -11,6 +11,7 @@ from deepacc_d2.evaluation.bootstrap import METRICS as TESTED
 from deepacc_d2.evaluation.comparison.result import Comparison
 from deepacc_d2.evaluation.comparison.settings import show
 from deepacc_d2.evaluation.comparison.table import METRICS, NUMBERS, Difference, Spread
+from deepacc_d2.files import plain_cell
 
 Table = tuple[list[str], list[list[str]]]
 """Heads of the columns, and rows of as many texts."""
@@ -134,3 +135,10 @@ def _short(metric: str) -> str:
 
 def _known(comparison: Comparison) -> list[str]:
     return [name for name in METRICS if comparison.table[name].notna().any()]
+
+
+def table_csv(comparison: Comparison) -> str:
+    """Returns the table of runs as CSV, with no formula in what users have named."""
+    table = comparison.table
+    text: str = table.map(plain_cell).rename(columns=plain_cell).to_csv(index=False)
+    return text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,13 +17,18 @@ from deepacc_d2.karyogram.straighten import Straight
 if TYPE_CHECKING:
     from deepacc_d2.karyogram.orientation.network import PolarityNet
 
+SHIPPED = Path(__file__).resolve().parents[2] / "weights" / "polarity.ckpt"
+"""The included network; where it is missing, strips are compared with the ideogram."""
+
 # Bodies of fewer rows than this have no arms to tell apart.
 _LEAST_ROWS = 4
 
 
 def turn(straights: Sequence[Straight], names: Sequence[str | None]) -> list[Polarity]:
     """Decides by the included network, or without it by the ideogram; see find_polarities."""
-    # Torch is slow to import: only when there is something to turn.
+    # Torch is slow to import: only when there is a network and something to turn.
+    if not straights or not SHIPPED.is_file():
+        return find_polarities(straights, names, None)
     from deepacc_d2.karyogram.orientation.weights import shipped_network
 
     return find_polarities(straights, names, shipped_network())

@@ -12,10 +12,8 @@ import torch
 
 from deepacc_d2.errors import DataError
 from deepacc_d2.files import whole_file
+from deepacc_d2.karyogram.orientation.find import SHIPPED
 from deepacc_d2.karyogram.orientation.network import PolarityNet
-
-SHIPPED = Path(__file__).resolve().parents[2] / "weights" / "polarity.ckpt"
-"""The included network; where it is missing, strips are compared with the ideogram."""
 
 
 def save_network(path: Path, network: PolarityNet, card: Mapping[str, Any]) -> None:

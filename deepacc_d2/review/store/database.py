@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from alembic import command
 from alembic.config import Config
@@ -20,7 +22,13 @@ from deepacc_d2.errors import ConfigError, UserError
 from deepacc_d2.review.store.tables import head
 
 BUSY_MS = 10_000
-"""How long a writer of SQLite waits for others, in milliseconds."""
+"""How long a writer of SQLite waits for other programs, in milliseconds."""
+
+_WRITERS: WeakKeyDictionary[Engine, threading.Lock] = WeakKeyDictionary()
+"""Of each SQLite: the threads of this program wait here, as long as it takes, for their turn.
+
+SQLite itself only tries again after longer and longer pauses, and gives up after ``BUSY_MS``.
+"""
 
 
 class StoreError(UserError):
@@ -35,7 +43,7 @@ def open_engine(url: str | Path) -> Engine:
             ``postgresql+psycopg://user@host/review``.
 
     Raises:
-        ConfigError: the URL or file is none that can be used.
+        ConfigError: the URL or file cannot be used.
         StoreError: it is damaged, locked, full or of a later version.
     """
     engine = _engine(url)
@@ -66,6 +74,7 @@ def _engine(url: str | Path) -> Engine:
         raise ConfigError(f"store URL cannot be used ({str(error).splitlines()[0]})") from None
     if engine.dialect.name == "sqlite":
         _set_up_sqlite(engine)
+        _WRITERS[engine] = threading.Lock()
     return engine
 
 
@@ -105,7 +114,8 @@ def writing(engine: Engine) -> Iterator[Connection]:
         StoreError: the database cannot be written.
     """
     options = engine.execution_options(deepacc_write=True)
-    with told(engine), options.begin() as connection:
+    turn = _WRITERS.get(engine) or nullcontext()
+    with turn, told(engine), options.begin() as connection:
         # SQLite's BEGIN IMMEDIATE has locked already; on PostgreSQL this row does.
         connection.execute(select(head.c.seq).where(head.c.id == 1).with_for_update())
         yield connection
@@ -113,7 +123,7 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def told(engine: Engine) -> Iterator[None]:
-    """Turns what a database complains of into one line.
+    """Turns a database error into one line.
 
     Raises:
         StoreError: as said.

@@ -1,9 +1,9 @@
-"""Takes the cells of a folder that ``make predict`` wrote into the store."""
+"""Imports the cells of a folder that ``make predict`` wrote into the store."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,13 @@ _AT_ONCE = 100
 
 @dataclass
 class Intake:
-    """What became of the cells of a folder.
+    """What happened to the cells of a folder.
 
     Attributes:
         added: names of new ones.
-        renewed: predicted anew, before anybody had worked at them.
-        kept: predicted anew, but worked at: their review goes on with the old prediction.
+        renewed: predicted again, before anybody had worked on them.
+        kept: predicted again after somebody had worked on them: their review keeps the old
+            prediction.
         bad: message of each record that cannot be used.
     """
 
@@ -44,14 +45,14 @@ class Intake:
     bad: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
-        """Returns what a person has to know of it."""
+        """Returns what a person should know about it."""
         told = []
         if self.added or self.renewed:
-            told.append(f"{len(self.added)} new cells, {len(self.renewed)} predicted anew")
+            told.append(f"{len(self.added)} new cells, {len(self.renewed)} predicted again")
         if self.kept:
             told.append(
-                f"{len(self.kept)} cells were predicted anew after somebody worked at them, such "
-                f"as {self.kept[0]}: their review goes on with the old prediction"
+                f"{len(self.kept)} cells were predicted again after somebody worked on them, such "
+                f"as {self.kept[0]}: their review keeps the old prediction"
             )
         return told + self.bad
 
@@ -64,20 +65,25 @@ def read_job(root: Path) -> dict[str, Any]:
         DataError: the file is damaged or of another version.
     """
     if not root.is_dir():
-        raise ConfigError(f"OUT {root} is no folder: give the one that make predict wrote")
+        raise ConfigError(f"OUT {root} is not a folder: give the one that make predict wrote")
     if not (root / JOB).is_file():
-        raise ConfigError(f"OUT {root} holds no predictions: run make predict OUT={root} first")
+        raise ConfigError(f"OUT {root} has no predictions: run make predict OUT={root} first")
     job = read_json(root / JOB)
     if not isinstance(job, dict) or job.get("kind") != KIND:
-        raise ConfigError(f"OUT {root} holds a job.json of something else: choose another OUT")
+        raise ConfigError(f"OUT {root} has a job.json of something else: choose another OUT")
     Rules.of_job(job)
     return job
 
 
-def take_in(store: Store, root: Path) -> Intake:
+def take_in(store: Store, root: Path, *, names: Sequence[str] | None = None) -> Intake:
     """Takes in what is new in a folder; cells that are known stay as they are.
 
     A record that a running job has not finished is not there yet: each appears whole.
+
+    Args:
+        store: to add to.
+        root: folder of the results.
+        names: of cells; all if not given.
 
     Raises:
         UserError: the folder holds no predictions, or the store cannot be written.
@@ -85,7 +91,7 @@ def take_in(store: Store, root: Path) -> Intake:
     job = read_job(root)
     folder = OutputFolder(root)
     told = Intake()
-    names = folder.names()
+    names = folder.names() if names is None else names
     for start in range(0, len(names), _AT_ONCE):
         with writing(store.engine) as connection:
             for name in names[start : start + _AT_ONCE]:
@@ -110,7 +116,7 @@ def _take(
     try:
         cell = from_record(json.loads(text), str(folder.record(name)))
         if cell.name != name:
-            raise DataError(f"{folder.record(name)} is of cell {cell.name}: predict it anew")
+            raise DataError(f"{folder.record(name)} is of cell {cell.name}: predict it again")
         state = replay(cell, [])
         found = recount(state, Rules.of_job(job))
     except (DataError, ValueError, AttributeError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -68,7 +69,7 @@ def list_cells(
 
 
 def cell_line(row: Any) -> dict[str, Any]:
-    """Returns what lists tell of a cell."""
+    """Returns what lists show of a cell."""
     return {
         "id": row.id,
         "name": row.name,
@@ -78,6 +79,31 @@ def cell_line(row: Any) -> dict[str, Any]:
         "state": row.state,
         **json.loads(row.summary),
     }
+
+
+def neighbors(connection: Connection, cell_id: int) -> dict[str, int | None]:
+    """Returns the cells before and after one within its case, by name, numbers in their order.
+
+    Returns:
+        ``previous`` and ``next``: ids, None at an end or where there is no such cell.
+    """
+    own = select(cells.c.case_id).where(cells.c.id == cell_id).scalar_subquery()
+    same = or_(cells.c.case_id == own, and_(cells.c.case_id.is_(None), own.is_(None)))
+    rows = connection.execute(select(cells.c.id, cells.c.name).where(same)).all()
+    order = [row.id for row in sorted(rows, key=lambda row: (_natural(row.name), row.name))]
+    if cell_id not in order:
+        return {"previous": None, "next": None}
+    at = order.index(cell_id)
+    return {
+        "previous": order[at - 1] if at else None,
+        "next": order[at + 1] if at + 1 < len(order) else None,
+    }
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Returns what sorts cell2 before cell10."""
+    parts = re.findall(r"\d+|\D+", name.lower())
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
 def list_cases(connection: Connection, rule: Rule) -> list[dict[str, Any]]:
@@ -112,7 +138,7 @@ def list_cases(connection: Connection, rule: Rule) -> list[dict[str, Any]]:
 
 
 def case_page(connection: Connection, case_id: int, rule: Rule) -> dict[str, Any]:
-    """Returns all that is told of a case: its cells, clones, karyotype, rule and signatures.
+    """Returns everything about a case: its cells, clones, karyotype, rule and signatures.
 
     Raises:
         NotThereError: there is no such case.
@@ -137,9 +163,9 @@ def case_page(connection: Connection, case_id: int, rule: Rule) -> dict[str, Any
 
 
 def summarize_lines(lines: Sequence[dict[str, Any]], name: str | None) -> CaseResult:
-    """Brings a case's cells together by what lists tell of them.
+    """Summarizes a case from what lists show of its cells.
 
-    Markers are no unidentified chromosomes that could fill an empty place: they are left out.
+    Markers are no unidentified chromosomes that could fill an empty place: they are gains.
     """
     return summarize_counts(
         [line["name"] for line in lines],
@@ -156,13 +182,25 @@ def summarize_lines(lines: Sequence[dict[str, Any]], name: str | None) -> CaseRe
         unidentified_by_box=[
             max(line["unidentified_by_box"] - line["markers"], 0) for line in lines
         ],
+        markers=[line["markers"] for line in lines],
     )
+
+
+def confirmed_by(connection: Connection) -> dict[str, str]:
+    """Returns who confirmed each cell last, by its name; only of cells that were ever confirmed."""
+    rows = connection.execute(
+        select(cells.c.name, trail.c.who)
+        .select_from(trail.join(cells, trail.c.cell_id == cells.c.id))
+        .where(trail.c.kind == "confirm")
+        .order_by(trail.c.seq)
+    )
+    return {row.name: row.who for row in rows}
 
 
 def search_corrections(
     connection: Connection, predicted: str = "", current: str = "", limit: int = MOST
 ) -> dict[str, Any]:
-    """Finds chromosomes that are now something else than predicted, over all cases.
+    """Finds chromosomes that are no longer what was predicted, over all cases.
 
     Args:
         connection: to read from.
@@ -225,13 +263,13 @@ def list_trail(
 
 
 def figures(connection: Connection) -> dict[str, Any]:
-    """Returns how much work the confirmed cells were, by which such systems are judged.
+    """Returns how much work the confirmed cells were: the figures such systems are judged by.
 
     Returns:
         ``cells`` confirmed as ``analyzed`` or ``karyotyped``, their ``chromosomes``, how many of
         them were ``touched`` (class, box or existence changed) and ``touched_share`` of both,
         ``untouched_cells``, and ``seconds_per_cell``: the median of those that the page measured;
-        None where there is nothing to tell.
+        None where there is nothing yet.
     """
     lines = [
         json.loads(text)

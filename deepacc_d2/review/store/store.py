@@ -16,7 +16,7 @@ from deepacc_d2.prediction.record import from_record
 from deepacc_d2.review import events as ev
 from deepacc_d2.review.cases import CaseEntry, CaseState, Rule, apply_case, replay_case
 from deepacc_d2.review.recount import Recount, Rules, recount
-from deepacc_d2.review.replay import replay
+from deepacc_d2.review.replay import replay, replay_next
 from deepacc_d2.review.state import CellState, EditError
 from deepacc_d2.review.store.chain import add_entry, canonical, now, sha256
 from deepacc_d2.review.store.database import StoreError, open_engine, reading, writing
@@ -135,7 +135,7 @@ class Store:
             cell = self._cell(connection, cell_id)
             if base != cell.version:
                 raise ConflictError(
-                    f"cell {cell.name} was changed by somebody else meanwhile", cell.version
+                    f"cell {cell.name} was changed by somebody else in the meantime", cell.version
                 )
             at = now()
             if cell.case_id is not None:
@@ -171,7 +171,7 @@ class Store:
 
     def _after(self, cell: ReviewedCell, event: Any) -> ReviewedCell:
         events = [*cell.events, event]
-        state = replay(cell.state.prediction, events)
+        state = replay_next(cell.state, events)
         found = recount(state, Rules.of_job(cell.job))
         if isinstance(event, ev.Confirm) and found.cell.unfit:
             raise EditError(
@@ -210,7 +210,7 @@ class Store:
             row = _case(connection, case_id)
             if base != row.version:
                 raise ConflictError(
-                    f"case {row.name} was changed by somebody else meanwhile", row.version
+                    f"case {row.name} was changed by somebody else in the meantime", row.version
                 )
             if isinstance(event, ev.Sign):
                 event = self._signature(connection, case_id, event, state, rule)
@@ -298,7 +298,7 @@ def read_cell(connection: Connection, cell_id: int) -> ReviewedCell:
 
 
 def write_computed(connection: Connection, cell: ReviewedCell) -> None:
-    """Writes what lists tell of a cell, and the versions of it and its case."""
+    """Writes what lists show of a cell, and the versions of it and its case."""
     summary = summarize(cell.state, cell.found, cell.events)
     connection.execute(
         update(cells)

@@ -43,7 +43,7 @@ def verify(store: Store, expect: str = "") -> Verdict:
 
     Args:
         store: to check.
-        expect: hash of an entry, as an earlier check or an export told it, that must be there.
+        expect: hash of an entry that must be there, as an earlier check or an export printed it.
 
     Raises:
         StoreError: the store cannot be read.
@@ -123,6 +123,6 @@ def _check_cells(connection: Connection, verdict: Verdict) -> None:
         summary = canonical(summarize(cell.state, cell.found, cell.events))
         rows_of_cell = sorted(kept.get(number, []), key=lambda each: each["chromosome"])
         if summary != row.summary or rows_of_cell != correction_rows(cell):
-            verdict.add(f"cell {row.name}: what lists tell of it is not what its events give")
+            verdict.add(f"cell {row.name}: what lists show of it does not follow from its events")
     for event in imported.values():
         verdict.add(f"cell {event.get('name')} was taken in, but is gone")

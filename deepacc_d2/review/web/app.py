@@ -1,19 +1,25 @@
-"""The server's application: API under ``/api/v1``, pages beside it."""
+"""The server's application: API under ``/api/v1``, and the pages."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection
+from functools import cache
 from pathlib import Path
+from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 
 from deepacc_d2 import __version__
 from deepacc_d2.disclaimer import DISCLAIMER
+from deepacc_d2.errors import UserError
 from deepacc_d2.pages import render
-from deepacc_d2.review.web import cases, cells, classes, login
-from deepacc_d2.review.web.context import Context, add_error_handlers
+from deepacc_d2.review.store.database import reading
+from deepacc_d2.review.store.lists import neighbors
+from deepacc_d2.review.web import cases, cells, classes, login, uploads
+from deepacc_d2.review.web.context import Context, add_error_handlers, context_of
 from deepacc_d2.review.web.guard import Guard
 
 STATIC = Path(__file__).parent / "static"
@@ -26,6 +32,11 @@ PAGES = {
     "/login": ("login", "Log in"),
 }
 """Path of each page, its script and its title."""
+MODULES = {
+    "cell": ("common", "detail", "karyogram", "spread"),
+    "worklist": ("common", "uploads"),
+}
+"""What a page's script imports, so that a browser asks for all of it at once."""
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 
@@ -34,7 +45,7 @@ def create_app(context: Context, hosts: Collection[str] = LOCAL_HOSTS) -> FastAP
 
     Args:
         context: what it serves.
-        hosts: names and addresses that it goes by, without a port.
+        hosts: its names and addresses, without a port.
     """
     app = FastAPI(
         title="DeepACC-D2 review",
@@ -47,9 +58,9 @@ def create_app(context: Context, hosts: Collection[str] = LOCAL_HOSTS) -> FastAP
     )
     app.state.context = context
     add_error_handlers(app)
-    for part in (login, classes, cells, cases):
+    for part in (login, classes, cells, cases, uploads):
         app.include_router(part.router, prefix=API)
-    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    app.mount(static_url(), _Kept(directory=STATIC), name="static")
 
     for path, (name, title) in PAGES.items():
         app.add_api_route(path, _page(name, title), methods=["GET"], include_in_schema=False)
@@ -57,11 +68,49 @@ def create_app(context: Context, hosts: Collection[str] = LOCAL_HOSTS) -> FastAP
     return app
 
 
-def _page(name: str, title: str) -> Callable[[], HTMLResponse]:
+class _Kept(StaticFiles):
+    """Files whose address changes with their content, so that a browser may keep them."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        """Gives a file."""
+        response = super().file_response(*args, **kwargs)
+        response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+        return response
+
+
+@cache
+def static_url() -> str:
+    """Returns the path of scripts and styles, another one for any other content of them."""
+    files = sorted(path for path in STATIC.iterdir() if path.is_file())
+    content = hashlib.sha256(b"".join(path.read_bytes() for path in files))
+    return f"/static/{content.hexdigest()[:16]}"
+
+
+def _page(name: str, title: str) -> Callable[..., HTMLResponse]:
     """Returns a route that gives the page of one script, and takes nothing from the request."""
-    content = render(__package__, "page.html.j2", name=name, title=title)
+    modules = MODULES.get(name, ("common",))
+    content = render(
+        __package__, "page.html.j2", name=name, title=title, static=static_url(), modules=modules
+    )
 
     def give() -> HTMLResponse:
         return HTMLResponse(content)
 
-    return give
+    def give_cell(request: Request, number: int) -> HTMLResponse:
+        _prepare(context_of(request), request, number)
+        return HTMLResponse(content)
+
+    return give_cell if name == "cell" else give
+
+
+def _prepare(context: Context, request: Request, number: int) -> None:
+    """Starts on the pictures of a cell's page and of the next one while the page loads."""
+    try:
+        context.person(request)
+        context.imaging.prepare(context.store.cell(number))
+        with reading(context.store.engine) as connection:
+            following = neighbors(connection, number)["next"]
+        if following is not None:
+            context.imaging.prepare(context.store.cell(following))
+    except UserError:
+        pass  # the page shows why

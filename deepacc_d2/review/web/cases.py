@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,11 +11,13 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 
+from deepacc_d2.cell import Cell
 from deepacc_d2.errors import DataError
-from deepacc_d2.karyogram import save_case_report
-from deepacc_d2.prediction.summary import surest
+from deepacc_d2.karyogram import Karyogram, save_case_report
+from deepacc_d2.karyotype.case import CaseResult
+from deepacc_d2.review.cases import CaseState
 from deepacc_d2.review.events import CaseEvent, Override, Reopen, Sign
-from deepacc_d2.review.export import about_models, amended
+from deepacc_d2.review.export import about_models, amended, reviewed_facts
 from deepacc_d2.review.fhir import fhir_bundle
 from deepacc_d2.review.people import ADMINISTRATOR, REVIEWER
 from deepacc_d2.review.pictures import karyogram_of
@@ -22,6 +25,7 @@ from deepacc_d2.review.store.database import reading
 from deepacc_d2.review.store.intake import take_in
 from deepacc_d2.review.store.lists import (
     case_page,
+    confirmed_by,
     figures,
     list_cases,
     list_trail,
@@ -30,7 +34,10 @@ from deepacc_d2.review.store.lists import (
 from deepacc_d2.review.store.tables import head, trail
 from deepacc_d2.review.store.verify import verify
 from deepacc_d2.review.web.cells import Key
-from deepacc_d2.review.web.context import By, InContext
+from deepacc_d2.review.web.context import By, Context, InContext
+from deepacc_d2.worksheet.laboratory import laboratory_of
+from deepacc_d2.worksheet.pdf import printer, write_pdf
+from deepacc_d2.worksheet.sheet import shown_cells, worksheet_html
 
 router = APIRouter(tags=["cases"])
 
@@ -58,7 +65,7 @@ def get_cases(context: InContext, by: By) -> list[dict[str, Any]]:
 
 @router.get("/cases/{case_id}")
 def get_case(context: InContext, by: By, case_id: int) -> dict[str, Any]:
-    """Tells all of a case: cells, clones, karyotype, rule, signatures."""
+    """Returns everything about a case: cells, clones, karyotype, rule, signatures."""
     with reading(context.store.engine) as connection:
         return case_page(connection, case_id, context.rule)
 
@@ -67,7 +74,7 @@ def get_case(context: InContext, by: By, case_id: int) -> dict[str, Any]:
 def post_case_event(
     context: InContext, by: By, case_id: int, post: CasePost, request: Request
 ) -> dict[str, Any]:
-    """Adds an event of a case and tells the case after it."""
+    """Adds an event of a case and returns the case after it."""
     event = post.event
     second = isinstance(event, Sign) and event.role == "second"
     if second or isinstance(event, Override | Reopen):
@@ -93,33 +100,83 @@ def get_case_trail(
 @router.get("/cases/{case_id}/report.pdf")
 def get_report(context: InContext, by: By, case_id: int) -> Response:
     """Draws the case's page as an export does."""
+    told = _case_told(context, case_id)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "case.pdf"
+        save_case_report(path, told.result, told.cells, told.karyograms, about=told.about)
+        data = path.read_bytes()
+    return _download(data, f"case-{case_id}.pdf", "application/pdf")
+
+
+@router.get("/cases/{case_id}/worksheet.html")
+def get_worksheet(context: InContext, by: By, case_id: int) -> Response:
+    """Fills the case's worksheet as an export does, for print."""
+    html = _worksheet(context, case_id)
+    return _download(html.encode(), f"worksheet-{case_id}.html", "text/html")
+
+
+@router.get("/cases/{case_id}/worksheet.pdf")
+def get_worksheet_pdf(context: InContext, by: By, case_id: int) -> Response:
+    """Prints the case's worksheet; needs WeasyPrint on the server."""
+    printer()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "worksheet.pdf"
+        write_pdf(_worksheet(context, case_id), path)
+        data = path.read_bytes()
+    return _download(data, f"worksheet-{case_id}.pdf", "application/pdf")
+
+
+@dataclass(frozen=True)
+class _CaseTold:
+    """What the pages of a case are made of."""
+
+    result: CaseResult
+    cells: list[Cell]
+    karyograms: list[Karyogram]
+    state: CaseState
+    levels: dict[str, str]
+    about: str
+
+
+def _case_told(context: Context, case_id: int) -> _CaseTold:
     with reading(context.store.engine) as connection:
         page = case_page(connection, case_id, context.rule)
         members = [context.store.read(connection, line["id"]) for line in page["cells"]]
-    result = amended(
-        summarize_lines(page["cells"], page["name"]), context.store.case_state(case_id)
-    )
+    state = context.store.case_state(case_id)
+    result = amended(summarize_lines(page["cells"], page["name"]), state)
     plain = [cell.found.cell for cell in members]
-    best = surest(plain)
-    drawn = None
-    for cell in members:
-        if best is not None and cell.name == best.name:
-            try:
-                drawn = karyogram_of(cell, context.imaging.gray(cell))
-            except DataError:
-                drawn = None
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "case.pdf"
-        about = about_models([cell.job for cell in members])
-        save_case_report(path, result, plain, drawn, about=about)
-        data = path.read_bytes()
-    headers = {"Content-Disposition": f'attachment; filename="case-{case_id}.pdf"'}
-    return Response(data, media_type="application/pdf", headers=headers)
+    by_name = {cell.name: cell for cell in members}
+    karyograms = []
+    for cell in shown_cells(result, plain):
+        member = by_name[cell.name]
+        try:
+            karyograms.append(karyogram_of(member, context.imaging.gray(member)))
+        except DataError:
+            continue
+    levels = {line["name"]: line["confirmed"] for line in page["cells"]}
+    about = about_models([cell.job for cell in members])
+    return _CaseTold(result, plain, karyograms, state, levels, about)
+
+
+def _worksheet(context: Context, case_id: int) -> str:
+    told = _case_told(context, case_id)
+    with reading(context.store.engine) as connection:
+        people = confirmed_by(connection)
+    facts = reviewed_facts(
+        laboratory_of(context.root), told.result.case_id or "", told.cells, told.state,
+        {name: (level, people.get(name, "")) for name, level in told.levels.items() if level},
+    )  # fmt: skip
+    return worksheet_html(told.result, told.cells, told.karyograms, facts, about=told.about)
+
+
+def _download(data: bytes, name: str, kind: str) -> Response:
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(data, media_type=kind, headers=headers)
 
 
 @router.get("/cases/{case_id}/fhir")
 def get_fhir(context: InContext, by: By, case_id: int) -> dict[str, Any]:
-    """Gives a signed case as a FHIR R5 Bundle: a DiagnosticReport and its Observations."""
+    """Returns a signed case as a FHIR R5 Bundle: a DiagnosticReport and its Observations."""
     with reading(context.store.engine) as connection:
         page = case_page(connection, case_id, context.rule)
         members = [context.store.read(connection, line["id"]) for line in page["cells"]]
@@ -130,7 +187,7 @@ def get_fhir(context: InContext, by: By, case_id: int) -> dict[str, Any]:
 
 @router.get("/changes")
 def get_changes(context: InContext, by: By, after: int = 0) -> dict[str, Any]:
-    """Tells which cells and cases changed after an entry of the trail, for pages that are open."""
+    """Returns which cells and cases changed after an entry of the trail, for open pages."""
     with reading(context.store.engine) as connection:
         last = connection.execute(select(head.c.seq)).scalar_one()
         if after >= last:
@@ -150,14 +207,14 @@ def get_changes(context: InContext, by: By, after: int = 0) -> dict[str, Any]:
 
 @router.get("/figures")
 def get_figures(context: InContext, by: By) -> dict[str, Any]:
-    """Tells how much of the program's work people had to change, and how long it took."""
+    """Returns how much of the program's work people had to change, and how long it took."""
     with reading(context.store.engine) as connection:
         return figures(connection)
 
 
 @router.post("/refresh")
 def post_refresh(context: InContext, by: By) -> dict[str, Any]:
-    """Takes in what ``make predict`` has added to the folder."""
+    """Imports what ``make predict`` has added to the folder."""
     told = take_in(context.store, context.root)
     return {"added": len(told.added), "renewed": len(told.renewed), "lines": told.lines()}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,9 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from deepacc_d2.chromosomes import CLASSES
 from deepacc_d2.review.events import CellEvent, Corners
+from deepacc_d2.review.imaging import masks_of
 from deepacc_d2.review.pictures import karyogram_of, record_of
 from deepacc_d2.review.store.database import reading
-from deepacc_d2.review.store.lists import list_cells, list_trail, search_corrections
+from deepacc_d2.review.store.lists import list_cells, list_trail, neighbors, search_corrections
 from deepacc_d2.review.store.store import ReviewedCell
 from deepacc_d2.review.summary import corrected, state_name, summarize, touched
 from deepacc_d2.review.web.context import By, InContext
@@ -58,7 +60,7 @@ class SplitPost(BaseModel):
 
 @router.get("/cells")
 def get_cells(context: InContext, by: By, wanted: Annotated[CellQuery, Query()]) -> dict[str, Any]:
-    """Lists cells, what needs an eye first."""
+    """Lists cells, those that need attention first."""
     with reading(context.store.engine) as connection:
         return list_cells(
             connection,
@@ -72,13 +74,13 @@ def get_cells(context: InContext, by: By, wanted: Annotated[CellQuery, Query()])
 
 @router.get("/cells/{cell_id}")
 def get_cell(context: InContext, by: By, cell_id: int) -> dict[str, Any]:
-    """Tells all of a cell as it is now."""
+    """Returns everything about a cell as it is now."""
     return describe(context.store.cell(cell_id))
 
 
 @router.post("/cells/{cell_id}/events")
 def post_event(context: InContext, by: By, cell_id: int, post: CellPost) -> dict[str, Any]:
-    """Adds an event and tells the cell after it; 409 if somebody else was faster."""
+    """Adds an event and returns the cell after it; 409 if somebody else was faster."""
     cell = context.store.add_cell_event(
         cell_id, post.event, base=post.base, who=by.name, key=post.key
     )
@@ -92,6 +94,13 @@ def post_split(context: InContext, by: By, cell_id: int, post: SplitPost) -> dic
     return {"boxes": halves.boxes, "outlines": halves.outlines}
 
 
+@router.get("/cells/{cell_id}/neighbors")
+def get_neighbors(context: InContext, by: By, cell_id: int) -> dict[str, int | None]:
+    """Returns the cells before and after one within its case, by name."""
+    with reading(context.store.engine) as connection:
+        return neighbors(connection, cell_id)
+
+
 @router.get("/cells/{cell_id}/trail")
 def get_trail(context: InContext, by: By, cell_id: int, after: int = 0) -> list[dict[str, Any]]:
     """Lists the trail's entries of a cell."""
@@ -101,13 +110,13 @@ def get_trail(context: InContext, by: By, cell_id: int, after: int = 0) -> list[
 
 @router.get("/cells/{cell_id}/record")
 def get_record(context: InContext, by: By, cell_id: int) -> dict[str, Any]:
-    """Gives the cell's record as ``make predict`` writes it."""
+    """Returns the cell's record as ``make predict`` writes it."""
     return record_of(context.store.cell(cell_id))
 
 
 @router.get("/cells/{cell_id}/image.png")
 def get_image(context: InContext, by: By, cell_id: int, request: Request) -> Response:
-    """Gives the cell's image; one over 4096 pixels a side is shrunk to that."""
+    """Returns the cell's image; one over 4096 pixels a side is shrunk to that."""
     data, tag = context.imaging.png(context.store.cell(cell_id))
     headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
     if request.headers.get("if-none-match") == tag:
@@ -116,10 +125,12 @@ def get_image(context: InContext, by: By, cell_id: int, request: Request) -> Res
 
 
 @router.get("/cells/{cell_id}/strips")
-def get_strips(context: InContext, by: By, cell_id: int) -> dict[str, Any]:
-    """Gives each chromosome cut out, straightened and turned, by its id."""
+def get_strips(context: InContext, by: By, cell_id: int) -> Response:
+    """Returns each chromosome cut out, straightened and turned, by its id."""
     cell = context.store.cell(cell_id)
-    return {"version": cell.version, "strips": context.imaging.strips(cell)}
+    # Some hundred kilobytes of plain text: there is nothing in it to check.
+    content = json.dumps({"version": cell.version, "strips": context.imaging.strips(cell)})
+    return Response(content, media_type="application/json")
 
 
 @router.get("/cells/{cell_id}/karyogram.{suffix}")
@@ -148,13 +159,13 @@ def get_corrections(
     predicted: Annotated[str, Query(max_length=4)] = "",
     current: Annotated[str, Query(max_length=4)] = "",
 ) -> dict[str, Any]:
-    """Finds chromosomes that are now something else than predicted; ``none``: no chromosome."""
+    """Finds chromosomes that are no longer what was predicted; ``none``: no chromosome."""
     with reading(context.store.engine) as connection:
         return search_corrections(connection, predicted, current)
 
 
 def describe(cell: ReviewedCell) -> dict[str, Any]:
-    """Returns all that a page shows of a cell."""
+    """Returns everything a page shows of a cell."""
     state, found = cell.state, cell.found
     prediction = state.prediction
     by_id = {c.id: c for c in state.chromosomes}
@@ -173,6 +184,8 @@ def describe(cell: ReviewedCell) -> dict[str, Any]:
                 "flags": told.flags,
                 "turned": own.turned,
                 "outline": own.outline,
+                # None where a person drew box or outline instead.
+                "mask": masks_of(told),
                 "by_person": own.by_person,
                 "touched": number in moved,
                 "predicted": changed[number][0] if number in changed else own.name,

@@ -1,10 +1,10 @@
-"""The route of what never changes: classes, their groups, colours, rows and ideograms."""
+"""The route of what never changes: classes, their groups, colors, rows and ideograms."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from deepacc_d2.chromosomes import CLASSES, GROUP_OF
 from deepacc_d2.ideogram import load_ideograms
@@ -16,8 +16,9 @@ router = APIRouter(tags=["classes"])
 
 
 @router.get("/classes")
-def get_classes(by: By) -> dict[str, Any]:
-    """Gives the 24 classes as pages draw them."""
+def get_classes(by: By, response: Response) -> dict[str, Any]:
+    """Returns the 24 classes as pages draw them."""
+    response.headers["Cache-Control"] = "private, max-age=3600"
     return {
         "classes": CLASSES,
         "groups": GROUP_OF,

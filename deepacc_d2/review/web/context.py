@@ -1,8 +1,9 @@
-"""What the routes share: the store, who asks, and what errors become."""
+"""What the routes share: the store, who is asking, and the status of errors."""
 
 from __future__ import annotations
 
 import secrets
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -18,10 +19,22 @@ from deepacc_d2.review.people import ADMINISTRATOR, AccessError, People, Person
 from deepacc_d2.review.state import EditError
 from deepacc_d2.review.store.database import StoreError
 from deepacc_d2.review.store.store import ConflictError, NotThereError, Store
+from deepacc_d2.review.uploads.files import RefusedError, TooLargeError
+from deepacc_d2.review.uploads.queue import Uploads
 from deepacc_d2.review.web.guard import CHANGING
 
 COOKIE = "review_session"
 CSRF_HEADER = "x-review-token"
+
+STATUS: dict[type[UserError], int] = {
+    NotThereError: 404,
+    EditError: 422,
+    StoreError: 503,
+    TooLargeError: 413,
+    RefusedError: 422,
+    DataError: 410,
+}
+"""HTTP status of each kind of error, the first that fits; 400 of others."""
 
 
 @dataclass
@@ -37,6 +50,8 @@ class Context:
         alone: name of the person who works here without a login; empty: a login is needed.
         secure: whether cookies are for HTTPS only.
         csrf: token of the one who works alone.
+        uploads: predicts new images; None: none are taken.
+        one_upload: held while an uploaded image gets its name.
     """
 
     store: Store
@@ -47,6 +62,8 @@ class Context:
     alone: str = ""
     secure: bool = False
     csrf: str = field(default_factory=lambda: secrets.token_urlsafe(32))
+    uploads: Uploads | None = None
+    one_upload: threading.Lock = field(default_factory=threading.Lock)
 
     def is_alone(self) -> bool:
         """Whether one person works here without a login: as soon as there are users, nobody."""
@@ -89,7 +106,7 @@ By = Annotated[Person, Depends(person_of)]
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Makes the project's errors one-line answers with a fitting status."""
+    """Turns the project's errors into one-line answers with a fitting status."""
 
     def answer(status: int, text: str) -> JSONResponse:
         return JSONResponse({"detail": text}, status)
@@ -100,13 +117,8 @@ def add_error_handlers(app: FastAPI) -> None:
             return answer(error.status, str(error))
         if isinstance(error, ConflictError):
             return JSONResponse({"detail": str(error), "version": error.version}, 409)
-        if isinstance(error, NotThereError):
-            return answer(404, str(error))
-        if isinstance(error, EditError):
-            return answer(422, str(error))
-        if isinstance(error, StoreError):
-            return answer(503, str(error))
-        return answer(410 if isinstance(error, DataError) else 400, str(error))
+        status = next((n for kind, n in STATUS.items() if isinstance(error, kind)), 400)
+        return answer(status, str(error))
 
     @app.exception_handler(RequestValidationError)
     def not_valid(_: Request, error: RequestValidationError) -> JSONResponse:

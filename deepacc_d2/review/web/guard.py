@@ -1,4 +1,4 @@
-"""What every request has to pass: host, origin, size; and the headers of every answer."""
+"""Checks of every request (host, origin, size) and headers of every answer."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 CHANGING = ("POST", "PUT", "PATCH", "DELETE")
 MOST_BYTES = 1_000_000
 """Largest body of a request; an event has a few hundred bytes."""
+UPLOADS, UPLOAD_BYTES = "/api/v1/uploads", 201_000_000
+"""Where images are sent to, and the largest body there; the route has its own limit."""
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
@@ -39,7 +41,7 @@ class Guard:
 
         Args:
             app: what it protects.
-            hosts: names and addresses, without a port, that the server goes by.
+            hosts: names and addresses of the server, without a port.
         """
         self.app = app
         self.hosts = {host.lower() for host in hosts}
@@ -51,7 +53,9 @@ class Guard:
                 await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        problem = self._problem(scope["method"], headers)
+        upload = scope["method"] == "POST" and scope["path"] == UPLOADS
+        most = UPLOAD_BYTES if upload else MOST_BYTES
+        problem = self._problem(scope["method"], headers, most)
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -66,12 +70,12 @@ class Guard:
             status, text = problem
             await JSONResponse({"detail": text}, status)(scope, receive, with_headers)
             return
-        await self.app(scope, _limited(receive), with_headers)
+        await self.app(scope, _limited(receive, most), with_headers)
 
-    def _problem(self, method: str, headers: Headers) -> tuple[int, str] | None:
+    def _problem(self, method: str, headers: Headers, most: int) -> tuple[int, str] | None:
         host = headers.get("host", "")
         if _name(f"//{host}") not in self.hosts:
-            return 400, "this server does not go by that name: start it with --name"
+            return 400, "this server is not known by that name: start it with --name"
         if method in CHANGING:
             origin = headers.get("origin")
             if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
@@ -79,7 +83,7 @@ class Guard:
             if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
                 return 403, "the request comes from another site"
         length = headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > MOST_BYTES:
+        if not length.isdecimal() or int(length) > most:
             return 413, "the request is too large"
         return None
 
@@ -91,7 +95,7 @@ def _name(url: str) -> str:
         return ""
 
 
-def _limited(receive: Receive) -> Receive:
+def _limited(receive: Receive, most: int) -> Receive:
     """Cuts off a body that is longer than it said."""
     seen = 0
 
@@ -99,7 +103,7 @@ def _limited(receive: Receive) -> Receive:
         nonlocal seen
         message = await receive()
         seen += len(message.get("body", b""))
-        if seen > MOST_BYTES:
+        if seen > most:
             return {"type": "http.disconnect"}
         return message
 

@@ -25,7 +25,7 @@ class LoginPost(BaseModel):
 
 @router.get("/me")
 def get_me(context: InContext, by: By) -> dict[str, Any]:
-    """Tells who is logged in, and the token that changing requests carry."""
+    """Returns who is logged in, and the token that changing requests carry."""
     rule = context.rule
     return {
         "user": by.name,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from detectron2.data import transforms as T
 
-from deepacc_d2.data.augment.crowding import CrowdingTransform, Move, RandomCrowding, isolated
+from deepacc_d2.data.augment.crowding import Move, PlacingTransform, RandomCrowding, isolated
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.images.spread import WHITE
 
@@ -77,7 +77,7 @@ def test_what_leaves_its_box_or_the_image_is_not_isolated() -> None:
 def test_a_moved_box_encloses_its_pixels_and_darkness_stays(angle: float) -> None:
     image, boxes = draw(LONE, FAR)
     (cutout, _) = isolated(image, boxes)
-    transform = CrowdingTransform(image, [Move(cutout, angle, (120.0, 100.0), additive=True)])
+    transform = PlacingTransform(image, [Move(cutout, (120.0, 100.0), additive=True, angle=angle)])
     found = transform.apply_image(image)
     assert found.dtype == np.uint8
     assert darkness(found) == pytest.approx(darkness(image), rel=0.02)
@@ -96,8 +96,8 @@ def test_a_moved_box_encloses_its_pixels_and_darkness_stays(angle: float) -> Non
 def test_at_the_border_a_chromosome_stays_whole() -> None:
     image, boxes = draw(LONE, FAR)
     for center in ((0.0, 0.0), (260.0, 200.0), (130.0, -30.0)):
-        move = Move(isolated(image, boxes)[0], 45.0, center, additive=False)
-        transform = CrowdingTransform(image, [move])
+        move = Move(isolated(image, boxes)[0], center, additive=False, angle=45.0)
+        transform = PlacingTransform(image, [move])
         assert darkness(transform.apply_image(image)) == pytest.approx(darkness(image), rel=0.02)
         (box, _) = transform.apply_box(boxes)
         assert (box[:2] >= 0).all()
@@ -107,8 +107,8 @@ def test_at_the_border_a_chromosome_stays_whole() -> None:
 @pytest.mark.parametrize("additive", [True, False])
 def test_where_two_cross_light_is_multiplied_or_the_darker_one_seen(additive: bool) -> None:
     image, boxes = draw(LONE, FAR)
-    move = Move(isolated(image, boxes)[0], 0.0, (206.0, 135.0), additive)
-    found = CrowdingTransform(image, [move]).apply_image(image)
+    move = Move(isolated(image, boxes)[0], (206.0, 135.0), additive, angle=0.0)
+    found = PlacingTransform(image, [move]).apply_image(image)
     expected = WHITE * (80 / WHITE) * (70 / WHITE) if additive else 70
     assert found[135, 206] == pytest.approx(expected, abs=1)
 
@@ -117,8 +117,8 @@ def test_one_that_lies_where_another_was_is_cut_out_whole() -> None:
     """The first comes to lie on the place that the second leaves."""
     image, boxes = draw(LONE, FAR)
     first, second = isolated(image, boxes)
-    moves = [Move(first, 0.0, (206.0, 135.0), True), Move(second, 0.0, (100.0, 100.0), True)]
-    transform = CrowdingTransform(image, moves)
+    moves = [Move(first, (206.0, 135.0), True, 0.0), Move(second, (100.0, 100.0), True, 0.0)]
+    transform = PlacingTransform(image, moves)
     found = transform.apply_image(image)
     assert darkness(found) == pytest.approx(darkness(image), rel=0.01)
     for box, gray in zip(transform.apply_box(boxes), (80, 70), strict=True):
@@ -202,7 +202,7 @@ def test_an_image_without_isolated_chromosomes_is_unchanged() -> None:
 
 def test_a_transform_is_of_one_image() -> None:
     image, boxes = spread()
-    transform = CrowdingTransform(image, [Move(isolated(image, boxes)[0], 0, (90, 90), True)])
+    transform = PlacingTransform(image, [Move(isolated(image, boxes)[0], (90, 90), True, 0)])
     with pytest.raises(ValueError, match="made for an image"):
         transform.apply_image(cv2.resize(image, (20, 30)))
     with pytest.raises(NotImplementedError, match="only boxes"):

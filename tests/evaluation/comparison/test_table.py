@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.evaluation.comparison.result import Comparison, build_comparison, to_dict
 from deepacc_d2.evaluation.comparison.runs import LeftOut, read_runs
-from deepacc_d2.evaluation.comparison.text import format_comparison
+from deepacc_d2.evaluation.comparison.text import format_comparison, table_csv
 
 MakeRun = Callable[..., Path]
 LEVELS = {
@@ -202,3 +204,14 @@ def test_an_undefined_metric_is_left_empty(make_run: MakeRun) -> None:
     spread = comparison.groups[0].metrics["test_map50"]
     assert (spread.n, math.isnan(spread.mean)) == (0, True)
     assert math.isnan(comparison.groups[1].differences["test_map50"].value)
+
+
+def test_a_name_that_is_a_formula_is_none_in_the_table(make_run: MakeRun) -> None:
+    formula = "=HYPERLINK(1)"
+    runs, left_out = read_runs([make_run(formula), make_run("-b", seed=1)])
+    text = table_csv(build_comparison(runs, left_out))
+    fields = [field for row in csv.reader(io.StringIO(text)) for field in row]
+    assert any(formula in field for field in fields)
+    for field in fields:
+        if field.startswith(("=", "+", "@", "-")):
+            float(field)

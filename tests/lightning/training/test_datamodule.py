@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from deepacc_d2.data.union import DataSets
 from deepacc_d2.errors import ConfigError, DataError
 from deepacc_d2.images.transforms import ResizeToFit
 from deepacc_lightning.training.datamodule import ChromosomeDataModule, ContiguousSampler, thin
@@ -71,6 +72,17 @@ def test_thin_keeps_annotations_with_their_images() -> None:
     assert {a["image_id"] for a in few["annotations"]} == {0, 2, 5, 7}
     assert len(few["annotations"]) == 12
     assert thin(coco, 10) is coco
+
+
+def test_training_on_a_part_sees_the_same_images_in_every_epoch(tiny_data: Path) -> None:
+    module = make(tiny_data, max_train_images=3)
+    loader = module.train_dataloader()
+    assert len(set(ids(loader))) == 3
+    loader.sampler.set_epoch(1)
+    assert set(ids(loader)) == {image["id"] for image in module.coco("train")["images"]}
+    assert len(ids(make(tiny_data).train_dataloader())) == 6
+    with pytest.raises(ConfigError, match=r"max_train_images and data\.weights"):
+        make(DataSets.of(tiny_data, [2]), max_train_images=3)
 
 
 def test_too_few_images_for_a_batch(tiny_data: Path) -> None:

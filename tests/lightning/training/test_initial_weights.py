@@ -68,6 +68,10 @@ def test_initial_weights_that_cannot_be_had(overrides: list[str], tmp_path: Path
     (tmp_path / "junk.pkl").write_bytes(b"not a pickle")
     with pytest.raises(DataError, match=r"junk\.pkl cannot be loaded .*init_weights="):
         load_initial_weights(model, str(tmp_path / "junk.pkl"))
+    torch.save({"model": {}, "best": np.float64(81.5)}, tmp_path / "scalar.pth")
+    with pytest.raises(DataError, match=r"holds numpy\._core\.multiarray\.scalar") as told:
+        load_initial_weights(model, str(tmp_path / "scalar.pth"))
+    assert "download" not in str(told.value)
     torch.save({"model": {"other": torch.zeros(3)}}, tmp_path / "other.pth")
     with pytest.raises(ConfigError, match="no weight that fits"):
         load_initial_weights(model, str(tmp_path / "other.pth"))

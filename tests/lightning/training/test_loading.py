@@ -10,7 +10,8 @@ import torch
 from torch.utils.data import Dataset
 from torch.utils.data.distributed import DistributedSampler
 
-from deepacc_lightning.training.datamodule import identity
+from deepacc_d2.errors import ConfigError
+from deepacc_lightning.core.worker_loader import identity
 from deepacc_lightning.training.loading import (
     Draw,
     DrawnDataset,
@@ -197,3 +198,55 @@ def test_random_states_survive_a_safe_file(tmp_path: Any) -> None:
     torch.manual_seed(99)
     set_rng_states(torch.load(tmp_path / "states", weights_only=True))
     assert _numbers() + _numbers() == expected
+
+
+class Sized(Dataset):
+    """Images of which each has a size of its own, drawn at random."""
+
+    def __len__(self) -> int:
+        return 22
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        height, width = np.random.randint(8, 200, 2)  # noqa: NPY002
+        return {"index": index, "image": torch.zeros(1, int(height), int(width))}
+
+
+def _pooled(pool: int, epoch: int, start: int = 0) -> list[list[tuple[int, tuple[int, ...]]]]:
+    order = DistributedSampler(Sized(), num_replicas=1, rank=0, seed=5, drop_last=True)
+    loader = ResumableLoader(
+        DrawnDataset(Sized(), seed=5),
+        sampler=DrawSampler(order),
+        batch_size=2,
+        drop_last=True,
+        collate_fn=identity,
+        pool=pool,
+    )
+    loader.load_state_dict({"epoch": epoch, "batches": start})
+    batches = [[(x["index"], tuple(x["image"].shape[1:])) for x in batch] for batch in loader]
+    assert loader.state_dict() == {"epoch": epoch + 1, "batches": 0}
+    return batches
+
+
+def _padded(batches: list[list[tuple[int, tuple[int, ...]]]]) -> int:
+    return sum(len(b) * max(x[1][0] for x in b) * max(x[1][1] for x in b) for b in batches)
+
+
+def test_a_pool_shares_the_same_images_out_with_less_padding() -> None:
+    plain, pooled = _pooled(1, 0), _pooled(4, 0)
+    assert len(plain) == len(pooled) == 11
+    # The same images as drawn, pool by pool; the last pool has three batches.
+    for first in (0, 4, 8):
+        drawn = sorted(x for batch in plain[first : first + 4] for x in batch)
+        assert sorted(x for batch in pooled[first : first + 4] for x in batch) == drawn
+    assert _padded(pooled) < 0.9 * _padded(plain)
+    assert _pooled(4, 1) != pooled
+
+
+@pytest.mark.parametrize("start", [1, 4, 6, 10])
+def test_a_training_resumes_within_a_pool(start: int) -> None:
+    assert _pooled(4, 2, start) == _pooled(4, 2)[start:]
+
+
+def test_a_pool_of_none_is_refused() -> None:
+    with pytest.raises(ConfigError, match="batch_pool=0"):
+        _pooled(0, 0)

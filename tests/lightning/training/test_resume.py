@@ -15,12 +15,11 @@ import pytest
 import torch
 from omegaconf import DictConfig
 
-from deepacc_d2.errors import ConfigError, DataError
+from deepacc_d2.errors import ConfigError, DataError, Terminated
 from deepacc_lightning import train
 from deepacc_lightning.core.config import compose_config
 from deepacc_lightning.training.checkpoint_io import read_intact
 from deepacc_lightning.training.resume import continued, relocate
-from deepacc_lightning.training.stopping import Terminated
 
 HERE = Path(__file__).parents[1]
 # Three epochs of three steps; averaged weights and all of DeepACC's losses.

@@ -284,3 +284,17 @@ def test_a_finished_run_is_on_disk_when_finish_returns(tmp_path: Path) -> None:
         size = path.stat().st_size
         time.sleep(0.2)
         assert path.stat().st_size == size > 1000, wandb.run
+
+
+def test_a_run_holds_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["train", "+logger.wandb.api_key=geheim-1", "seed=3"])
+    monkeypatch.setenv("SOME_TOKEN", "geheim-2")
+    logger = WandbLogger(offline=True, save_dir=str(tmp_path), project="p")
+    facts = {"scale": "quick", "data": {"name": "d", "fingerprint": "f"}, "git": {}}
+    facts["git"] = {"revision": None, "dirty": None}
+    config = {"init_weights": "https://me:geheim-3@host/w", "note": "geheim-2", "seed": 3}
+    logger.log_hyperparams(run_columns(config, facts))
+    logger.finish()
+    kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert b"seed=3" in kept
+    assert b"geheim" not in kept

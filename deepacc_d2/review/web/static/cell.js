@@ -1,21 +1,25 @@
 // The page of a cell: it holds what the server told, sends events, and hands both to its parts.
-import { api, ask, chip, el, newKey, post, sheet, start, toast, typing, watch } from "/static/common.js";
-import { showDetail } from "/static/detail.js";
-import { Karyogram } from "/static/karyogram.js";
-import { Spread } from "/static/spread.js";
+import { api, ask, chip, el, newKey, post, sheet, start, toast, typing, watch } from "./common.js";
+import { showDetail } from "./detail.js";
+import { Karyogram } from "./karyogram.js";
+import { Spread } from "./spread.js";
 
 const number = Number(location.pathname.split("/").pop());
+// Everything the page needs is asked for at once; each is awaited where it is used.
+const first = { classes: api("/classes"), cell: api(`/cells/${number}`), strips: api(`/cells/${number}/strips`) };
+new Image().src = `/api/v1/cells/${number}/image.png`;
+for (const each of Object.values(first)) each.catch(() => {});
 const KEYS = [
   ["← → or Tab", "next, previous chromosome"], ["n, Shift+N", "next, previous one with a flag"], ["1 to 22, x, y", "give a class; Enter for 1 and 2 at once"],
-  ["m, u", "marker, unidentified"], ["Delete", "no chromosome"], ["t", "turn over"], ["w", "swap with another: choose it, Enter"],
-  ["+ j", ""], ["d", "draw a chromosome"], ["s", "split by a line"], ["Shift+S", "split at the waist"], ["r", "give another box"], ["o", "draw its outline"],
-  ["z, Shift+Z", "undo, redo"], ["b, a, k", "confirm: counted, analyzed, karyotyped"], ["g", "cannot be counted, or can"], ["v", "remark"],
-  ["+ − 0", "zoom in, out, all"], ["Shift+arrows", "pan"], ["< >", "contrast"], ["i", "invert"], ["f", "boxes on or off"], ["l", "the trail of this cell"],
-  [". ,", "next, previous cell"], ["e, h", "case, worklist"], ["Esc", "leave a mode, choose nothing"], ["?", "this sheet"],
+  ["m, u", "marker, unidentified"], ["Delete", "not a chromosome"], ["t", "turn upside down"], ["w", "swap with another: choose it, Enter"],
+  ["+ j", ""], ["d", "draw a chromosome"], ["s", "split by a line"], ["Shift+S", "split along the masks, or at the waist"], ["r", "give another box"], ["o", "draw its outline"],
+  ["z, Shift+Z", "undo, redo"], ["b, a, k", "confirm: counted, analyzed, karyotyped"], ["g", "not countable, or countable"], ["v", "remark"],
+  ["+ − 0", "zoom in, out, all"], ["Shift+arrows", "pan"], ["< >", "contrast"], ["i", "invert"], ["f", "boxes on or off"], ["c", "masks on or off"], ["l", "the trail of this cell"],
+  [". ,", "next, previous cell"], ["e, h", "case, worklist"], ["Esc", "leave a mode, clear the choice"], ["?", "this sheet"],
   ["while drawing", "arrows move the cross (Shift: far), Enter sets a corner"],
 ].map((each) => (each[0] === "+ j" ? ["j", "join with another: choose it, Enter"] : each));
 
-let cell = null, chosen = null, second = null, hover = null, mode = null, busy = false, digits = "", digitsWait = 0, siblings = [];
+let cell = null, chosen = null, second = null, hover = null, mode = null, busy = false, digits = "", digitsWait = 0;
 let clock = performance.now(), worked = 0;
 
 const title = el("span", { class: "karyotype big", id: "karyotype" }), chips = el("span"), name = el("span", { class: "name" });
@@ -23,22 +27,22 @@ const undo = el("button", { onclick: () => send({ kind: "undo" }), title: "z" },
 const confirms = ["counted", "analyzed", "karyotyped"].map((level) => el("button", { onclick: () => confirm(level), id: `confirm-${level}`, title: { counted: "b", analyzed: "a", karyotyped: "k" }[level] }, level));
 const unfit = el("button", { onclick: countable, title: "g" }, "Not countable");
 const main = document.getElementById("main");
-const [me, classes] = [await start(name, title, chips), await api("/classes")];
+const [me, classes] = await Promise.all([start(name, title, chips), first.classes]);
 const strips = {};
 
 const told = el("div", { class: "mode", role: "status" });
 const tool = (label, title, action) => el("button", { title, onclick: action }, label);
 const spreadPlace = el("section", { class: "pane", id: "spread" },
   el("div", { class: "tools" }, tool("+", "zoom in (+)", () => spread.zoom(1.4)), tool("−", "zoom out (−)", () => spread.zoom(1 / 1.4)), tool("all", "whole image (0)", () => spread.fit()),
-    tool("invert", "i", () => spread.invert()), tool("contrast", ">", () => spread.contrastBy(spread.contrast === 7 ? -7 : 1)), tool("boxes", "f", () => spread.bare()),
+    tool("invert", "i", () => spread.invert()), tool("contrast", ">", () => spread.contrastBy(spread.contrast === 7 ? -7 : 1)), tool("boxes", "f", () => spread.bare()), tool("masks", "c", masks),
     tool("draw", "d", () => enter("draw")), tool("split", "s", () => enter("split")), tool("join", "j", () => enter("join")), tool("swap", "w", () => enter("swap")),
     tool("turn", "t", turn), tool("delete", "Delete", remove), tool("?", "all keys", help)), told);
-const pagePlace = el("section", { class: "pane", id: "page" }), detailPlace = el("section", { class: "pane", id: "detail" });
+const pagePlace = el("section", { class: "pane", id: "page" }), detailPlace = el("section", { class: "pane", id: "detail", "aria-live": "polite" });
 main.append(spreadPlace, pagePlace, detailPlace);
 document.getElementById("bar").querySelector(".space").after(undo, redo, ...confirms, unfit);
 
-const colour = (c) => classes.colors[classes.groups[c]] || (c === null ? "#888888" : "#c8102e");
-const spread = new Spread(spreadPlace, colour, { pick, hover: hovering, drawn });
+const color = (c) => classes.colors[classes.groups[c]] || (c === null ? "#888888" : "#c8102e");
+const spread = new Spread(spreadPlace, color, { pick, hover: hovering, drawn });
 const page = new Karyogram(pagePlace, classes, { pick, hover: hovering, drop });
 
 const find = (id) => cell.chromosomes.find((c) => c.id === id) || null;
@@ -63,7 +67,10 @@ function show(next) {
 
 async function loadStrips() {
   try {
-    const got = await api(`/cells/${number}/strips`);
+    let got = await (first.strips || api(`/cells/${number}/strips`));
+    // Those asked for with the page may be of an earlier state than the cell that came with them.
+    if (first.strips && got.version !== cell.version) got = await api(`/cells/${number}/strips`);
+    first.strips = null;
     if (got.version !== cell.version) return;
     for (const id of Object.keys(strips)) delete strips[id];
     Object.assign(strips, got.strips);
@@ -71,6 +78,9 @@ async function loadStrips() {
     mark();
     document.body.dataset.ready = String(cell.version);
   } catch (error) {
+    first.strips = null;
+    page.show(cell.chromosomes, {});
+    mark();
     toast(error.message);
     document.body.dataset.ready = String(cell.version);
   }
@@ -85,7 +95,7 @@ function hovering(id) { hover = id; spread.mark(chosen, second, hover); page.mar
 
 // Sends an event until the server has it: a lost connection loses no change, and none is made twice.
 async function send(event) {
-  if (busy) { toast("the last change is still on its way"); return false; }
+  if (busy) { toast("the last change is still being saved"); return false; }
   busy = true;
   const body = { event, base: cell.version, key: newKey() };
   try {
@@ -95,7 +105,7 @@ async function send(event) {
         return true;
       } catch (error) {
         if (error.status && error.status !== 503) throw error;
-        toast(`${error.status ? error.message : "no connection"}: one change waits, it is sent again`, wait + 1500);
+        toast(`${error.status ? error.message : "no connection"}: one change is waiting and is sent again`, wait + 1500);
         await new Promise((done) => setTimeout(done, wait));
       }
     }
@@ -174,7 +184,7 @@ async function pair() {
 function pick(id) {
   if ((mode === "join" || mode === "swap") && id !== null) { second = id; pair(); return; }
   chosen = id;
-  if (id !== null) spread.centre(find(id).box);
+  if (id !== null) spread.center(find(id).box);
   mark();
 }
 function step(by, flagged = false) {
@@ -198,11 +208,10 @@ function give() {
   if (Number(to) >= 1 && Number(to) <= 22) reclassify(to); else toast(`there is no class ${to}`);
 }
 async function sibling(by) {
-  if (!siblings.length) siblings = (await api(`/cells?limit=500${cell.case_id ? `&case=${cell.case_id}` : ""}`)).cells
-    .sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true })).map((c) => c.id);
-  const at = siblings.indexOf(number), next = siblings[at + by];
+  const next = (await api(`/cells/${number}/neighbors`))[by > 0 ? "next" : "previous"];
   if (next) location.href = `/cell/${next}`; else toast(by > 0 ? "this is the last cell" : "this is the first cell");
 }
+function masks() { if (!spread.masks()) toast("the model has no masks"); }
 function help() { sheet("Keys of the cell", KEYS); }
 
 document.addEventListener("keydown", (event) => {
@@ -228,7 +237,7 @@ document.addEventListener("keydown", (event) => {
       m: () => reclassify("mar"), u: () => reclassify("?"), Delete: remove, Backspace: remove, t: turn, w: () => enter("swap"), j: () => enter("join"), d: () => enter("draw"),
       s: () => enter("split"), S: () => split(null), r: () => enter("recut"), o: () => enter("outline"), z: () => send({ kind: "undo" }), Z: () => send({ kind: "redo" }),
       b: () => confirm("counted"), a: () => confirm("analyzed"), k: () => confirm("karyotyped"), g: countable, v: note, "+": () => spread.zoom(1.4), "=": () => spread.zoom(1.4),
-      "-": () => spread.zoom(1 / 1.4), 0: () => spread.fit(), "<": () => spread.contrastBy(-1), ">": () => spread.contrastBy(1), i: () => spread.invert(), f: () => spread.bare(),
+      "-": () => spread.zoom(1 / 1.4), 0: () => spread.fit(), "<": () => spread.contrastBy(-1), ">": () => spread.contrastBy(1), i: () => spread.invert(), f: () => spread.bare(), c: masks,
       l: trail, ".": () => sibling(1), ",": () => sibling(-1), e: () => { if (cell.case_id) location.href = `/case/${cell.case_id}`; }, h: () => { location.href = "/"; }, "?": help,
     }[key];
     if (key === "Enter" && event.target.tagName === "BUTTON" && !mode && !digits) action = null;
@@ -241,7 +250,7 @@ document.addEventListener("visibilitychange", () => {
 });
 
 try {
-  show(await api(`/cells/${number}`));
+  show(await first.cell);
   const wanted = Number(location.hash.slice(1));
   if (wanted && find(wanted)) pick(wanted);
   watch(cell.version, async (changes) => {

@@ -30,6 +30,7 @@ export async function api(path, options = {}) {
   return content;
 }
 
+export const token = () => (me ? me.token : "");
 export const post = (path, body, more = {}) => api(path, { method: "POST", body, ...more });
 
 // Makes an element; text is always text, never markup.
@@ -53,6 +54,7 @@ export function svg(tag, attributes = {}, ...children) {
 }
 
 export const chip = (text, kind = "") => el("span", { class: `chip ${kind}` }, text.replaceAll("_", " "));
+export const counted = (n, thing) => `${n} ${thing}${n === 1 ? "" : "s"}`;
 export const percent = (p) => (p > 0 && p < 0.01 ? "<1 %" : `${Math.round(100 * p)} %`);
 export const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
 
@@ -79,7 +81,7 @@ function theme(next) {
 export async function start(...middle) {
   theme(false);
   me = await api("/me");
-  const colours = el("button", { title: "light or dark", onclick: () => { colours.textContent = theme(true); } }, theme(false));
+  const colors = el("button", { title: "light or dark", "aria-label": "color theme", onclick: () => { colors.textContent = theme(true); } }, theme(false));
   const bar = document.getElementById("bar");
   bar.replaceChildren(
     el("a", { class: "brand", href: "/" }, "DeepACC-D2 review"),
@@ -87,7 +89,7 @@ export async function start(...middle) {
     el("a", { href: "/search" }, "Search"),
     ...middle,
     el("span", { class: "space" }),
-    colours,
+    colors,
     el("span", { class: "pale" }, me.user, el("span", { class: "role" }, `, ${me.role}`)),
   );
   if (me.login) {

@@ -1,5 +1,5 @@
 // What is told of the chosen chromosome: odds, itself beside its homologs and the ideogram.
-import { chip, el, percent, svg } from "/static/common.js";
+import { chip, counted, el, percent, svg } from "./common.js";
 
 const STAINS = { gneg: "#ffffff", gpos25: "#c8c8c8", gpos50: "#969696", gpos75: "#5f5f5f", gpos100: "#2a2a2a", acen: "#c98a8a", gvar: "#b0b0c8", stalk: "#dcdcf0" };
 
@@ -22,7 +22,7 @@ function ideogram(told, height) {
 export function showDetail(place, c, page, reclassify) {
   const cell = page.cell;
   const about = el("div", {}, el("h3", {}, "cell"),
-    el("div", {}, `${cell.count} chromosomes, sure ${percent(cell.confidence)}`),
+    el("div", {}, `${counted(cell.count, "chromosome")}, confidence ${percent(cell.confidence)}`),
     el("div", {}, ...cell.flags.flatMap((f) => [chip(f, "warn"), " "])),
     ...cell.reasons.map((r) => el("div", { class: "alarm" }, r)),
     el("div", { class: "pale" }, cell.predicted_karyotype === cell.karyotype ? "as predicted" : `predicted: ${cell.predicted_karyotype || "no karyotype"}`));
@@ -45,11 +45,11 @@ export function showDetail(place, c, page, reclassify) {
   }), told ? ideogram(told, 84) : "");
   place.replaceChildren(
     el("div", {}, el("h3", {}, "chosen"), el("div", { class: "karyotype big" }, c.class ?? "left out"),
-      el("div", { class: "pale" }, c.by_person ? "by a person" : `sure ${percent(c.confidence)}`),
+      el("div", { class: "pale" }, c.by_person ? "by a person" : `confidence ${percent(c.confidence)}`),
       c.predicted !== c.class ? el("div", { class: "pale" }, `predicted: ${c.predicted || "none"}`) : ""),
-    el("div", {}, el("h3", {}, "the program's odds"), c.alternatives.length ? odds : el("div", { class: "pale" }, "made by a person")),
-    el("div", {}, el("h3", {}, told ? "itself, its homologs, the ideogram" : "itself"), bodies),
-    el("div", {}, el("h3", {}, "look at"), ...c.flags.flatMap((f) => [chip(f, "warn"), " "]), c.turned ? chip("turned") : "",
+    el("div", {}, el("h3", {}, "the program's probabilities"), c.alternatives.length ? odds : el("div", { class: "pale" }, "made by a person")),
+    el("div", {}, el("h3", {}, told ? "this one, its homologs, the ideogram" : "this one"), bodies),
+    el("div", {}, el("h3", {}, "flags"), ...c.flags.flatMap((f) => [chip(f, "warn"), " "]), c.turned ? chip("turned") : "",
       el("div", { class: "pale" }, `box ${c.box.map((v) => Math.round(v)).join(", ")}`)),
     about);
 }

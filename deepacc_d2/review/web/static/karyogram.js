@@ -1,5 +1,5 @@
 // The karyogram: a slot for each class, chromosomes in it as strips; dragging gives another class.
-import { el } from "/static/common.js";
+import { el } from "./common.js";
 
 const LABEL = 18, GAP = 2;
 const TRAY = [["?", "no class"], ["mar", "marker"], ["none", "left out"]];
@@ -7,13 +7,13 @@ const TRAY = [["?", "no class"], ["mar", "marker"], ["none", "left out"]];
 export class Karyogram {
   // place: element; classes: of the API; on: {pick, hover, drop}.
   constructor(place, classes, on) {
-    Object.assign(this, { place, classes, on, chromosomes: [], strips: {} });
+    Object.assign(this, { place, classes, on, chromosomes: [], strips: null });
     new ResizeObserver(() => this.draw()).observe(place);
   }
 
   show(chromosomes, strips) { this.chromosomes = chromosomes; this.strips = strips || this.strips; this.draw(); }
 
-  strip(id) { return this.strips[id] || { length: 40, width: 12, centromere: 0.5, image: "" }; }
+  strip(id) { return this.strips?.[id] || { length: 40, width: 12, centromere: 0.5, image: "" }; }
 
   of(name) {
     const wanted = name === "none" ? null : name;
@@ -38,7 +38,7 @@ export class Karyogram {
   }
 
   draw() {
-    if (!this.place.clientHeight) return;
+    if (!this.strips || !this.place.clientHeight) return;  // pictures come first: it is drawn once
     const scale = this.scale();
     const rows = this.classes.rows.map((row) => {
       const above = Math.max(0, ...row.flatMap((name) => this.of(name)).map((c) => this.strip(c.id)).map((s) => s.centromere * s.length));

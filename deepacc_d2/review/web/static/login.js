@@ -1,4 +1,4 @@
-import { api, el, post, toast } from "/static/common.js";
+import { api, el, post, toast } from "./common.js";
 
 const error = el("p", { class: "alarm", role: "alert" });
 const form = el("form", { class: "card" },

@@ -1,4 +1,4 @@
-import { api, el, start } from "/static/common.js";
+import { api, counted, el, start } from "./common.js";
 
 const names = ["", ...Array.from({ length: 22 }, (_, n) => String(n + 1)), "X", "Y", "mar", "?", "none"];
 const select = (label) => el("select", { "aria-label": label }, ...names.map((n) => el("option", { value: n }, n || "any")));
@@ -9,7 +9,7 @@ async function load() {
   const query = new URLSearchParams({ predicted: predicted.value, current: current.value });
   history.replaceState(null, "", `/search?${query}`);
   const told = await api(`/corrections?${query}`);
-  count.textContent = `${told.total} chromosomes` + (told.total > told.corrections.length ? `, the first ${told.corrections.length} below` : "");
+  count.textContent = counted(told.total, "chromosome") + (told.total > told.corrections.length ? `, the first ${told.corrections.length} below` : "");
   body.replaceChildren(...told.corrections.map((c) => el("tr", { onclick: () => { location.href = `/cell/${c.cell_id}#${c.chromosome}`; } },
     el("td", {}, el("a", { href: `/cell/${c.cell_id}#${c.chromosome}` }, c.name)), el("td", {}, c.case || ""),
     el("td", {}, String(c.chromosome)), el("td", {}, c.predicted || "none"), el("td", {}, c.current || "none"))));

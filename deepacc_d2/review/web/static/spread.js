@@ -1,12 +1,12 @@
 // The metaphase: image, boxes, zoom, pan, contrast, and drawing of boxes, lines and outlines.
-import { svg } from "/static/common.js";
+import { svg } from "./common.js";
 
 const STEPS = [0.6, 0.8, 1, 1.25, 1.6, 2, 2.5, 3];
 
 export class Spread {
-  // place: element; colour(class): of a box; on: {pick, hover, drawn}.
-  constructor(place, colour, on) {
-    Object.assign(this, { place, colour, on, contrast: 2, inverted: false, mode: null, points: [] });
+  // place: element; color(class): of a box; on: {pick, hover, drawn}.
+  constructor(place, color, on) {
+    Object.assign(this, { place, color, on, contrast: 2, inverted: false, mode: null, points: [] });
     this.image = svg("image", { x: 0, y: 0, preserveAspectRatio: "none" });
     this.items = svg("g");
     this.over = svg("g");
@@ -60,15 +60,20 @@ export class Spread {
   contrastBy(step) { this.contrast = Math.min(STEPS.length - 1, Math.max(0, this.contrast + step)); this.apply(); }
   invert() { this.inverted = !this.inverted; this.apply(); }
   bare() { this.place.classList.toggle("bare"); }
+  masks() { this.place.classList.toggle("masked"); return this.items.querySelector("path.mask") !== null; }
 
   show(chromosomes) {
     this.items.replaceChildren(...chromosomes.map((c) => {
       const [x0, y0, x1, y1] = c.box;
-      const colour = this.colour(c.class);
+      const color = this.color(c.class);
       const kind = c.class === null ? "left" : c.confidence < 0.8 ? "low" : "";
-      const parts = [svg("rect", { class: `box ${kind}`, x: x0, y: y0, width: x1 - x0, height: y1 - y0, stroke: colour })];
-      if (c.outline.length) parts.push(svg("polygon", { points: c.outline.map((p) => p.join(",")).join(" "), stroke: colour }));
-      const text = svg("text", { x: x0, y: y0, fill: colour, dy: "-0.15em" });
+      const parts = [svg("rect", { class: `box ${kind}`, x: x0, y: y0, width: x1 - x0, height: y1 - y0, stroke: color })];
+      if (c.mask.length) {
+        const path = c.mask.map((ring) => `M${ring.map((p) => p.join(" ")).join("L")}Z`).join("");
+        parts.push(svg("path", { class: "mask", d: path, fill: color, "fill-rule": "evenodd" }));
+      }
+      if (c.outline.length) parts.push(svg("polygon", { points: c.outline.map((p) => p.join(",")).join(" "), stroke: color }));
+      const text = svg("text", { x: x0, y: y0, fill: color, dy: "-0.15em" });
       text.textContent = c.class === null ? "–" : c.class;
       const item = svg("g", { class: "item", "data-id": c.id }, ...parts, text);
       item.addEventListener("pointerenter", () => this.on.hover(c.id));
@@ -172,7 +177,7 @@ export class Spread {
     this.over.replaceChildren(...parts);
   }
 
-  centre(box) {
+  center(box) {
     const view = this.root.viewBox.baseVal;
     const [x, y] = [(box[0] + box[2]) / 2, (box[1] + box[3]) / 2];
     this.cursor = [x, y];

@@ -1,11 +1,13 @@
-import { api, chip, el, percent, post, sheet, start, toast, typing, watch } from "/static/common.js";
+import { api, chip, counted, el, percent, post, sheet, start, toast, typing, watch } from "./common.js";
+import { Uploads } from "./uploads.js";
 
 const STATES = ["", "new", "in_review", "unfit", "done"];
 const KEYS = [
   ["↓ ↑ or j k", "next, previous cell"], ["Enter", "open it"], ["c", "open its case"], ["/", "search"],
-  ["1 to 5", "all, new, in review, unfit, done"], ["r", "take in new predictions"], ["?", "this sheet"],
+  ["1 to 5", "all, new, in review, unfit, done"], ["a", "add images"], ["r", "import new predictions"], ["?", "this sheet"],
 ];
 const STEP = 100;
+const uploads = new Uploads();
 let cells = [], total = 0, chosen = 0, state = "", words = "";
 
 const main = document.getElementById("main");
@@ -32,14 +34,17 @@ function line(cell, n) {
 
 function draw() {
   body.replaceChildren(...cells.map(line));
-  count.textContent = `${total} cells`;
+  count.textContent = counted(total, "cell");
   more.hidden = cells.length >= total;
   buttons.forEach((button, n) => { button.className = STATES[n] === state ? "main" : ""; });
 }
 
+let asked = 0;
 async function load(from = 0) {
+  const own = asked += 1;
   const query = new URLSearchParams({ state, words, start: from, limit: STEP });
   const told = await api(`/cells?${query}`);
+  if (own !== asked) return;  // the answer to an earlier question
   cells = from ? [...cells, ...told.cells] : told.cells;
   total = told.total;
   chosen = Math.min(chosen, Math.max(cells.length - 1, 0));
@@ -55,8 +60,8 @@ async function loadCases() {
     el("td", {}, c.locked ? chip("signed, locked", "done") : c.signed_by.length ? chip(`signed by ${c.signed_by[0]}`, "in_review") : ""))));
   const f = await api("/figures");
   figures.textContent = f.cells
-    ? `${f.cells} cells analyzed; ${(100 * f.touched_share).toFixed(1)} % of ${f.chromosomes} chromosomes touched; ` +
-      `${f.untouched_cells} cells as predicted` + (f.seconds_per_cell === null ? "" : `; ${Math.round(f.seconds_per_cell)} s a cell (median)`)
+    ? `${counted(f.cells, "cell")} analyzed; ${(100 * f.touched_share).toFixed(1)} % of ${f.chromosomes} chromosomes touched; ` +
+      `${counted(f.untouched_cells, "cell")} as predicted` + (f.seconds_per_cell === null ? "" : `; ${Math.round(f.seconds_per_cell)} s a cell (median)`)
     : "No cell is analyzed yet.";
 }
 
@@ -84,19 +89,20 @@ document.addEventListener("keydown", (event) => {
   const keys = {
     ArrowDown: () => move(1), ArrowUp: () => move(-1), j: () => move(1), k: () => move(-1), Enter: () => open(cells[chosen]),
     c: () => { if (cells[chosen]?.case_id) location.href = `/case/${cells[chosen].case_id}`; },
-    "/": () => search.focus(), r: refresh, "?": () => sheet("Keys of the worklist", KEYS),
+    "/": () => search.focus(), a: () => uploads.choose(), r: refresh, "?": () => sheet("Keys of the worklist", KEYS),
   };
   const action = keys[event.key] || (/^[1-5]$/.test(event.key) ? () => filter(STATES[event.key - 1]) : null);
   if (action) { event.preventDefault(); action(); }
 });
 
-const head = (...names) => el("thead", {}, el("tr", {}, ...names.map((n) => el("th", { class: /^(count|sure)$/.test(n) ? "number" : "" }, n))));
+const head = (...names) => el("thead", {}, el("tr", {}, ...names.map((n) => el("th", { class: /^(count|confidence)$/.test(n) ? "number" : "" }, n))));
 await start();
 main.append(
-  el("section", { class: "card" }, el("h1", {}, "Cells: what needs an eye first"),
-    el("div", { class: "row" }, search, ...buttons, count, el("button", { onclick: refresh }, "Take in new"), el("button", { onclick: () => sheet("Keys of the worklist", KEYS) }, "?")),
-    el("table", { id: "cells" }, head("cell", "case", "state", "count", "karyotype", "sure", "look at"), body), more),
+  uploads.place,
+  el("section", { class: "card" }, el("h1", {}, "Cells: what needs attention first"),
+    el("div", { class: "row" }, search, ...buttons, count, el("button", { onclick: refresh }, "Import new"), el("button", { onclick: () => sheet("Keys of the worklist", KEYS) }, "?")),
+    el("table", { id: "cells" }, head("cell", "case", "state", "count", "karyotype", "confidence", "flags"), body), more),
   el("section", { class: "card" }, el("h1", {}, "Cases"), figures, el("table", { id: "cases" }, head("case", "cells", "confirmed", "signatures"), casesBody)));
-await Promise.all([load(), loadCases()]);
+await Promise.all([load(), loadCases(), uploads.start()]);
 document.body.dataset.ready = "1";
 watch((await api("/changes?after=2000000000")).seq, () => Promise.all([load(), loadCases()]));

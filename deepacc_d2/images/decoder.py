@@ -1,0 +1,73 @@
+"""OpenCV's decoder, whose C libraries would print what they find wrong on standard error.
+
+They name no file there, and a caller could not ask for it: a JPEG with a broken middle would come
+back as a picture.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import threading
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+# libjpeg goes on after these, with whatever the pixels then are. A few bytes too many between the
+# parts of a file are some cameras' habit; many are what a broken code left unread.
+_DAMAGE = re.compile(r"(?:Corrupt JPEG data|Premature end of JPEG file).*")
+_SPARE = re.compile(r"(\d+) extraneous bytes")
+_SPARE_BYTES = 16
+_DECODERS = re.compile(r"jpeg|libpng|tiff|webp|imread|imdecode|OpenCV|\[ *(WARN|ERROR)", re.I)
+_lock = threading.Lock()
+
+
+class Decoded(NamedTuple):
+    """Pixels, None where there are none, and what is wrong with them, empty where nothing is."""
+
+    pixels: NDArray[Any] | None
+    damage: str
+
+
+def decode(data: bytes | NDArray[np.uint8], flags: int) -> Decoded:
+    """Decodes an image by OpenCV; see ``cv2.imdecode`` for the flags."""
+    buffer = np.frombuffer(data, dtype=np.uint8) if isinstance(data, bytes) else data
+    with _lock:
+        pixels, said = _listening(buffer, flags)
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    others = [line for line in lines if not _DECODERS.search(line)]
+    if others:  # of another thread, meanwhile
+        print("\n".join(others), file=sys.stderr)
+    damage = [match[0][:120] for line in lines if (match := _DAMAGE.search(line))]
+    return Decoded(pixels, next((text for text in damage if not _is_spare(text)), ""))
+
+
+def _is_spare(text: str) -> bool:
+    found = _SPARE.search(text)
+    return found is not None and int(found[1]) < _SPARE_BYTES
+
+
+def _listening(buffer: NDArray[np.uint8], flags: int) -> tuple[NDArray[Any] | None, str]:
+    """Decodes with the process's standard error turned aside, and returns what came there."""
+    if not hasattr(os, "memfd_create"):
+        return cv2.imdecode(buffer, flags), ""
+    try:
+        kept = os.dup(2)
+    except OSError:  # it is closed
+        return cv2.imdecode(buffer, flags), ""
+    aside = os.memfd_create("decoder")
+    try:
+        os.dup2(aside, 2)
+        try:
+            pixels: Any = cv2.imdecode(buffer, flags)
+        finally:
+            os.dup2(kept, 2)
+        size = os.lseek(aside, 0, os.SEEK_CUR)
+        said = os.pread(aside, min(size, 10_000), 0).decode("utf-8", "replace")
+    finally:
+        os.close(aside)
+        os.close(kept)
+    return pixels, said

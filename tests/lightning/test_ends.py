@@ -1,0 +1,98 @@
+"""How runs end in which a process fails or is ended: status, record, last line, no orphans."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+SAME_SIZE = "[{_target_: detectron2.data.transforms.Resize, shape: [96,96]}]"
+TWO = [
+    *(f"scale.train_augmentations={SAME_SIZE}", "trainer=ddp_sim", "scale.batch_size=1"),
+    "+trainer.enable_progress_bar=false",
+]
+
+
+def start(overrides: list[str], *more: str) -> subprocess.Popen[str]:
+    given = [o for o in overrides if not o.startswith("+trainer.")]
+    return subprocess.Popen(
+        [sys.executable, "-m", "deepacc_lightning.train", *given, *more],
+        env={**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def fails(how: str, **options: object) -> list[str]:
+    node = "+callbacks.fails"
+    given = [f"{node}.{key}={value}" for key, value in options.items()]
+    return [f"{node}._target_=fail_in_process.FailInProcess", f"{node}.how={how}", *given]
+
+
+def wait_until(reached: Callable[[], bool], seconds: float = 600) -> None:
+    until = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < until
+        time.sleep(0.2)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "lines"),
+    [
+        ("error", 2, ["error (process 1): image 7.png is cut short", "error: process 1 failed"]),
+        ("bug", 1, ["ZeroDivisionError: division by zero", "error: process 1 failed"]),
+        ("kill", 137, ["error: process 1 was ended by SIGKILL"]),
+    ],
+)
+def test_the_other_process_failed(
+    overrides: list[str], tmp_path: Path, how: str, status: int, lines: list[str]
+) -> None:
+    process = start(overrides, *TWO, *fails(how), "test=false")
+    _, said = process.communicate(timeout=600)
+    assert process.returncode == status, said
+    for line in lines:
+        assert any(one.startswith(line) for one in said.splitlines()), said
+    assert said.splitlines()[-1].startswith(lines[-1])
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
+
+
+def test_a_killed_run_leaves_no_process(overrides: list[str], tmp_path: Path) -> None:
+    process = start(overrides, *TWO, *fails("wait", folder=tmp_path), "test=false")
+    wait_until(lambda: (tmp_path / "1").is_file() and (tmp_path / "0").is_file())
+    other = int((tmp_path / "1").read_text())
+    assert is_alive(other)
+    process.kill()
+    process.wait()  # its pipes stay open for as long as the other process lives
+    wait_until(lambda: not is_alive(other), seconds=60)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_sigterm_in_the_final_test(overrides: list[str], tmp_path: Path, processes: int) -> None:
+    more = TWO if processes == 2 else ["+trainer.enable_progress_bar=false"]
+    process = start(overrides, *more, *fails("wait", folder=tmp_path, test="true"))
+    wait_until(lambda: all((tmp_path / str(rank)).is_file() for rank in range(processes)))
+    pids = [int((tmp_path / str(rank)).read_text()) for rank in range(processes)]
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=300)
+    out = tmp_path / "run"
+    assert process.returncode == 128 + signal.SIGTERM, said
+    assert said.splitlines()[-1].startswith("interrupted by SIGTERM; checkpoint kept in ")
+    assert json.loads((out / "run.json").read_text())["status"] == "interrupted"
+    assert not any(map(is_alive, pids))
