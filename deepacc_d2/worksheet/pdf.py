@@ -6,6 +6,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from PIL import ImageFile
+
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.files import whole_file, write_text
 
@@ -20,6 +22,7 @@ def printer() -> Any:
     Raises:
         NoPrinterError: it is not installed, or finds no Pango.
     """
+    strict = ImageFile.LOAD_TRUNCATED_IMAGES
     try:
         import weasyprint
     except ModuleNotFoundError:
@@ -31,6 +34,9 @@ def printer() -> Any:
             f"worksheets are HTML only: WeasyPrint finds no Pango ({str(error).splitlines()[0]}): "
             "install it, such as by apt-get install libpango-1.0-0 libpangoft2-1.0-0"
         ) from None
+    finally:
+        # It has Pillow read damaged files in the whole process: then half an image is a metaphase.
+        ImageFile.LOAD_TRUNCATED_IMAGES = strict
     # It tells of each CSS rule that it does not know.
     logging.getLogger("weasyprint").setLevel(logging.CRITICAL)
     logging.getLogger("fontTools").setLevel(logging.CRITICAL)

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from deepacc_d2.cell import Cell, Chromosome
+from deepacc_d2.errors import DataError
+from deepacc_d2.images.read import read_image
 from deepacc_d2.karyogram import build_karyogram
 from deepacc_d2.karyotype.case import summarize_case
 from deepacc_d2.worksheet.pdf import NoPrinterError, Worksheets, printer, write_pdf
@@ -111,3 +113,13 @@ def test_without_a_printer_there_is_html_and_one_line(
     assert sorted(p.name for p in (tmp_path / "worksheets").iterdir()) == ["a.html", "b.html"]
     with pytest.raises(NoPrinterError):
         printer()
+
+
+def test_printing_leaves_the_reader_of_images_strict(tmp_path: Path) -> None:
+    write_pdf("<p>a</p>", tmp_path / "a.pdf")
+    image = tmp_path / "half.png"
+    picture = np.random.default_rng(0).integers(0, 255, (99, 99), np.uint8)
+    data = cv2.imencode(".png", picture)[1].tobytes()
+    image.write_bytes(data[: len(data) // 2])
+    with pytest.raises(DataError):
+        read_image(image)
