@@ -34,6 +34,16 @@ def fold(text: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
 
 
+def decoded(data: bytes) -> str:
+    """Returns the text of a table as spreadsheets save it: UTF-8, UTF-16, Windows' Western."""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return data.decode("utf-16", errors="replace")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("cp1252", errors="replace")
+
+
 def read_text(path: Path) -> str:
     """Reads a text file in UTF-8, or in UTF-16 with its mark in front.
 

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from deepacc_d2.detection.detector import DEFAULT_CHECKPOINT, model_hash
 from deepacc_d2.disclaimer import DISCLAIMER
 from deepacc_d2.errors import ConfigError
+from deepacc_d2.karyogram.layout import ALIGNMENTS
 from deepacc_d2.partial import resolved
 from deepacc_d2.prediction.continued import continue_job
 from deepacc_d2.prediction.folder import OutputFolder, open_folder
@@ -22,6 +23,7 @@ from deepacc_d2.prediction.outputs import check_suffixes
 from deepacc_d2.prediction.predictor import Predictor, load_predictor
 from deepacc_d2.prediction.summary import finish_job
 from deepacc_d2.text import is_utf8, printable
+from deepacc_d2.worksheet.laboratory import Laboratory
 from deepacc_lightning.core.cli import alone, check_accelerator, run_entry_point, run_guarded
 from deepacc_lightning.core.config import config_dir, register_resolvers
 from deepacc_lightning.core.processes import is_main_process
@@ -42,6 +44,7 @@ from deepacc_lightning.training.stopping import EndOnSignal
 register_resolvers()
 
 ENGINES = ("lightning", "ray")
+DRAWN_BEFORE = {"align": "centromere", "crops": False}
 BAD_NAME = "its name is not in UTF-8: rename it"
 
 
@@ -60,11 +63,12 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     quiet()
     if cfg.engine not in ENGINES:
         raise ConfigError(f"engine={cfg.engine}: choose {' or '.join(ENGINES)}")
-    karyogram = check_suffixes(list(cfg.karyogram))
+    drawings = drawings_of(cfg)
     check_accelerator(cfg.accelerator, "accelerator")
     checkpoint = Path(cfg.ckpt or DEFAULT_CHECKPOINT)
     # Before anything is listed or written: a wrong checkpoint is the commonest mistake.
     predictor = predictor_of(cfg)
+    laboratory = Laboratory.read(cfg.worksheet, cfg.cells, cfg.name_pattern)
     out = resolved(cfg.out)
     skipped: dict[Path, str] = {}
     listed = list_images(_images(cfg.images), cfg.cases, out=out, skipped=skipped)
@@ -73,13 +77,16 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         "model": {"name": predictor.name, "sha256": model_hash(checkpoint)},
         "settings": predictor.settings(),
         "precision": cfg.precision,
-        "drawings": {"overlay": bool(cfg.overlay), "karyogram": list(karyogram)},
+        # Those that an earlier version did not know are left out where they change nothing.
+        "drawings": {k: v for k, v in drawings.items() if DRAWN_BEFORE.get(k) != v},
     }
     folder = (
         open_folder(out, job, overwrite=bool(cfg.overwrite))
         if is_main_process()
         else OutputFolder(out)
     )
+    if is_main_process() and (cfg.worksheet or cfg.cells or cfg.name_pattern):
+        laboratory.save(out)
     inputs, done = listed, frozenset[str]()
     if not cfg.overwrite:  # else another process may be removing them at this moment
         there = continue_job(folder, listed, write=is_main_process())
@@ -94,11 +101,27 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     readable = [item for item in todo if is_utf8(item.path)]
     if readable:
         predict = predict_by_ray if cfg.engine == "ray" else predict_by_lightning
-        errors += predict(cfg, predictor, readable, folder, karyogram)
+        errors += predict(cfg, predictor, readable, folder, drawings)
     if not is_main_process():
         return {}
     cells = report(folder, errors, skipped, images=len(inputs), about=predictor.name)
     return {"cells": cells, "predicted": len(todo) - len(errors), "failed": len(errors)}
+
+
+def drawings_of(cfg: DictConfig) -> dict[str, Any]:
+    """Returns what is drawn of each cell, as ``write_cell`` takes it.
+
+    Raises:
+        ConfigError: a format or an alignment is none that there is.
+    """
+    if cfg.align not in ALIGNMENTS:
+        raise ConfigError(f"align={cfg.align}: choose {' or '.join(ALIGNMENTS)}")
+    return {
+        "overlay": bool(cfg.overlay),
+        "karyogram": list(check_suffixes(list(cfg.karyogram))),
+        "align": str(cfg.align),
+        "crops": bool(cfg.crops),
+    }
 
 
 def predictor_of(cfg: DictConfig) -> Predictor:
@@ -129,7 +152,7 @@ def predict_by_lightning(
     predictor: Predictor,
     todo: list[Input],
     folder: OutputFolder,
-    karyogram: tuple[str, ...],
+    drawings: dict[str, Any],
 ) -> list[tuple[str, str]]:
     """Predicts on this machine's devices; every process takes its share of the images.
 
@@ -146,13 +169,7 @@ def predict_by_lightning(
         collate_fn=one_image,
         prefetch_factor=2 if reading else None,
     )
-    writer = CellWriter(
-        folder,
-        overlay=bool(cfg.overlay),
-        karyogram=karyogram,
-        workers=min(drawing, len(todo)),
-        ahead=lanes.count,
-    )
+    writer = CellWriter(folder, drawings, workers=min(drawing, len(todo)), ahead=lanes.count)
     with writer, lanes:
         trainer = pl.Trainer(
             accelerator=cfg.accelerator,
@@ -177,12 +194,12 @@ def predict_by_ray(
     predictor: Predictor,
     todo: list[Input],
     folder: OutputFolder,
-    karyogram: tuple[str, ...],
+    drawings: dict[str, Any],
 ) -> list[tuple[str, str]]:
     """Predicts on a Ray cluster; see :mod:`deepacc_lightning.jobs.predict_ray`."""
     from deepacc_lightning.jobs.predict_ray import predict_cells
 
-    return predict_cells(cfg, todo, folder, karyogram)
+    return predict_cells(cfg, todo, folder, drawings)
 
 
 def report(

@@ -5,17 +5,13 @@ from __future__ import annotations
 import io
 import threading
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
-from matplotlib.patches import FancyBboxPatch, Rectangle
+from matplotlib.patches import FancyBboxPatch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -23,8 +19,10 @@ from deepacc_d2 import palette
 from deepacc_d2.chromosomes import GROUP_OF
 from deepacc_d2.disclaimer import DISCLAIMER
 from deepacc_d2.errors import ConfigError
-from deepacc_d2.karyogram.layout import FOOTER, MARGIN, PAGE_WIDTH, ROW_GAP, Layout, Place, Slot
-from deepacc_d2.karyogram.marks import EXTRA, MARKS, marks_of
+from deepacc_d2.karyogram.layout import MARGIN, PAGE_WIDTH, Layout, Place, Slot
+from deepacc_d2.karyogram.marks import EXTRA
+from deepacc_d2.karyogram.pen import Pen, draw_strip
+from deepacc_d2.karyogram.rows_below import legend, rows_below
 
 if TYPE_CHECKING:
     from deepacc_d2.karyogram.karyogram import Karyogram
@@ -32,7 +30,6 @@ if TYPE_CHECKING:
 FORMATS = (".png", ".svg", ".pdf")
 _INCHES = 11.69  # the page's width, that of A4 on its side
 _DPI = PAGE_WIDTH / _INCHES
-_INK, _PALE, _LINE = palette.INK, palette.PALE, palette.LINE
 # Text stays text, and identifiers do not depend on the process.
 _SETTINGS: Any = {
     "svg.fonttype": "none",
@@ -45,39 +42,6 @@ _METADATA: dict[str, dict[str, None]] = {
 }
 # matplotlib's settings belong to the process: one figure is written at a time.
 _LOCK = threading.Lock()
-
-
-@dataclass(frozen=True)
-class _Pen:
-    """Draws in page units on axes.
-
-    Attributes:
-        axes: with x from 0 to PAGE_WIDTH and y down.
-        points: of text for one page unit.
-        interpolation: of images: resampled for pixels, embedded as they are for vector formats.
-    """
-
-    axes: Axes
-    points: float
-    interpolation: str
-
-    def text(
-        self, x: float, y: float, text: str, size: float, color: str = _INK, **style: str
-    ) -> None:
-        """Writes a text of a height in page units; ``style`` as in matplotlib."""
-        write(self.axes, (x, y), text, size * self.points, color, **style)
-
-    def line(self, x0: float, x1: float, y: float, color: str, width: float) -> None:
-        """Draws a level line."""
-        self.axes.plot([x0, x1], [y, y], color=color, lw=width * self.points, solid_capstyle="butt")
-
-
-def write(
-    axes: Axes, at: tuple[float, float], text: str, size: float, color: str = _INK, **style: str
-) -> None:
-    """Writes a text as it is: no mathematics, no font but the one shipped with matplotlib."""
-    font = {"fontfamily": "DejaVu Sans", **style}
-    axes.text(*at, text, fontsize=size, color=color, parse_math=False, **font)  # type: ignore[arg-type]
 
 
 def save_figure(figure: Figure, path: Path, *, dpi: float) -> None:
@@ -142,128 +106,74 @@ def draw_karyogram(
     layout = karyogram.layout
     axes.set_axis_off()
     axes.set(xlim=(0, PAGE_WIDTH), ylim=(layout.height, 0))
-    pen = _Pen(axes, points, "antialiased" if raster else "none")
+    pen = Pen(axes, points, "antialiased" if raster else "none")
     _heading(pen, karyogram)
     for slot in layout.slots:
         for place in slot.places:
             _place(pen, karyogram, place)
         _label(pen, slot)
     _groups(pen, layout)
-    _left_out(pen, karyogram)
-    _legend(pen, karyogram)
+    rows_below(pen, karyogram)
+    legend(pen, karyogram)
     if footing:
         pen.text(
-            PAGE_WIDTH / 2, layout.height - 16, DISCLAIMER, 13, _PALE, ha="center", va="bottom"
-        )
+            PAGE_WIDTH / 2, layout.height - 16, DISCLAIMER, 13, palette.PALE,
+            ha="center", va="bottom",
+        )  # fmt: skip
     axes.set(xlim=(0, PAGE_WIDTH), ylim=(layout.height, 0))
 
 
-def _heading(pen: _Pen, karyogram: Karyogram) -> None:
-    cell = karyogram.cell
-    name = cell.name if len(cell.name) <= 60 else f"{cell.name[:57]}..."
-    count = len(cell.counted)
-    facts = [f"{count} chromosome{'' if count == 1 else 's'}"]
-    if cell.chromosomes:
-        facts.append(f"confidence {cell.confidence:.2f}")
-    if cell.case_id:
-        known = cell.case_id.lower().startswith("case")
-        facts.insert(0, cell.case_id if known else f"case {cell.case_id}")
-    if cell.unidentified:
-        facts.insert(1, f"{len(cell.unidentified)} unidentified")
-    karyotype = cell.karyotype or ("no karyotype" if cell.unfit else "no chromosome found")
-    size = min(30.0, 900 / max(len(karyotype), 1))
-    pen.text(MARGIN, 50, name, 22, _INK, ha="left", va="baseline", fontweight="bold")
-    pen.text(MARGIN, 80, "  ·  ".join(facts), 16, _PALE, ha="left", va="baseline")
-    pen.text(PAGE_WIDTH - MARGIN, 54, karyotype, size, _INK, ha="right", va="baseline")
-    if cell.unfit:
-        reason = f"unfit: {'; '.join(cell.reasons)}"
-        size = min(15.0, 1500 / len(reason))
-        pen.text(PAGE_WIDTH - MARGIN, 80, reason, size, EXTRA.color, ha="right", va="baseline")
-    elif cell.karyotype_by_box and cell.karyotype_by_box != cell.karyotype:
-        other = f"each box by itself: {cell.karyotype_by_box}"
-        size = min(15.0, 1200 / len(other))
-        pen.text(PAGE_WIDTH - MARGIN, 80, other, size, _PALE, ha="right", va="baseline")
+def _heading(pen: Pen, karyogram: Karyogram) -> None:
+    for line in karyogram.heading.lines:
+        x, side = (PAGE_WIDTH - MARGIN, "right") if line.right else (MARGIN, "left")
+        weight = "bold" if line.bold else "normal"
+        pen.text(x, line.y, line.text, line.size, line.color, ha=side, va="baseline",
+                 fontweight=weight)  # fmt: skip
 
 
-def _place(pen: _Pen, karyogram: Karyogram, place: Place) -> None:
+def _place(pen: Pen, karyogram: Karyogram, place: Place) -> None:
     """Draws a strip and the ticks below it, or a dashed outline."""
-    width, height = place.x1 - place.x0, place.y1 - place.y0
     if place.strip is None:
-        inset = 0.14 * width
-        round_ = max(min(0.5 * (width - 2 * inset), 0.4 * height) - 1, 0.1)
-        style = f"round,pad=0,rounding_size={round_:.2f}"
+        _ghost(pen, place)
+        return
+    draw_strip(pen, karyogram.strips[place.strip], place)
+
+
+def _ghost(pen: Pen, place: Place) -> None:
+    """Draws the dashed outline of a chromosome that is not there, pinched at its centromere."""
+    inset = 0.14 * (place.x1 - place.x0)
+    x0, x1 = place.x0 + inset, place.x1 - inset
+    waist = min(max(place.waist, place.y0), place.y1)
+    for y0, y1 in ((place.y0, waist), (waist, place.y1)):
+        if y1 - y0 < 3:
+            continue
+        round_ = max(min(0.5 * (x1 - x0), 0.5 * (y1 - y0)) - 1, 0.1)
         pen.axes.add_patch(
             FancyBboxPatch(
-                (place.x0 + inset, place.y0),
-                max(width - 2 * inset, 1),
-                max(height, 1),
-                boxstyle=style,
+                (x0, y0),
+                max(x1 - x0, 1),
+                y1 - y0,
+                boxstyle=f"round,pad=0,rounding_size={round_:.2f}",
                 fill=False,
                 ec="#a0a0a0",
                 lw=1.1 * pen.points,
                 ls=(0, (4, 3)),
             )
         )
-        return
-    _image(pen, karyogram, place)
 
 
-def _image(pen: _Pen, karyogram: Karyogram, place: Place) -> None:
-    """Draws a strip at its place."""
-    assert place.strip is not None
-    dark = karyogram.strips[place.strip].dark
-    pixels = np.rint(255 * (1 - np.clip(dark, 0, 1))).astype(np.uint8)
-    image = _Gray(pen.axes, cmap="gray", interpolation=pen.interpolation, zorder=2, resample=True)
-    image.set_data(pixels)
-    image.set_clim(0, 255)
-    image.set_extent((place.x0, place.x1, place.y1, place.y0))
-    image.set_clip_path(pen.axes.patch)
-    pen.axes.add_image(image)
-
-
-class _Gray(AxesImage):
-    """A gray image that is embedded in SVG as one, not in four channels."""
-
-    def make_image(self, renderer: Any, magnification: float = 1.0, unsampled: bool = False) -> Any:
-        image, x, y, transform = super().make_image(renderer, magnification, unsampled)
-        # Of the vector formats SVG alone counts rows from the top.
-        if unsampled and renderer.flipy() and image is not None:
-            image = np.ascontiguousarray(image[..., 0])
-        return image, x, y, transform
-
-
-def _label(pen: _Pen, slot: Slot) -> None:
+def _label(pen: Pen, slot: Slot) -> None:
     """Draws the ticks, the line and the label of a class."""
     middle = (slot.x0 + slot.x1) / 2
-    pen.line(slot.x0, slot.x1, slot.y, _LINE, 1.4)
-    pen.text(middle, slot.y + 22, slot.name, 19, _INK, ha="center", va="baseline")
+    pen.line(slot.x0, slot.x1, slot.y, palette.LINE, 1.4)
+    pen.text(middle, slot.y + 22, slot.name, 19, palette.INK, ha="center", va="baseline")
     if slot.surplus:
         shown = f"+{slot.surplus}" if slot.surplus > 0 else f"−{-slot.surplus}"
         offset = 14 + 6 * len(slot.name)
         pen.text(middle + offset, slot.y + 21, shown, 14, EXTRA.color, ha="left", va="baseline")
 
 
-def _ticks(pen: _Pen, karyogram: Karyogram, layout: Layout) -> set[str]:
-    """Draws colored ticks on the line below each marked chromosome; returns the marks used."""
-    used: set[str] = set()
-    for slot in layout.slots:
-        for place in slot.places:
-            if place.strip is None:
-                continue
-            chromosome = karyogram.cell.chromosomes[place.strip]
-            names = marks_of(chromosome, karyogram.strips[place.strip], extra=place.extra)
-            used.update(names)
-            size, gap = 9.0, 2.0
-            x = (place.x0 + place.x1) / 2 - (len(names) * (size + gap) - gap) / 2
-            for name in names:
-                pen.axes.add_patch(
-                    Rectangle((x, slot.y - 8), size, 6, color=MARKS[name].color, lw=0, zorder=3)
-                )
-                x += size + gap
-    return used
-
-
-def _groups(pen: _Pen, layout: Layout) -> None:
+def _groups(pen: Pen, layout: Layout) -> None:
     """Writes the Denver groups' letters below their classes."""
     extent: dict[str, list[float]] = {}
     for slot in layout.slots:
@@ -274,87 +184,3 @@ def _groups(pen: _Pen, layout: Layout) -> None:
     for letter, (x0, x1, y) in extent.items():
         pen.line(x0, x1, y + 31, "#d8d8d8", 1.0)
         pen.text((x0 + x1) / 2, y + 44, letter, 13, palette.HELD, ha="center", va="baseline")
-
-
-def _left_out(pen: _Pen, karyogram: Karyogram) -> None:
-    """Draws the row of unidentified chromosomes, and the strip of boxes that are none."""
-    layout = karyogram.layout
-    _without_class(
-        pen,
-        karyogram,
-        layout.unidentified,
-        hidden=layout.unidentified_hidden,
-        extent=(layout.unidentified_y, layout.left_out_y - ROW_GAP - 4),
-        said=("?", "unidentified", "counted"),
-    )
-    _without_class(
-        pen,
-        karyogram,
-        layout.left_out,
-        hidden=layout.hidden,
-        extent=(layout.left_out_y, layout.height - FOOTER - 4),
-        said=("Not placed", "of the boxes", "not counted"),
-    )
-
-
-def _without_class(
-    pen: _Pen,
-    karyogram: Karyogram,
-    places: Sequence[Place],
-    *,
-    hidden: int,
-    extent: tuple[float, float],
-    said: tuple[str, str, str],
-) -> None:
-    """Draws a framed row of boxes without a class.
-
-    Args:
-        pen: to draw with.
-        karyogram: whose.
-        places: of the row.
-        hidden: how many more there are.
-        extent: top and bottom of the frame.
-        said: title, what they are, and whether they count.
-    """
-    if not places and not hidden:
-        return
-    top, bottom = extent
-    title, kind, counted = said
-    frame = (MARGIN, top), PAGE_WIDTH - 2 * MARGIN, bottom - top
-    pen.axes.add_patch(
-        Rectangle(*frame, facecolor="#fafafa", edgecolor=palette.RULE, lw=pen.points, zorder=0)
-    )
-    total = len(places) + hidden
-    pen.text(MARGIN + 14, top + 30, title, 16, _INK, ha="left", va="baseline")
-    pen.text(MARGIN + 14, top + 50, f"{total} {kind}", 12, _PALE, ha="left", va="baseline")
-    pen.text(MARGIN + 14, top + 66, counted, 12, _PALE, ha="left", va="baseline")
-    for place in places:
-        assert place.strip is not None
-        _image(pen, karyogram, place)
-        chromosome = karyogram.cell.chromosomes[place.strip]
-        text = f"{chromosome.name}?  {chromosome.confidence:.2f}"
-        middle = (place.x0 + place.x1) / 2
-        pen.text(middle, bottom - 10, text, 11.5, _PALE, ha="center", va="baseline")
-    if hidden:
-        pen.text(
-            PAGE_WIDTH - MARGIN - 10, bottom - 10, f"+{hidden}", 14, _PALE,
-            ha="right", va="baseline",
-        )  # fmt: skip
-
-
-def _legend(pen: _Pen, karyogram: Karyogram) -> None:
-    """Draws the ticks and names the marks that occur."""
-    layout = karyogram.layout
-    used = _ticks(pen, karyogram, layout)
-    x, y = MARGIN, layout.height - 50
-    for name, mark in MARKS.items():
-        if name not in used:
-            continue
-        pen.axes.add_patch(Rectangle((x, y - 9), 14, 9, color=mark.color, lw=0))
-        pen.text(x + 20, y, mark.meaning, 14, _INK, ha="left", va="baseline")
-        x += 40 + 8.0 * len(mark.meaning)
-    if any(place.strip is None for slot in layout.slots for place in slot.places):
-        pen.axes.add_patch(
-            Rectangle((x, y - 10), 14, 11, fill=False, ec="#a0a0a0", lw=pen.points, ls=(0, (3, 2)))
-        )
-        pen.text(x + 20, y, "empty place", 14, _INK, ha="left", va="baseline")

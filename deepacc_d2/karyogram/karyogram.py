@@ -12,10 +12,14 @@ from numpy.typing import NDArray
 from deepacc_d2.cell import UNIDENTIFIED, Cell, Chromosome
 from deepacc_d2.chromosomes import CLASSES
 from deepacc_d2.images.rings import Ring
+from deepacc_d2.karyogram.band_level import BandLevel, estimate_band_level
 from deepacc_d2.karyogram.cut import Cut, cut_cell
+from deepacc_d2.karyogram.heading import Heading, heading_of
 from deepacc_d2.karyogram.layout import Layout, lay_out
+from deepacc_d2.karyogram.marks import DERIVATIVE
 from deepacc_d2.karyogram.orientation.find import pose_of, strip_place, turn
 from deepacc_d2.karyogram.polarity import Polarity
+from deepacc_d2.karyogram.shape import outline_of
 from deepacc_d2.karyogram.straighten import Straight, straighten, trimmed
 from deepacc_d2.karyogram.strip import Strip
 
@@ -33,11 +37,17 @@ class Karyogram:
         cell: what it shows.
         strips: one for each of ``cell.chromosomes``, in their order.
         layout: where everything is on the page.
+        heading: what stands at its head.
+        pixel_size: micrometers of an image pixel, for the scale bar; None if not known.
+        band_level: estimated; None where too few chromosomes are seen well.
     """
 
     cell: Cell
     strips: tuple[Strip, ...]
     layout: Layout
+    heading: Heading
+    pixel_size: float | None = None
+    band_level: BandLevel | None = None
 
     def save(self, path: str | Path) -> None:
         """Writes the karyogram in the format that the suffix names, the same bytes each time.
@@ -61,6 +71,8 @@ def build_karyogram(
     *,
     turned: Collection[int] = (),
     outlines: Mapping[int, Sequence[Ring]] | None = None,
+    align: str = "centromere",
+    pixel_size: float | None = None,
 ) -> Karyogram:
     """Cuts, straightens and turns a cell's chromosomes and lays them out.
 
@@ -70,8 +82,11 @@ def build_karyogram(
         turned: indices of chromosomes that a person turned over against what is found here.
         outlines: by index of a chromosome, those that a person drew, instead of the chromosome's
             mask; see :func:`deepacc_d2.karyogram.cut.cut_cell`.
+        align: ``centromere``: those of a row are on one level; ``line``: chromosomes stand on it.
+        pixel_size: micrometers of an image pixel, for a scale bar; none is drawn if not given.
 
     Raises:
+        ConfigError: ``align`` is neither.
         ValueError: ``gray`` is not uint8 (H, W).
     """
     if gray.ndim != 2 or gray.dtype != np.uint8 or not gray.size:
@@ -82,13 +97,16 @@ def build_karyogram(
     straights = [straighten(cut, zoom) for cut in cuts]
     polarities = turn(straights, [_class_of(c) for c in cell.chromosomes])
     strips = [
-        _turned_strip(chromosome, straight, polarity, cut=not cut.whole, turned=number in turned)
+        _turned_strip(chromosome, straight, polarity, cut, turned=number in turned)
         for number, (chromosome, cut, straight, polarity) in enumerate(
             zip(cell.chromosomes, cuts, straights, polarities, strict=True)
         )
     ]
     counts = cell.counts() if cell.chromosomes else np.zeros(len(CLASSES), np.int64)
-    return Karyogram(cell, tuple(strips), lay_out(strips, counts))
+    level = None if cell.unfit else estimate_band_level(strips)
+    heading = heading_of(cell, () if level is None else (str(level),))
+    layout = lay_out(strips, counts, align=align, header=heading.height)
+    return Karyogram(cell, tuple(strips), layout, heading, pixel_size, level)
 
 
 def outlines_of(cell: Cell) -> dict[int, Sequence[Ring]]:
@@ -118,7 +136,7 @@ def make_strips(pieces: Sequence[tuple[Chromosome, Cut, bool]], zoom: float) -> 
     straights = [straighten(cut, zoom) for _, cut, _ in pieces]
     polarities = turn(straights, [_class_of(chromosome) for chromosome, _, _ in pieces])
     return [
-        _turned_strip(chromosome, straight, polarity, cut=not cut.whole, turned=turned)
+        _turned_strip(chromosome, straight, polarity, cut, turned=turned)
         for (chromosome, cut, turned), straight, polarity in zip(
             pieces, straights, polarities, strict=True
         )
@@ -131,7 +149,7 @@ def _class_of(chromosome: Chromosome) -> str | None:
 
 
 def _turned_strip(
-    chromosome: Chromosome, straight: Straight, polarity: Polarity, *, cut: bool, turned: bool
+    chromosome: Chromosome, straight: Straight, polarity: Polarity, cut: Cut, *, turned: bool
 ) -> Strip:
     """Returns a strip as it is shown; see :func:`make_strip`."""
     if turned:
@@ -151,9 +169,11 @@ def _turned_strip(
         zoom=straight.zoom,
         centromere=strip_place(straight, polarity),
         polarity_confidence=polarity.confidence,
-        cut=cut,
+        cut=not cut.whole,
         pose=pose_of(straight, polarity),
         doubts=straight.doubts,
+        derivative=DERIVATIVE in chromosome.flags,
+        outline=outline_of(cut),
     )
 
 

@@ -1,7 +1,7 @@
 """Where everything is on a karyogram's page.
 
 Units are pixels of a page 1600 wide, y down. All chromosomes of a cell have one common scale. In a
-row all centromeres are on one level, labels on another.
+row all centromeres are on one level, or all chromosomes stand on one line; labels are on another.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepacc_d2.chromosomes import CLASSES, GROUP_OF
+from deepacc_d2.errors import ConfigError
 from deepacc_d2.ideogram import load_ideograms
 from deepacc_d2.karyogram.strip import Strip
 
@@ -23,6 +24,9 @@ HEADER = 112.0
 FOOTER = 78.0
 LABELS = 66.0
 """Height below a row for ticks, the pair's line, its label and the group's letter."""
+
+ALIGNMENTS = ("centromere", "line")
+"""How the chromosomes of a row stand: their centromeres on one level, or their lower ends."""
 
 ROWS: tuple[tuple[str, ...], ...] = (
     ("1", "2", "3", "4", "5"),
@@ -52,6 +56,7 @@ class Place:
         strip: number of the strip, None for an empty place.
         x0, y0, x1, y1: where it is.
         extra: one more than the class has.
+        waist: y of the centromere.
     """
 
     strip: int | None
@@ -60,6 +65,7 @@ class Place:
     x1: float
     y1: float
     extra: bool = False
+    waist: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,7 @@ class Layout:
         unidentified: places of the chromosomes without a class, in a row of their own above.
         unidentified_y: top of that row.
         unidentified_hidden: chromosomes that found no room in it.
+        top: where the rows begin, below the heading.
     """
 
     height: float
@@ -107,6 +114,7 @@ class Layout:
     unidentified: tuple[Place, ...] = ()
     unidentified_y: float = 0.0
     unidentified_hidden: int = 0
+    top: float = HEADER
 
 
 def expected_counts(counts: NDArray[np.int64]) -> dict[str, int]:
@@ -121,24 +129,39 @@ def expected_counts(counts: NDArray[np.int64]) -> dict[str, int]:
     return expected
 
 
-def lay_out(strips: Sequence[Strip], counts: NDArray[np.int64]) -> Layout:
+def lay_out(
+    strips: Sequence[Strip],
+    counts: NDArray[np.int64],
+    *,
+    align: str = "centromere",
+    header: float = HEADER,
+) -> Layout:
     """Lays a cell's strips out.
 
     Args:
         strips: of all its chromosomes.
         counts: (24,) placed chromosomes of each class.
+        align: one of :data:`ALIGNMENTS`.
+        header: height of the heading.
+
+    Raises:
+        ConfigError: ``align`` is something else.
     """
+    if align not in ALIGNMENTS:
+        raise ConfigError(f"align={align}: choose {' or '.join(ALIGNMENTS)}")
     expected = expected_counts(counts)
     members: dict[str, list[int | None]] = {name: [] for name in CLASSES}
     for number, strip in enumerate(strips):
         if strip.placed:
             members[strip.name].append(number)
     for name, own in members.items():
+        # A derivative stands at the right of its homolog.
+        own.sort(key=lambda number: number is not None and strips[number].derivative)
         own.extend([None] * max(expected[name] - len(own), 0))
-    cell = _Cell(strips, members, expected, *_sizes([s for s in strips if s.placed]))
+    cell = _Cell(strips, members, expected, *_sizes([s for s in strips if s.placed]), align)
     scale = _scale(cell)
     slots: list[Slot] = []
-    top = HEADER
+    top = header
     for names in ROWS:
         row, top = _row(names, cell, scale, top)
         slots += row
@@ -157,6 +180,7 @@ def lay_out(strips: Sequence[Strip], counts: NDArray[np.int64]) -> Layout:
         unidentified=apart,
         unidentified_y=top,
         unidentified_hidden=unseen,
+        top=header,
     )
 
 
@@ -180,6 +204,7 @@ class _Cell:
         expected: places that each class has.
         unit: length that chromosome 1 has in this cell, in image pixels.
         body: a chromosome's width, in image pixels.
+        align: one of :data:`ALIGNMENTS`.
     """
 
     strips: Sequence[Strip]
@@ -187,16 +212,24 @@ class _Cell:
     expected: dict[str, int]
     unit: float
     body: float
+    align: str
 
     def size(self, name: str, number: int | None) -> tuple[float, float, float]:
         """Returns width, height above and below the centromere of a place, in image pixels."""
         if number is not None:
             strip = self.strips[number]
-            above = strip.centromere * strip.length
-            return strip.width, above, strip.length - above
+            return strip.width, *_arms(strip.centromere, strip.length)
+        own = [s for m in self.members[name] if m is not None and (s := self.strips[m]).cut]
+        if own:
+            # The homolog shows best how large the one is that is missing.
+            return own[0].width, *_arms(own[0].centromere, own[0].length)
         ideogram = load_ideograms()[name]
-        length = ideogram.length * self.unit
-        return self.body, ideogram.centromere * length, (1 - ideogram.centromere) * length
+        return self.body, *_arms(ideogram.centromere, ideogram.length * self.unit)
+
+
+def _arms(centromere: float, length: float) -> tuple[float, float]:
+    """Returns the lengths above and below a centromere."""
+    return centromere * length, (1 - centromere) * length
 
 
 def _scale(cell: _Cell) -> float:
@@ -221,6 +254,8 @@ def _row(names: Sequence[str], cell: _Cell, scale: float, top: float) -> tuple[l
     everything = [size for name in names for size in sizes[name]]
     above = max((size[1] for size in everything), default=0.0)
     below = max((size[2] for size in everything), default=0.0)
+    if cell.align == "line":
+        above, below = max((size[1] + size[2] for size in everything), default=0.0), 0.0
     inner = PAGE_WIDTH - 2 * MARGIN
     gap = min(_GAP, max(0.0, inner - sum(s[0] for s in everything)) / (len(everything) + 7))
     bare = {n: sum(s[0] for s in sizes[n]) + gap * max(len(sizes[n]) - 1, 0) for n in names}
@@ -237,9 +272,9 @@ def _row(names: Sequence[str], cell: _Cell, scale: float, top: float) -> tuple[l
         for order, (member, (w, up, down)) in enumerate(
             zip(cell.members[name], sizes[name], strict=True)
         ):
-            level = top + above
+            level = top + above - (down if cell.align == "line" else 0.0)
             extra = member is not None and order >= cell.expected[name]
-            places.append(Place(member, left, level - up, left + w, level + down, extra))
+            places.append(Place(member, left, level - up, left + w, level + down, extra, level))
             left += w + gap
         found = sum(member is not None for member in cell.members[name])
         surplus = found - cell.expected[name]

@@ -12,6 +12,13 @@ UNSURE_POLARITY = 0.75
 """Below this probability a strip may stand on its head, and is marked."""
 
 
+DERIVATIVE = "derivative"
+"""Flag of a chromosome that a person calls a derivative of its class."""
+
+MARKER = "marker"
+"""Flag of a chromosome without a class that a person calls a marker."""
+
+
 @dataclass(frozen=True)
 class Mark:
     """A color and what it means in a legend."""
@@ -25,6 +32,7 @@ EXTRA = Mark(palette.ALARM, "extra copy")
 # Fit for color-blind readers (after Okabe and Ito). Their use separates them from group colors.
 MARKS: dict[str, Mark] = {
     "extra": EXTRA,
+    DERIVATIVE: Mark(palette.INK, "derivative"),
     "low_confidence": Mark(palette.DOUBT, "low confidence"),
     "reassigned": Mark(palette.BLUE, "class changed by the assignment"),
     "touching": Mark(palette.TOUCH, "touches another chromosome"),

@@ -12,13 +12,17 @@ from matplotlib.patches import Rectangle
 
 from deepacc_d2.cell import Cell
 from deepacc_d2.disclaimer import DISCLAIMER
-from deepacc_d2.karyogram.draw import draw_karyogram, save_figure, write
+from deepacc_d2.karyogram.draw import draw_karyogram, save_figure
 from deepacc_d2.karyogram.karyogram import Karyogram
 from deepacc_d2.karyogram.layout import PAGE_WIDTH
+from deepacc_d2.karyogram.pen import write
+from deepacc_d2.karyogram.typesetting import set_in, shortened
 from deepacc_d2.karyotype.case import CaseResult
 
 _WIDTH, _HEIGHT = 595.3, 841.9  # A4 in points
 _LEFT, _RIGHT = 40.0, 555.3
+_ROOM = _RIGHT - _LEFT
+_COLUMN_ROOM = (160.0, 40.0, 146.0, 60.0, 120.0)
 _INK, _PALE, _ALARM = "#1a1a1a", "#6f6f6f", "#c8102e"
 _ROW = 12.5
 _MAX_REVIEW, _MAX_NOTES = 6, 3
@@ -44,7 +48,7 @@ def save_case_report(
     path: str | Path,
     case: CaseResult,
     cells: Sequence[Cell],
-    best_karyogram: Karyogram | None,
+    karyograms: Sequence[Karyogram],
     *,
     about: str,
 ) -> None:
@@ -54,7 +58,7 @@ def save_case_report(
         path: ends in ``.pdf``, or ``.png`` or ``.svg`` for a picture of the page.
         case: of :func:`deepacc_d2.karyotype.case.summarize_case`.
         cells: of the case, any number.
-        best_karyogram: of the cell to show; None leaves its place to the table.
+        karyograms: to show, side by side; none leave their place to the table.
         about: one line on the model and the program's version.
 
     Raises:
@@ -69,8 +73,8 @@ def save_case_report(
     _header(page, case)
     _review(page, case, cells)
     bottom = _HEIGHT - 62
-    if best_karyogram is not None:
-        bottom = _karyogram(figure, best_karyogram, page.y + 110, bottom, str(path))
+    if karyograms:
+        bottom = _karyograms(figure, karyograms, page.y + 110, bottom, str(path))
     _table(page, case, cells, bottom)
     _footer(page, about)
     axes.set(xlim=(0, _WIDTH), ylim=(_HEIGHT, 0))
@@ -91,18 +95,27 @@ def _header(page: _Page, case: CaseResult) -> None:
     page.y = 52
     page.text(_LEFT, "Draft karyotype", 9, _PALE)
     page.y = 72
-    page.text(_LEFT, _short(case.case_id or "case without a name", 48), 16, fontweight="bold")
-    page.y = 98
-    karyotype = _short(case.karyotype or "no karyotype: no cell could be counted", 150)
-    page.text(_LEFT, karyotype, min(17.0, 880 / len(karyotype)))
-    page.y = 115
+    name = shortened(case.case_id or "case without a name", 16, _ROOM, bold=True)
+    page.text(_LEFT, name, 16, fontweight="bold")
+    reason = case.notes[0].rstrip(".") if case.notes else "no cell could be counted"
+    karyotype = case.karyotype or f"no karyotype: {reason[:1].lower()}{reason[1:]}"
+    size, lines = set_in(karyotype, _ROOM, largest=17, smallest=17, lines=1)
+    if lines != [karyotype]:
+        size, lines = set_in(karyotype, _ROOM, largest=13, smallest=8, lines=4)
+    page.y += 9
+    for line in lines:
+        page.y += max(17.0, 1.3 * size) if len(lines) == 1 else 1.3 * size
+        page.text(_LEFT, line, size)
+    page.y += 17
     facts = [f"{case.n_counted} of {case.n_cells} cells counted"]
     if case.n_excluded:
         facts.append(f"{case.n_excluded} left out")
-    page.text(_LEFT, _short(", ".join(facts), 110), 9, _PALE)
+    if case.disagreeing:
+        facts.append(f"{len(case.disagreeing)} not of a clone")
+    page.text(_LEFT, shortened(", ".join(facts), 9, _ROOM), 9, _PALE)
     for note in case.notes[:_MAX_NOTES]:
         page.y += 12
-        page.text(_LEFT, _short(note, 118), 8.5, _PALE)
+        page.text(_LEFT, shortened(note, 8.5, _ROOM), 8.5, _PALE)
     page.y += 10
     page.rule("#333333")
 
@@ -115,7 +128,7 @@ def _review(page: _Page, case: CaseResult, cells: Sequence[Cell]) -> None:
     for point in points[:_MAX_REVIEW]:
         page.y += _ROW
         page.text(_LEFT + 6, "•", 8.5, _ALARM)
-        page.text(_LEFT + 16, _short(point, 112), 8.5)
+        page.text(_LEFT + 16, shortened(point, 8.5, _ROOM - 16), 8.5)
     if not points:
         page.y += _ROW
         page.text(
@@ -136,7 +149,9 @@ def by_urgency(case: CaseResult, cells: Sequence[Cell]) -> list[Cell]:
 
 def review_points(case: CaseResult, cells: Sequence[Cell]) -> list[str]:
     """Returns one line for each cell that has something to look at, the most urgent first."""
-    of_case = {d.name: f"has {', '.join(d.differs)} against its clone" for d in case.disagreeing}
+    of_case = {
+        d.name: f"has {', '.join(d.differs)} against the nearest clone" for d in case.disagreeing
+    }
     of_case.update({e.name: f"not counted, {e.reason}" for e in case.excluded})
     points = []
     for cell in by_urgency(case, cells):
@@ -191,35 +206,46 @@ def _table(page: _Page, case: CaseResult, cells: Sequence[Cell], bottom: float) 
         page.y += _ROW
         flags = ", ".join(flag.replace("_", " ") for flag in cell.flags) or "·"
         values = (
-            _short(cell.name, 32), str(len(cell.counted)),
-            _short(cell.karyotype or ("unfit" if cell.unfit else "none"), 34),
-            f"{cell.confidence:.2f}" if cell.chromosomes else "·", _short(flags, 24),
+            cell.name, str(len(cell.counted)),
+            cell.karyotype or ("unfit" if cell.unfit else "none"),
+            f"{cell.confidence:.2f}" if cell.chromosomes else "·", flags,
         )  # fmt: skip
-        for (x, _, side), value in zip(columns, values, strict=True):
-            page.text(x, value, 8.5, ha=side)
+        for (x, _, side), value, room in zip(columns, values, _COLUMN_ROOM, strict=True):
+            page.text(x, shortened(value, 8.5, room), 8.5, ha=side)
     if len(shown) < len(cells):
         page.y += _ROW
         page.text(_LEFT, f"and {len(cells) - len(shown)} more in cells.csv", 8.5, _PALE)
 
 
-def _karyogram(figure: Figure, karyogram: Karyogram, top: float, bottom: float, path: str) -> float:
-    """Draws the karyogram at the page's foot; returns where it begins."""
-    width = _RIGHT - _LEFT
-    height = width * karyogram.layout.height / PAGE_WIDTH
-    if height > bottom - top:
-        width *= (bottom - top) / height
-        height = bottom - top
-    left = (_WIDTH - width) / 2
-    place = (left / _WIDTH, 1 - bottom / _HEIGHT, width / _WIDTH, height / _HEIGHT)
-    axes = figure.add_axes(place)
-    raster = path.lower().endswith(".png")
-    draw_karyogram(axes, karyogram, points=width / PAGE_WIDTH, raster=raster, footing=False)
-    axes.add_patch(
-        Rectangle(
-            (0, 0), 1, 1, transform=axes.transAxes, fill=False, ec="#cccccc", lw=0.6, clip_on=False
-        )
-    )
-    return bottom - height - 8
+def _karyograms(
+    figure: Figure, karyograms: Sequence[Karyogram], top: float, bottom: float, path: str
+) -> float:
+    """Draws karyograms side by side at the page's foot; returns where they begin."""
+    gap = 8.0
+    number = len(karyograms)
+    room = (_RIGHT - _LEFT - gap * (number - 1)) / number
+    sizes = []
+    for karyogram in karyograms:
+        width = room
+        height = width * karyogram.layout.height / PAGE_WIDTH
+        if height > bottom - top:
+            width, height = width * (bottom - top) / height, bottom - top
+        sizes.append((width, height))
+    highest = max(height for _, height in sizes)
+    x = (_WIDTH - sum(width for width, _ in sizes) - gap * (number - 1)) / 2
+    for karyogram, (width, height) in zip(karyograms, sizes, strict=True):
+        foot = bottom - highest + height
+        axes = figure.add_axes((x / _WIDTH, 1 - foot / _HEIGHT, width / _WIDTH, height / _HEIGHT))
+        raster = path.lower().endswith(".png")
+        draw_karyogram(axes, karyogram, points=width / PAGE_WIDTH, raster=raster, footing=False)
+        axes.add_patch(
+            Rectangle(
+                (0, 0), 1, 1, transform=axes.transAxes, fill=False, ec="#cccccc", lw=0.6,
+                clip_on=False,
+            )
+        )  # fmt: skip
+        x += width + gap
+    return bottom - highest - 8
 
 
 def _footer(page: _Page, about: str) -> None:
@@ -228,4 +254,4 @@ def _footer(page: _Page, about: str) -> None:
     page.y += 13
     page.text(_LEFT, DISCLAIMER, 8, _ALARM, fontweight="bold")
     page.y += 11
-    page.text(_LEFT, _short(about, 120), 7.5, _PALE)
+    page.text(_LEFT, shortened(about, 7.5, _ROOM), 7.5, _PALE)

@@ -25,6 +25,8 @@ class Strip:
         doubts: why it may be wrong, of :data:`deepacc_d2.karyogram.doubt.REASONS`.
         pose: how the chromosome lies in the image.
         unidentified: it is a chromosome without a class; False for one that is left out.
+        derivative: a person called it a derivative of its class.
+        outline: image points (x, y) around its pixels; empty where nothing was cut.
     """
 
     name: str
@@ -37,6 +39,8 @@ class Strip:
     pose: Pose | None = None
     unidentified: bool = False
     doubts: tuple[str, ...] = ()
+    derivative: bool = False
+    outline: tuple[tuple[float, float], ...] = ()
 
     @property
     def length(self) -> float:
@@ -47,3 +51,7 @@ class Strip:
     def width(self) -> float:
         """Width in image pixels."""
         return self.dark.shape[1] / self.zoom
+
+    def pixels(self) -> NDArray[np.uint8]:
+        """Returns the strip as a picture, uint8 (L, W), dark on white."""
+        return np.rint(255 * (1 - np.clip(self.dark, 0, 1))).astype(np.uint8)

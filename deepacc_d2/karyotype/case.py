@@ -1,13 +1,13 @@
 """A case: what the cells of one patient or culture say together, in ISCN's mosaic notation.
 
-The cells of each clone are counted in square brackets, larger abnormal clones first and normal
-cells last: ``47,XY,+21[8]/46,XY[12]``. The prefix ``mos`` is not written: that a mosaic is
-constitutional, the cells by themselves do not show. docs/KARYOTYPE.md gives the rules.
+The cells of each clone are counted in square brackets: related clones from the stemline on by
+complexity, unrelated ones by size, normal cells last: ``47,XY,+8[5]/48,XY,+8,+21[11]/46,XY[4]``.
+The prefix ``mos`` is not written: that a mosaic is constitutional, the cells by themselves do not
+show. docs/KARYOTYPE.md gives the rules.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -18,16 +18,14 @@ from numpy.typing import ArrayLike, NDArray
 from deepacc_d2.cell import Cell
 from deepacc_d2.chromosomes import CLASSES, NUM_CLASSES
 from deepacc_d2.errors import DataError
-from deepacc_d2.karyotype.clones import (
-    CELLS_FOR_LOSS,
-    MOST_CHANGES,
-    Clones,
-    completed,
-    find_clones,
-)
+from deepacc_d2.karyotype.case_notes import notes_of, review_order
+from deepacc_d2.karyotype.clones import Clones, Group, find_clones
+from deepacc_d2.karyotype.completion import completed
 from deepacc_d2.karyotype.counts import X, checked_counts, sex_complement
 from deepacc_d2.karyotype.iscn import (
+    INCOMPLETE,
     NO_SEX_CHROMOSOME,
+    format_composite,
     format_karyotype,
     parse_karyotype,
     read_karyotype,
@@ -43,23 +41,31 @@ class Clone:
         karyotype: ISCN short form, without the number of cells.
         n: number of cells.
         names: of the cells, in the order in which they were given.
+        composite: the cells share changes and differ in others; ``karyotype`` has the cells of
+            each change.
     """
 
     karyotype: str
     n: int
     names: tuple[str, ...]
+    composite: bool = False
+
+    @property
+    def text(self) -> str:
+        """ISCN with the number of cells, such as ``46,XX[20]`` or ``46~47,XX,+8[3][cp3]``."""
+        return f"{self.karyotype}[{'cp' if self.composite else ''}{self.n}]"
 
 
 @dataclass(frozen=True)
 class Disagreement:
-    """A cell that is counted in a clone, but has other chromosomes than it.
+    """A cell that no clone counts, because it has other chromosomes than the nearest one.
 
     Attributes:
         name: of the cell.
         karyotype: its own.
-        clone: karyotype of the clone that counts it.
+        clone: karyotype of the clone that it is nearest to.
         differs: what it has more (``+8``) and fewer (``-21``) than the clone; other sex
-            chromosomes as ``X for XX``.
+            chromosomes as ``X for XX``; last, how many are unidentified.
     """
 
     name: str
@@ -70,7 +76,7 @@ class Disagreement:
 
 @dataclass(frozen=True)
 class Exclusion:
-    """A cell that no clone counts.
+    """A cell that cannot be of a clone, or that is far from every one.
 
     Attributes:
         name: of the cell.
@@ -92,9 +98,9 @@ class CaseResult:
         karyotype: with the number of cells of each clone; empty if no cell is counted.
         by_box: the same by each box's own class.
         clones: in the order of ``karyotype``.
-        disagreeing: cells counted in a clone that they differ from.
-        excluded: cells that are not counted.
-        n_cells, n_counted, n_excluded: all, and those in clones or not.
+        disagreeing: cells that are near to a clone and differ from it; they are not counted.
+        excluded: cells that are not counted for another reason.
+        n_cells, n_counted, n_excluded: all, those in clones, and those of ``excluded``.
         review: names of the cells to look at, most urgent first: those with a gain that no clone
             has, then all others that disagree or are excluded, then those of low confidence; among
             equals the least sure first.
@@ -168,6 +174,7 @@ def summarize_counts(
     unfit: Mapping[int, str] | None = None,
     unidentified: Sequence[int] | None = None,
     unidentified_by_box: Sequence[int] | None = None,
+    markers: Sequence[int] | None = None,
 ) -> CaseResult:
     """Brings cells together that are given by their counts; see :func:`summarize_case`.
 
@@ -181,6 +188,7 @@ def summarize_counts(
         unfit: by index of a cell that cannot be karyotyped, why.
         unidentified: (C,) chromosomes of each cell that have no class; none if not given.
         unidentified_by_box: (C,) the same by each box itself.
+        markers: (C,) further chromosomes of each cell that a person called markers.
 
     Raises:
         DataError: the numbers of cells differ, two have one name, or counts are none.
@@ -191,30 +199,26 @@ def summarize_counts(
     sure = [1.0] * len(names) if confidences is None else list(confidences)
     unclear = [0] * len(names) if unidentified is None else list(unidentified)
     unclear_by_box = unclear if unidentified_by_box is None else list(unidentified_by_box)
-    sizes = {len(each) for each in (found, by_box, sure, unclear, unclear_by_box)}
+    marked = [0] * len(names) if markers is None else list(markers)
+    sizes = {len(each) for each in (found, by_box, sure, unclear, unclear_by_box, marked)}
     if sizes != {len(names)}:
         raise DataError(f"case {case_id}: give as many names as counts and confidences")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise DataError(f"case {case_id}: two cells are named {twice}: give each its own name")
     reasons = {n: f"unfit: {reason}" for n, reason in (unfit or {}).items()}
-    # An unfit cell says nothing of what the others lack.
-    fit = [n for n in range(len(found)) if n not in reasons]
-    told, found = found, found.copy()
-    found[fit] = completed(found[fit], [unclear[n] for n in fit])
-    result = find_clones(found, few_chromosomes=chosen.few_chromosomes, unfit=reasons)
-    clones = _clones(names, result)
-    karyotype = _mosaic(clones)
-    by_box = by_box.copy()
-    by_box[fit] = completed(by_box[fit], [unclear_by_box[n] for n in fit])
-    of_boxes = find_clones(by_box, few_chromosomes=chosen.few_chromosomes, unfit=reasons)
-    boxes = _mosaic(_clones(names, of_boxes))
-    own = ["" if n in reasons else format_karyotype(told[n], unclear[n]) for n in range(len(names))]
-    disagreeing = _disagreeing(names, found, own, result)
+    few = chosen.few_chromosomes
+    told = _Told.of(names, found, (unclear, marked), reasons, few)
+    of_boxes = _Told.of(names, by_box, (unclear_by_box, marked), reasons, few)
+    clones, karyotype, boxes = told.clones(), told.karyotype(), of_boxes.karyotype()
+    own = [
+        "" if n in reasons else format_karyotype(found[n], unclear[n], markers=marked[n])
+        for n in range(len(names))
+    ]
+    disagreeing = told.disagreeing(own)
     excluded = tuple(
-        Exclusion(names[n], own[n], reason) for n, reason in sorted(result.excluded.items())
+        Exclusion(names[n], own[n], reason) for n, reason in sorted(told.result.excluded.items())
     )
-    counted = sum(clone.n for clone in clones)
     return CaseResult(
         case_id=case_id,
         karyotype=karyotype,
@@ -223,40 +227,89 @@ def summarize_counts(
         disagreeing=disagreeing,
         excluded=excluded,
         n_cells=len(names),
-        n_counted=counted,
+        n_counted=sum(clone.n for clone in clones),
         n_excluded=len(excluded),
-        review=_review(names, sure, disagreeing, excluded, chosen),
-        notes=_notes(clones, disagreeing, excluded, karyotype, boxes),
+        review=review_order(names, sure, disagreeing, excluded, chosen),
+        notes=notes_of(clones, disagreeing, excluded, karyotype, boxes),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Told:
+    """Cells, and the clones that they make.
+
+    Attributes:
+        names: of the C cells.
+        counts: (C, 24), unidentified chromosomes in places that seem empty.
+        unidentified, markers: (C,) of each.
+        result: the clones.
+    """
+
+    names: Sequence[str]
+    counts: NDArray[np.int64]
+    unidentified: Sequence[int]
+    markers: Sequence[int]
+    result: Clones
+
+    @classmethod
+    def of(
+        cls,
+        names: Sequence[str],
+        counts: NDArray[np.int64],
+        besides: tuple[Sequence[int], Sequence[int]],
+        unfit: Mapping[int, str],
+        few: int,
+    ) -> _Told:
+        unidentified, markers = besides
+        # An unfit cell says nothing of what the others lack.
+        fit = [n for n in range(len(counts)) if n not in unfit]
+        whole = counts.copy()
+        whole[fit] = completed(counts[fit], [unidentified[n] for n in fit])
+        found = find_clones(
+            whole, few_chromosomes=few, unfit=unfit, unidentified=unidentified, markers=markers
+        )
+        return cls(names, whole, unidentified, markers, found)
+
+    def clones(self) -> tuple[Clone, ...]:
+        return tuple(
+            Clone(
+                self.of_group(g),
+                len(g.members),
+                tuple(self.names[n] for n in g.members),
+                g.composite,
+            )
+            for g in self.result.groups
+        )
+
+    def karyotype(self) -> str:
+        return "/".join(clone.text for clone in self.clones())
+
+    def of_group(self, group: Group) -> str:
+        if group.composite:
+            members = list(group.members)
+            marked = [self.markers[n] for n in members]
+            cells = self.counts[members]
+            text = format_composite(group.counts, cells, level=group.level, markers=marked)
+        else:
+            text = format_karyotype(group.counts, markers=group.markers)
+        return f"{text},{INCOMPLETE}" if group.incomplete else text
+
+    def disagreeing(self, karyotypes: Sequence[str]) -> tuple[Disagreement, ...]:
+        found = []
+        for n, (place, _) in sorted(self.result.strays.items()):
+            group = self.result.groups[place]
+            what = list(differing(self.counts[n], group.counts))
+            more = self.markers[n] - group.markers
+            what += [f"{'+' if more > 0 else '-'}mar"] * abs(more)
+            what += [f"{self.unidentified[n]} unidentified"] if self.unidentified[n] else []
+            clone = self.of_group(group)
+            found.append(Disagreement(self.names[n], karyotypes[n], clone, tuple(what)))
+        return tuple(found)
 
 
 def _checked(counts: ArrayLike | Sequence[ArrayLike]) -> NDArray[np.int64]:
     rows = [checked_counts(row) for row in np.asarray(counts)]
     return np.array(rows, dtype=np.int64).reshape(-1, NUM_CLASSES)
-
-
-def _clones(names: Sequence[str], result: Clones) -> tuple[Clone, ...]:
-    return tuple(
-        Clone(format_karyotype(g.counts), len(g.members), tuple(names[n] for n in g.members))
-        for g in result.groups
-    )
-
-
-def _mosaic(clones: Sequence[Clone]) -> str:
-    return "/".join(f"{clone.karyotype}[{clone.n}]" for clone in clones)
-
-
-def _disagreeing(
-    names: Sequence[str], counts: NDArray[np.int64], karyotypes: Sequence[str], result: Clones
-) -> tuple[Disagreement, ...]:
-    found = []
-    for group in result.groups:
-        clone = format_karyotype(group.counts)
-        for n, changes in zip(group.members, group.changes, strict=True):
-            if changes:
-                what = differing(counts[n], group.counts)
-                found.append((n, Disagreement(names[n], karyotypes[n], clone, what)))
-    return tuple(disagreement for _, disagreement in sorted(found, key=lambda each: each[0]))
 
 
 def differing(counts: ArrayLike, clone: ArrayLike) -> tuple[str, ...]:
@@ -269,67 +322,3 @@ def differing(counts: ArrayLike, clone: ArrayLike) -> tuple[str, ...]:
     for name, off in zip(CLASSES[:X], (own - other)[:X], strict=True):
         changes += [f"{'+' if off > 0 else '-'}{name}"] * abs(int(off))
     return tuple(changes)
-
-
-def _gains(what: Sequence[str]) -> bool:
-    """Whether a cell has more of something than its clone."""
-    sexes = [each.replace(NO_SEX_CHROMOSOME, "").split(" for ") for each in what if "for" in each]
-    more = any(own.count(k) > other.count(k) for own, other in sexes for k in "XY")
-    return more or any(each.startswith("+") for each in what)
-
-
-def _review(
-    names: Sequence[str],
-    confidences: Sequence[float],
-    disagreeing: Sequence[Disagreement],
-    excluded: Sequence[Exclusion],
-    settings: KaryotypeSettings,
-) -> tuple[str, ...]:
-    ranks = {
-        name: 2
-        for name, confidence in zip(names, confidences, strict=True)
-        if not confidence >= settings.low_cell_confidence
-    }
-    ranks |= {each.name: 1 for each in excluded}
-    # A lost chromosome is most often an accident of the preparation, a gained one more rarely.
-    ranks |= {each.name: 0 if _gains(each.differs) else 1 for each in disagreeing}
-    sure = {
-        name: -math.inf if math.isnan(confidence) else confidence
-        for name, confidence in zip(names, confidences, strict=True)
-    }
-    return tuple(sorted(ranks, key=lambda name: (ranks[name], sure[name], name)))
-
-
-def _notes(
-    clones: Sequence[Clone],
-    disagreeing: Sequence[Disagreement],
-    excluded: Sequence[Exclusion],
-    karyotype: str,
-    by_box: str,
-) -> tuple[str, ...]:
-    notes = []
-    counted = sum(clone.n for clone in clones)
-    if not counted:
-        notes.append("No cell could be counted.")
-    elif counted == 1 and not excluded:
-        notes.append("One cell was counted: one cell is no clone.")
-    elif counted < CELLS_FOR_LOSS:
-        notes.append(f"{counted} of the cells counted: too few for a loss to be clonal.")
-    for clone in clones:
-        normal = clone.karyotype in ("46,XX", "46,XY")
-        if not normal and counted > clone.n <= CELLS_FOR_LOSS:
-            notes.append(f"{clone.karyotype} rests on {clone.n} of {counted} cells: look closely.")
-    if disagreeing:
-        notes.append(f"Counted, but differing from their clone: {len(disagreeing)}.")
-    far = sum("other than" in each.reason or "no clone" in each.reason for each in excluded)
-    if far:
-        where = f"far from every clone (more than {MOST_CHANGES} chromosomes)"
-        notes.append(f"Not counted, {where}: {far}.")
-    unfit = sum(each.reason.startswith("unfit: ") for each in excluded)
-    if unfit:
-        notes.append(f"Not counted, unfit to be karyotyped: {unfit}.")
-    if len(excluded) > far + unfit:
-        notes.append(f"Not counted, incomplete: {len(excluded) - far - unfit}.")
-    if by_box != karyotype:
-        notes.append(f"Each box by itself gives {by_box or 'no karyotype'}.")
-    return tuple(notes)

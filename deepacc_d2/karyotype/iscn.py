@@ -1,9 +1,10 @@
 """The ISCN short form of a cell's chromosome counts, written and read.
 
 Grammar (International System for Human Cytogenomic Nomenclature, ISCN 2020 and 2024), numerical
-abnormalities only::
+abnormalities only; what is written of markers and composites is not read::
 
-    karyotype = total ["<" level "n>"] "," sex {"," sign autosome} [",inc"]
+    karyotype = total ["<" level "n>"] "," sex {"," sign autosome} ["," markers] [",inc"]
+    markers   = "+" [number] "mar"
     sex       = {"X"} {"Y"}, at least one, or "?" for none
 
 - Sex chromosomes come first, then autosomes in numerical order, whatever the sign. A change of
@@ -24,6 +25,7 @@ abnormalities only::
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -45,7 +47,7 @@ def ploidy_level(total: int) -> int:
     return max(1, (total - 12) // 23 + 1)
 
 
-def format_karyotype(counts: ArrayLike, unidentified: int = 0) -> str:
+def format_karyotype(counts: ArrayLike, unidentified: int = 0, *, markers: int = 0) -> str:
     """Writes counts (24,) as ISCN short form, such as ``47,XY,+21``; empty if there is none.
 
     >>> counts = [2] * 22 + [1, 1]
@@ -56,14 +58,15 @@ def format_karyotype(counts: ArrayLike, unidentified: int = 0) -> str:
     Args:
         counts: (24,) chromosomes of each class.
         unidentified: further ones of no class that could be told.
+        markers: further ones that a person called markers.
 
     Raises:
         DataError: they are not 24 whole numbers of at least 0, or fewer than none unidentified.
     """
     whole = checked_counts(counts)
-    if unidentified < 0:
-        raise DataError(f"{unidentified} unidentified chromosomes: give 0 or more")
-    total = int(whole.sum()) + unidentified
+    if min(unidentified, markers) < 0:
+        raise DataError(f"{min(unidentified, markers)} unidentified chromosomes: give 0 or more")
+    total = int(whole.sum()) + unidentified + markers
     if total == 0:
         return ""
     level = ploidy_level(total)
@@ -71,8 +74,42 @@ def format_karyotype(counts: ArrayLike, unidentified: int = 0) -> str:
         str(total) if level == 2 else f"{total}<{level}n>",
         sex_complement(whole) or NO_SEX_CHROMOSOME,
         *differences(whole, level),
+        *([f"+{markers if markers > 1 else ''}mar"] if markers else []),
         *([INCOMPLETE] if unidentified else []),
     ]
+    return ",".join(parts)
+
+
+def format_composite(
+    shared: ArrayLike, cells: ArrayLike, *, level: int = 2, markers: Sequence[int] | None = None
+) -> str:
+    """Writes what related cells share, each change with its cells: ``46~47,XX,+8[3],+21[2]``.
+
+    The number of cells, ``[cp3]``, is for the caller to add.
+
+    Args:
+        shared: (24,) the changes that are clonal, as counts.
+        cells: (C, 24) of the cells, C at least 1.
+        level: of ploidy that changes are counted from.
+        markers: (C,) further chromosomes of each cell that are markers.
+    """
+    whole = checked_counts(shared)
+    own = np.array([checked_counts(row) for row in np.asarray(cells)])
+    marked = np.zeros(len(own), np.int64) if markers is None else np.asarray(markers, np.int64)
+    totals = own.sum(axis=1) + marked
+    low, high = int(totals.min()), int(totals.max())
+    number = str(low) if low == high else f"{low}~{high}"
+    parts = [
+        number if level == 2 else f"{number}<{level}n>",
+        sex_complement(whole) or NO_SEX_CHROMOSOME,
+    ]
+    for k, copies in enumerate(whole[:AUTOSOMES].tolist()):
+        step = 1 if copies > level else -1
+        for reached in range(level + step, copies + step, step) if copies != level else ():
+            n = int((step * own[:, k] >= step * reached).sum())
+            parts.append(f"{'+' if step > 0 else '-'}{CLASSES[k]}[{n}]")
+    n = int((marked > 0).sum())
+    parts += [f"+mar[{n}]"] if n >= 2 else []
     return ",".join(parts)
 
 

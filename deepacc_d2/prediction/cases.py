@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from deepacc_d2.errors import ConfigError, DataError
+from deepacc_d2.text import decoded
 
 
 def case_ids(paths: Sequence[Path], cases: str | Path | None) -> list[str | None]:
@@ -63,7 +64,7 @@ def _read_rows(table: Path) -> list[tuple[int, str, str]]:
         raise ConfigError(
             f"CASES {table} cannot be read ({reason}): give `folder` or a CSV file"
         ) from None
-    text = _decode(data)
+    text = decoded(data)
     header = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=header.count)
     try:
@@ -87,16 +88,6 @@ def _read_rows(table: Path) -> list[tuple[int, str, str]]:
     except csv.Error as error:
         raise DataError(f"cases {table} is no CSV file ({error}): save it again as CSV") from None
     return rows
-
-
-def _decode(data: bytes) -> str:
-    """Returns the text of a table as Excel and others save it."""
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return data.decode("utf-16", errors="replace")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return data.decode("cp1252", errors="replace")
 
 
 def _match(

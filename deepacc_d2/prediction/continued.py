@@ -6,9 +6,10 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
+from typing import Any
 
 from deepacc_d2.cell import Cell
-from deepacc_d2.files import write_json
+from deepacc_d2.files import read_json, write_json
 from deepacc_d2.prediction.folder import OutputFolder
 from deepacc_d2.prediction.inputs import Input
 from deepacc_d2.prediction.names import fold_name, other_name
@@ -92,7 +93,12 @@ def _agree(folder: OutputFolder, cell: Cell, item: Input, *, write: bool) -> Non
     if not write or (cell.case_id == item.case_id and cell.path == str(item.path)):
         return
     cell.case_id, cell.path = item.case_id, str(item.path)
-    write_json(folder.record(cell.name), to_record(cell), indent=1)
+    # What a karyogram told of the cell is in its record alone.
+    kept: Any = read_json(folder.record(cell.name))
+    told = to_record(cell)
+    write_json(
+        folder.record(cell.name), {**kept, "case": told["case"], "image": told["image"]}, indent=1
+    )
 
 
 def remove_stale(folder: OutputFolder, cases: Sequence[str]) -> int:
@@ -118,6 +124,14 @@ def remove_stale(folder: OutputFolder, cases: Sequence[str]) -> int:
         for path in pages.glob("[!.]*.json")
         if path.stem not in cases
         for suffix in (".json", ".pdf")
+    ]
+    stale += [
+        path
+        for path in (folder.root / "worksheets").glob("[!.]*.*")
+        if path.suffix in (".html", ".pdf") and path.stem not in cases
+    ]
+    stale += [
+        path for path in (folder.root / "crops").glob("*/*.png") if path.parent.name not in names
     ]
     for path in stale:
         Path(path).unlink(missing_ok=True)

@@ -1,8 +1,10 @@
 """The output folder of a job: what is where in it, what is done, and whose results it holds.
 
 Layout: ``job.json``; ``cells/<name>.json``, written last and so the sign that a cell is done;
-``overlays/<name>.png``; ``karyograms/<name>.png`` and ``.svg``; and at the end ``cells.csv``,
-``chromosomes.csv``, ``coco.json``, ``errors.csv``, and ``cases/<case>.pdf`` and ``.json``.
+``overlays/<name>.png``; ``karyograms/<name>.png`` and ``.svg``; ``crops/<name>/<class>_<n>.png``
+on request; and at the end ``cells.csv``, ``chromosomes.csv``, ``coco.json``, ``errors.csv``,
+``cases/<case>.pdf`` and ``.json``, and ``worksheets/<case>.html`` and ``.pdf``, which
+``laboratory.json`` fills.
 """
 
 from __future__ import annotations
@@ -17,13 +19,14 @@ from typing import Any
 from deepacc_d2.cell import Cell
 from deepacc_d2.errors import ConfigError, DataError
 from deepacc_d2.files import read_json, write_json
+from deepacc_d2.karyogram.layout import ALIGNMENTS
 from deepacc_d2.partial import clear_files
 from deepacc_d2.prediction.record import from_record
 
 JOB = "job.json"
-FOLDERS = ("cells", "overlays", "karyograms", "cases")
+FOLDERS = ("cells", "overlays", "karyograms", "crops", "cases", "worksheets")
 OURS = (
-    *(JOB, *FOLDERS),
+    *(JOB, *FOLDERS, "laboratory.json"),
     *("cells.csv", "chromosomes.csv", "coco.json", "errors.csv"),
 )
 
@@ -45,6 +48,18 @@ class OutputFolder:
     def karyogram(self, name: str, suffix: str = ".png") -> Path:
         """Returns the path of a cell's karyogram."""
         return self.root / "karyograms" / f"{name}{suffix}"
+
+    def crops(self, name: str) -> Path:
+        """Returns the folder of a cell's single chromosomes."""
+        return self.root / "crops" / name
+
+    def alignment(self) -> str:
+        """Returns how chromosomes stand in the job's karyograms."""
+        path = self.root / JOB
+        job = read_json(path) if path.is_file() else {}
+        drawings = job.get("drawings") if isinstance(job, Mapping) else None
+        align = drawings.get("align") if isinstance(drawings, Mapping) else None
+        return align if align in ALIGNMENTS else ALIGNMENTS[0]
 
     def is_done(self, name: str) -> bool:
         """Whether a cell is finished."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,16 @@ from deepacc_d2.disclaimer import DISCLAIMER
 from deepacc_d2.errors import UserError
 from deepacc_d2.files import whole_file, write_json
 from deepacc_d2.images.read import read_image
+from deepacc_d2.images.resolution import read_scale
 from deepacc_d2.karyogram import Karyogram, build_karyogram, save_case_report
 from deepacc_d2.karyotype.case import CaseResult, summarize_case
 from deepacc_d2.prediction.continued import remove_stale
 from deepacc_d2.prediction.folder import OutputFolder
 from deepacc_d2.prediction.names import safe_name
 from deepacc_d2.prediction.tables import job_tables, write_errors
+from deepacc_d2.worksheet.laboratory import laboratory_of
+from deepacc_d2.worksheet.pdf import Worksheets
+from deepacc_d2.worksheet.sheet import Facts, shown_cells, worksheet_html
 
 SHOWN = 8
 # Takes the place of the probabilities of a case's chromosomes, which no report looks at.
@@ -39,6 +44,19 @@ class JobSummary:
     cells: int
     karyotypes: dict[str, str]
     text: str
+
+
+@dataclass(frozen=True)
+class CasesWritten:
+    """What was written of cases.
+
+    Attributes:
+        karyotypes: by case.
+        problem: why there is no PDF of worksheets, a line; empty if there is.
+    """
+
+    karyotypes: dict[str, str]
+    problem: str = ""
 
 
 def finish_job(folder: OutputFolder, errors: list[tuple[str, str]], *, about: str) -> JobSummary:
@@ -66,9 +84,11 @@ def finish_job(folder: OutputFolder, errors: list[tuple[str, str]], *, about: st
                 for chromosome in cell.chromosomes:
                     chromosome.probabilities = _NOT_KEPT
                 cases[cell.case_id].append(cell)
-    karyotypes = write_cases(folder, dict(sorted(cases.items())), about=about)
-    remove_stale(folder, case_names(karyotypes))
-    return JobSummary(overview.total, karyotypes, overview.text(folder, karyotypes))
+    written = write_cases(folder, dict(sorted(cases.items())), about=about)
+    remove_stale(folder, case_names(written.karyotypes))
+    text = overview.text(folder, written.karyotypes)
+    text += f"\n{written.problem}" if written.problem else ""
+    return JobSummary(overview.total, written.karyotypes, text)
 
 
 def write_cases(
@@ -77,23 +97,29 @@ def write_cases(
     *,
     about: str,
     amend: Callable[[CaseResult], CaseResult] | None = None,
-    draw: Callable[[list[Cell]], Karyogram | None] | None = None,
+    draw: Callable[[Cell], Karyogram | None] | None = None,
     further: Callable[[str], dict[str, Any]] | None = None,
-) -> dict[str, str]:
-    """Writes a JSON and a one-page PDF of each case.
+    facts: Callable[[str, list[Cell]], Facts] | None = None,
+) -> CasesWritten:
+    """Writes a JSON, a one-page PDF and a worksheet of each case.
 
     Args:
         folder: of the cells.
         cases: the cells of each case; their probabilities are not looked at.
         about: the model, for reports.
         amend: what a person says otherwise of a case.
-        draw: gives the karyogram of a page; :func:`best_karyogram` if not given.
+        draw: gives a cell's karyogram; :func:`karyogram_of` if not given.
         further: by case, what its JSON says besides.
+        facts: by case, what its worksheet is filled with; the folder's ``laboratory.json`` if not
+            given.
 
     Returns:
-        The karyotype of each case.
+        The karyotype of each case, and why there is no PDF of worksheets.
     """
     root = folder.root / "cases"
+    sheets = Worksheets(folder.root / "worksheets")
+    facts = facts or laboratory_of(folder.root).facts
+    draw = draw or partial(karyogram_of, align=folder.alignment())
     karyotypes: dict[str, str] = {}
     for (case_id, cells), name in zip(cases.items(), case_names(cases), strict=True):
         root.mkdir(exist_ok=True)
@@ -104,9 +130,12 @@ def write_cases(
         record = {**case.to_record(), "about": about, "disclaimer": DISCLAIMER}
         record |= further(case_id) if further is not None else {}
         write_json(root / f"{name}.json", record, indent=1)
+        drawn = map(draw, shown_cells(case, cells))
+        shown = [karyogram for karyogram in drawn if karyogram is not None]
         with whole_file(root / f"{name}.pdf") as path:
-            save_case_report(path, case, cells, (draw or best_karyogram)(cells), about=about)
-    return karyotypes
+            save_case_report(path, case, cells, shown, about=about)
+        sheets.write(name, worksheet_html(case, cells, shown, facts(case_id, cells), about=about))
+    return CasesWritten(karyotypes, sheets.problem)
 
 
 def case_names(cases: Iterable[str]) -> list[str]:
@@ -132,16 +161,19 @@ def surest(cells: list[Cell]) -> Cell | None:
     return max(found, key=lambda cell: (cell.confidence, len(cell.counted)), default=None)
 
 
-def best_karyogram(cells: list[Cell]) -> Karyogram | None:
-    """Returns the karyogram of the surest cell that is fit; None without one, or its image."""
-    best = surest(cells)
-    if best is None:
-        return None
+def karyogram_of(cell: Cell, align: str = "centromere") -> Karyogram | None:
+    """Returns the karyogram of a cell; None where its image is gone.
+
+    Args:
+        cell: any.
+        align: see :func:`deepacc_d2.karyogram.build_karyogram`.
+    """
     try:
-        gray = read_image(best.path).gray
+        gray = read_image(cell.path).gray
     except UserError:
         return None
-    return build_karyogram(gray, best)
+    pixel_size = read_scale(cell.path).pixel_size
+    return build_karyogram(gray, cell, align=align, pixel_size=pixel_size)
 
 
 class _Overview:

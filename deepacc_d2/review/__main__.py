@@ -123,9 +123,16 @@ def _verify(store: Store, options: argparse.Namespace) -> int:
 
 def _export(store: Store, options: argparse.Namespace) -> int:
     from deepacc_d2.review.export import export
+    from deepacc_d2.worksheet.laboratory import laboratory_of
 
     formats = () if options.karyogram == "none" else tuple(options.karyogram.split(","))
-    told = export(store, options.to, overlay=not options.no_overlay, karyogram=formats)
+    told = export(
+        store,
+        options.to,
+        overlay=not options.no_overlay,
+        karyogram=formats,
+        laboratory=laboratory_of(options.out),
+    )
     for problem in told.problems:
         print(problem)
     print(f"{told.cells} cells, {told.cases} cases in {options.to}; trail {told.hash}")

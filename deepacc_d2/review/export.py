@@ -18,15 +18,17 @@ from deepacc_d2.karyogram import Karyogram
 from deepacc_d2.karyotype.case import CaseResult
 from deepacc_d2.prediction.folder import JOB, OutputFolder
 from deepacc_d2.prediction.outputs import check_suffixes
-from deepacc_d2.prediction.summary import surest, write_cases
+from deepacc_d2.prediction.summary import write_cases
 from deepacc_d2.prediction.tables import job_tables, write_errors
 from deepacc_d2.review.cases import CaseState
 from deepacc_d2.review.pictures import image_of, karyogram_of, write_reviewed
 from deepacc_d2.review.store.chain import FIRST, now
 from deepacc_d2.review.store.database import reading
-from deepacc_d2.review.store.lists import figures
+from deepacc_d2.review.store.lists import confirmed_by, figures
 from deepacc_d2.review.store.store import Store, case_record, case_state
 from deepacc_d2.review.store.tables import cases, cells, head
+from deepacc_d2.worksheet.laboratory import Laboratory, with_people
+from deepacc_d2.worksheet.sheet import Facts, Signed
 
 KIND = "deepacc_d2 review"
 
@@ -61,7 +63,12 @@ def check_new(out: Path) -> Path:
 
 
 def export(
-    store: Store, out: Path, *, overlay: bool = True, karyogram: Sequence[str] = ("png", "svg")
+    store: Store,
+    out: Path,
+    *,
+    overlay: bool = True,
+    karyogram: Sequence[str] = ("png", "svg"),
+    laboratory: Laboratory | None = None,
 ) -> Exported:
     """Writes a folder as ``make predict`` does, of the cells as they are now.
 
@@ -72,11 +79,13 @@ def export(
         out: new or empty; it appears whole or not at all.
         overlay: draw images with their boxes.
         karyogram: formats of karyograms; none if empty.
+        laboratory: what the predicted folder has for worksheets.
 
     Raises:
         UserError: the folder is there, cannot be written, or the store cannot be read.
     """
     suffixes = check_suffixes(karyogram)
+    laboratory = laboratory or Laboratory()
     out = check_new(out)
     with reading(store.engine) as connection:
         last = connection.execute(select(head.c.seq, head.c.hash)).one_or_none()
@@ -86,6 +95,7 @@ def export(
             for row in connection.execute(select(cases.c.id, cases.c.name))
         }
         told = figures(connection)
+        who = confirmed_by(connection)
         jobs = connection.execute(select(cells.c.job).distinct()).scalars().all()
         kept = [store.read(connection, number) for number in numbers]
     by_name = {cell.name: cell for cell in kept}
@@ -106,23 +116,29 @@ def export(
                 if written.case_id is not None:
                     of_cases[written.case_id].append(written)
 
-        def draw(of_case: list[Cell]) -> Karyogram | None:
-            best = surest(of_case)
+        def draw(cell: Cell) -> Karyogram | None:
             try:
-                found = None if best is None else by_name[best.name]
-                return None if found is None else karyogram_of(found, image_of(found))
+                return karyogram_of(by_name[cell.name], image_of(by_name[cell.name]))
             except DataError:
                 return None
 
+        def facts(case_id: str, of_case: list[Cell]) -> Facts:
+            levels = {c.name: by_name[c.name].state.confirmed for c in of_case}
+            people = {n: (level, who.get(n, "")) for n, level in levels.items() if level}
+            state = states.get(case_id, CaseState())
+            return reviewed_facts(laboratory, case_id, of_case, state, people)
+
         models = [json.loads(job) for job in jobs]
-        karyotypes = write_cases(
+        written_cases = write_cases(
             folder,
             dict(sorted(of_cases.items())),
             about=about_models(models),
             amend=lambda result: amended(result, states.get(result.case_id or "", CaseState())),
             draw=draw,
             further=lambda name: {"review": case_record(states[name])},
+            facts=facts,
         )
+        problems += [written_cases.problem] if written_cases.problem else []
         job: dict[str, Any] = {
             "kind": KIND,
             "created": now(),
@@ -131,7 +147,29 @@ def export(
             "jobs": models,
         }
         write_json(root / JOB, job)
-    return Exported(len(kept), len(karyotypes), tuple(problems), str(job["trail"]["hash"]))
+    done = len(written_cases.karyotypes)
+    return Exported(len(kept), done, tuple(problems), str(job["trail"]["hash"]))
+
+
+def reviewed_facts(
+    laboratory: Laboratory,
+    case_id: str,
+    cells: Sequence[Cell],
+    state: CaseState,
+    people: Mapping[str, tuple[str, str]],
+) -> Facts:
+    """Returns what the worksheet of a case in review is filled with.
+
+    Args:
+        laboratory: what the predicted folder has.
+        case_id: of the case.
+        cells: of it.
+        state: of it, with its signatures.
+        people: by cell that is confirmed as it is, its level and who confirmed it.
+    """
+    told = laboratory.facts(case_id, cells)
+    signed = [Signed(s.role, s.who, s.at) for s in state.signatures]
+    return Facts(told.header, with_people(told.spots, people), signed)
 
 
 def about_models(jobs: Sequence[Mapping[str, Any]]) -> str:

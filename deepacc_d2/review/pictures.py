@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,8 +13,10 @@ from numpy.typing import NDArray
 from deepacc_d2.errors import DataError
 from deepacc_d2.files import whole_file, write_bytes, write_json
 from deepacc_d2.images.read import read_image
+from deepacc_d2.images.resolution import read_scale
 from deepacc_d2.karyogram import Karyogram, build_karyogram, draw_overlay
 from deepacc_d2.prediction.folder import OutputFolder
+from deepacc_d2.prediction.outputs import add_shapes
 from deepacc_d2.prediction.record import class_of, to_record
 from deepacc_d2.review.store.store import ReviewedCell
 from deepacc_d2.review.summary import corrected, touched
@@ -47,10 +50,11 @@ def karyogram_of(cell: ReviewedCell, gray: NDArray[np.uint8]) -> Karyogram:
         cell.found.cell,
         turned=[n for n, c in enumerate(ordered) if c.turned],
         outlines={n: (c.outline,) for n, c in enumerate(ordered) if c.outline},
+        pixel_size=read_scale(cell.state.prediction.path).pixel_size,
     )
 
 
-def record_of(cell: ReviewedCell) -> dict[str, object]:
+def record_of(cell: ReviewedCell) -> dict[str, Any]:
     """Returns a cell's record as ``make predict`` writes it, plus ``review``.
 
     For a chromosome that differs from the prediction, ``review`` has what was predicted.
@@ -109,6 +113,7 @@ def write_reviewed(
         Why nothing was drawn; empty if it was.
     """
     problem = ""
+    record = record_of(cell)
     if overlay or karyogram:
         try:
             gray = image_of(cell)
@@ -118,10 +123,12 @@ def write_reviewed(
             if overlay:
                 drawn = cv2.cvtColor(draw_overlay(gray, cell.found.cell), cv2.COLOR_RGB2BGR)
                 write_bytes(folder.overlay(cell.name), cv2.imencode(".png", drawn)[1].tobytes())
-            built = karyogram_of(cell, gray) if karyogram else None
-            for suffix in karyogram:
+            built = karyogram_of(cell, gray) if karyogram and cell.found.cell.chromosomes else None
+            if built is not None:
+                add_shapes(record, built)
+            for suffix in karyogram if built is not None and cell.found.cell.counted else ():
                 assert built is not None
                 with whole_file(folder.karyogram(cell.name, suffix)) as path:
                     built.save(Path(path))
-    write_json(folder.record(cell.name), record_of(cell), indent=1)
+    write_json(folder.record(cell.name), record, indent=1)
     return problem

@@ -7,7 +7,7 @@ processes draw; between them this process keeps the order and holds no more than
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -160,8 +160,7 @@ class CellWriter(Callback):
 
     Args:
         folder: the job's.
-        overlay: see :func:`write_cell`.
-        karyogram: see :func:`write_cell`.
+        drawings: what to draw, as :func:`write_cell` takes it.
         workers: drawing processes; 0 draws in this one.
         ahead: images that may be in the lanes.
 
@@ -172,14 +171,13 @@ class CellWriter(Callback):
     def __init__(
         self,
         folder: OutputFolder,
+        drawings: Mapping[str, Any],
         *,
-        overlay: bool,
-        karyogram: Sequence[str],
         workers: int = 1,
         ahead: int = 1,
     ) -> None:
         self.folder = folder
-        self.options: dict[str, Any] = {"overlay": overlay, "karyogram": tuple(karyogram)}
+        self.options: dict[str, Any] = dict(drawings)
         self.workers = workers
         self.ahead = ahead
         self.errors: list[tuple[str, str]] = []

@@ -64,7 +64,7 @@ class CellActor:
 
 
 def predict_cells(
-    cfg: DictConfig, todo: list[Input], folder: OutputFolder, karyogram: tuple[str, ...]
+    cfg: DictConfig, todo: list[Input], folder: OutputFolder, drawings: dict[str, Any]
 ) -> list[tuple[str, str]]:
     """Predicts images on a Ray cluster, or a Ray of this machine where none is named.
 
@@ -73,7 +73,7 @@ def predict_cells(
             of them takes.
         todo: the images.
         folder: where results go.
-        karyogram: suffixes of the karyograms.
+        drawings: what is drawn of each cell.
 
     Returns:
         Path and message of each image that could not be used.
@@ -112,7 +112,7 @@ def predict_cells(
             fn_constructor_kwargs={
                 "options": {**options, "checkpoint": cfg.ckpt},
                 "root": str(folder.root),
-                "drawings": {"overlay": bool(cfg.overlay), "karyogram": karyogram},
+                "drawings": drawings,
             },
             batch_size=cfg.ray.batch_size,
             compute=ray.data.ActorPoolStrategy(size=cfg.ray.actors),

@@ -82,7 +82,7 @@ def cells_of_a_case(karyogram, count):
 def test_page_of_a_case_is_one_page(karyogram, tmp_path, count):
     cells = cells_of_a_case(karyogram, count)
     case = summarize_case(cells, case_id="case 7")
-    save_case_report(tmp_path / "a.pdf", case, cells, karyogram, about="model")
+    save_case_report(tmp_path / "a.pdf", case, cells, [karyogram], about="model")
     data = (tmp_path / "a.pdf").read_bytes()
     assert data.startswith(b"%PDF")
     assert b"/Count 1 " in data
@@ -94,7 +94,7 @@ def test_page_of_a_case_tells_its_karyotype_cells_and_what_to_look_at(karyogram,
     name = "<script>7</script> & $x$"
     case = summarize_case(cells, case_id=name)
     for file in ("a.svg", "b.svg"):
-        save_case_report(tmp_path / file, case, cells, None, about="DeepACC-D2, best.ckpt")
+        save_case_report(tmp_path / file, case, cells, [], about="DeepACC-D2, best.ckpt")
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
     root = ElementTree.parse(tmp_path / "a.svg").getroot()
     texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
@@ -111,7 +111,7 @@ def test_page_of_a_case_tells_its_karyotype_cells_and_what_to_look_at(karyogram,
 
 def test_page_of_a_case_without_cells(tmp_path):
     case = summarize_case([], case_id=None)
-    save_case_report(tmp_path / "a.svg", case, [], None, about="")
+    save_case_report(tmp_path / "a.svg", case, [], [], about="")
     assert "no karyotype: no cell could be counted" in (tmp_path / "a.svg").read_text()
 
 
@@ -205,7 +205,7 @@ def test_an_unfit_cell_shows_its_reason_instead_of_a_karyotype(drawn, tmp_path):
     assert review_points(case, [own]) == [
         "cell 1: not counted, unfit: no spread was found in the picture"
     ]
-    save_case_report(tmp_path / "a.svg", case, [own], None, about="model")
+    save_case_report(tmp_path / "a.svg", case, [own], [], about="model")
     page = (tmp_path / "a.svg").read_text()
     assert "no karyotype: no cell could be counted" in page
     assert "46,XX" not in page

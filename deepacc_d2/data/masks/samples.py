@@ -20,7 +20,7 @@ TIGHT, SLACK = 0.5, 1.0
 OFF = 2.0
 # Where outlines are drawn differs between people: a tight box's mask is wider or narrower by a
 # standard deviation of this, in pixels, up to twice of it.
-EDGE_OFF = 0.6
+EDGE_OFF = 1.0
 
 
 @dataclass(eq=False)

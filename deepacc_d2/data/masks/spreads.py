@@ -157,7 +157,7 @@ def _outlined_bodies(
             continue
         x0, y0 = max(int(xs.min()) - rim - 1, 0), max(int(ys.min()) - rim - 1, 0)
         part = mask[y0 : ys.max() + rim + 2, x0 : xs.max() + rim + 2]
-        wide = cv2.dilate(part.astype(np.uint8), kernel)
+        wide = np.asarray(cv2.dilate(part.astype(np.uint8), kernel), np.uint8)
         count[y0 : y0 + part.shape[0], x0 : x0 + part.shape[1]] += wide
         alpha = np.asarray(cv2.blur(wide.astype(np.float32), (3, 3)) * wide, np.float32)
         bodies.append(Body(row, (x0, y0), part, alpha, margins_of(part, (x0, y0), boxes[row])))

@@ -165,7 +165,7 @@ def case_page(connection: Connection, case_id: int, rule: Rule) -> dict[str, Any
 def summarize_lines(lines: Sequence[dict[str, Any]], name: str | None) -> CaseResult:
     """Summarizes a case from what lists show of its cells.
 
-    Markers are no unidentified chromosomes that could fill an empty place: they are left out.
+    Markers are no unidentified chromosomes that could fill an empty place: they are gains.
     """
     return summarize_counts(
         [line["name"] for line in lines],
@@ -182,7 +182,19 @@ def summarize_lines(lines: Sequence[dict[str, Any]], name: str | None) -> CaseRe
         unidentified_by_box=[
             max(line["unidentified_by_box"] - line["markers"], 0) for line in lines
         ],
+        markers=[line["markers"] for line in lines],
     )
+
+
+def confirmed_by(connection: Connection) -> dict[str, str]:
+    """Returns who confirmed each cell last, by its name; only of cells that were ever confirmed."""
+    rows = connection.execute(
+        select(cells.c.name, trail.c.who)
+        .select_from(trail.join(cells, trail.c.cell_id == cells.c.id))
+        .where(trail.c.kind == "confirm")
+        .order_by(trail.c.seq)
+    )
+    return {row.name: row.who for row in rows}
 
 
 def search_corrections(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,11 +11,13 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import select
 
+from deepacc_d2.cell import Cell
 from deepacc_d2.errors import DataError
-from deepacc_d2.karyogram import save_case_report
-from deepacc_d2.prediction.summary import surest
+from deepacc_d2.karyogram import Karyogram, save_case_report
+from deepacc_d2.karyotype.case import CaseResult
+from deepacc_d2.review.cases import CaseState
 from deepacc_d2.review.events import CaseEvent, Override, Reopen, Sign
-from deepacc_d2.review.export import about_models, amended
+from deepacc_d2.review.export import about_models, amended, reviewed_facts
 from deepacc_d2.review.fhir import fhir_bundle
 from deepacc_d2.review.people import ADMINISTRATOR, REVIEWER
 from deepacc_d2.review.pictures import karyogram_of
@@ -22,6 +25,7 @@ from deepacc_d2.review.store.database import reading
 from deepacc_d2.review.store.intake import take_in
 from deepacc_d2.review.store.lists import (
     case_page,
+    confirmed_by,
     figures,
     list_cases,
     list_trail,
@@ -30,7 +34,10 @@ from deepacc_d2.review.store.lists import (
 from deepacc_d2.review.store.tables import head, trail
 from deepacc_d2.review.store.verify import verify
 from deepacc_d2.review.web.cells import Key
-from deepacc_d2.review.web.context import By, InContext
+from deepacc_d2.review.web.context import By, Context, InContext
+from deepacc_d2.worksheet.laboratory import laboratory_of
+from deepacc_d2.worksheet.pdf import printer, write_pdf
+from deepacc_d2.worksheet.sheet import shown_cells, worksheet_html
 
 router = APIRouter(tags=["cases"])
 
@@ -93,28 +100,78 @@ def get_case_trail(
 @router.get("/cases/{case_id}/report.pdf")
 def get_report(context: InContext, by: By, case_id: int) -> Response:
     """Draws the case's page as an export does."""
+    told = _case_told(context, case_id)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "case.pdf"
+        save_case_report(path, told.result, told.cells, told.karyograms, about=told.about)
+        data = path.read_bytes()
+    return _download(data, f"case-{case_id}.pdf", "application/pdf")
+
+
+@router.get("/cases/{case_id}/worksheet.html")
+def get_worksheet(context: InContext, by: By, case_id: int) -> Response:
+    """Fills the case's worksheet as an export does, for print."""
+    html = _worksheet(context, case_id)
+    return _download(html.encode(), f"worksheet-{case_id}.html", "text/html")
+
+
+@router.get("/cases/{case_id}/worksheet.pdf")
+def get_worksheet_pdf(context: InContext, by: By, case_id: int) -> Response:
+    """Prints the case's worksheet; needs WeasyPrint on the server."""
+    printer()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "worksheet.pdf"
+        write_pdf(_worksheet(context, case_id), path)
+        data = path.read_bytes()
+    return _download(data, f"worksheet-{case_id}.pdf", "application/pdf")
+
+
+@dataclass(frozen=True)
+class _CaseTold:
+    """What the pages of a case are made of."""
+
+    result: CaseResult
+    cells: list[Cell]
+    karyograms: list[Karyogram]
+    state: CaseState
+    levels: dict[str, str]
+    about: str
+
+
+def _case_told(context: Context, case_id: int) -> _CaseTold:
     with reading(context.store.engine) as connection:
         page = case_page(connection, case_id, context.rule)
         members = [context.store.read(connection, line["id"]) for line in page["cells"]]
-    result = amended(
-        summarize_lines(page["cells"], page["name"]), context.store.case_state(case_id)
-    )
+    state = context.store.case_state(case_id)
+    result = amended(summarize_lines(page["cells"], page["name"]), state)
     plain = [cell.found.cell for cell in members]
-    best = surest(plain)
-    drawn = None
-    for cell in members:
-        if best is not None and cell.name == best.name:
-            try:
-                drawn = karyogram_of(cell, context.imaging.gray(cell))
-            except DataError:
-                drawn = None
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "case.pdf"
-        about = about_models([cell.job for cell in members])
-        save_case_report(path, result, plain, drawn, about=about)
-        data = path.read_bytes()
-    headers = {"Content-Disposition": f'attachment; filename="case-{case_id}.pdf"'}
-    return Response(data, media_type="application/pdf", headers=headers)
+    by_name = {cell.name: cell for cell in members}
+    karyograms = []
+    for cell in shown_cells(result, plain):
+        member = by_name[cell.name]
+        try:
+            karyograms.append(karyogram_of(member, context.imaging.gray(member)))
+        except DataError:
+            continue
+    levels = {line["name"]: line["confirmed"] for line in page["cells"]}
+    about = about_models([cell.job for cell in members])
+    return _CaseTold(result, plain, karyograms, state, levels, about)
+
+
+def _worksheet(context: Context, case_id: int) -> str:
+    told = _case_told(context, case_id)
+    with reading(context.store.engine) as connection:
+        people = confirmed_by(connection)
+    facts = reviewed_facts(
+        laboratory_of(context.root), told.result.case_id or "", told.cells, told.state,
+        {name: (level, people.get(name, "")) for name, level in told.levels.items() if level},
+    )  # fmt: skip
+    return worksheet_html(told.result, told.cells, told.karyograms, facts, about=told.about)
+
+
+def _download(data: bytes, name: str, kind: str) -> Response:
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(data, media_type=kind, headers=headers)
 
 
 @router.get("/cases/{case_id}/fhir")

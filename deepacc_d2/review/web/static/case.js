@@ -50,7 +50,7 @@ function draw() {
     el("div", { class: "karyotype big", id: "karyotype" }, given.karyotype || page.result.karyotype || "no karyotype"),
     given.karyotype ? el("p", {}, `given by ${given.given_by}: ${given.reason}; the cells give ${page.result.karyotype || "none"}`) : "",
     ...page.result.notes.map((n) => el("p", { class: "pale" }, n)),
-    page.markers ? el("p", { class: "alarm" }, `${page.markers} cells have a marker, which clones do not count: give the karyotype yourself.`) : "",
+    page.markers ? el("p", { class: "alarm" }, `${page.markers} cells have a marker: whether two markers are the same one, the program cannot tell.`) : "",
     el("div", { class: "row" }, el("button", { onclick: override, disabled: given.locked }, "Other karyotype (o)"), el("button", { onclick: pdf }, "PDF (p)"),
       el("button", { onclick: () => sheet("Keys of the case", KEYS) }, "?")));
   const right = el("section", { class: "card" }, el("h2", {}, "Confirmed, of what the rule asks"),
