@@ -141,7 +141,7 @@ def _sizes(content: Mapping[str, Any]) -> dict[str, Any]:
 def _zooms(cfg: DictConfig, count: int, salt: int) -> list[float]:
     rng = np.random.default_rng([int(cfg.seed), salt])
     low, high = np.log(cfg.zoom)
-    return np.exp(rng.uniform(low, high, count)).tolist()  # type: ignore[no-any-return]
+    return np.exp(rng.uniform(low, high, count)).tolist()
 
 
 def read(cfg: DictConfig, content: Mapping[str, Any], split: str) -> list[Spread]:

@@ -61,7 +61,7 @@ class Proposals(NamedTuple):
 
 
 class Detections(NamedTuple):
-    """The chromosomes of an image and candidates for them, the surest first.
+    """The chromosomes of an image, the surest first.
 
     Attributes:
         boxes: (N, 4) float64 in pixels of the image, clipped to it.
@@ -123,8 +123,8 @@ class Detector:
         return self.choose(gray, self.propose(gray, view))
 
     def choose(self, gray: Gray, found: Proposals) -> Detections:
-        """Returns the chromosomes among the proposals of an image, and candidates for them."""
-        rows = select(found.boxes, found.probabilities, self.selection, candidates=True)
+        """Returns the chromosomes among the proposals of an image."""
+        rows = select(found.boxes, found.probabilities, self.selection)
         placed = to_image(gray, found.view, found.boxes[rows])
         return Detections(placed, found.probabilities[rows].astype(np.float64), rows, found.view)
 
@@ -247,12 +247,8 @@ def detector_of(
     """
     path = told["path"]
     with content_of(path):
-        stored = dict(told.get("selection") or {})
-        if stored:
-            # Models from before there were candidates had none.
-            stored.setdefault("candidates", stored.get("min_foreground", 1.0))
         try:
-            selection = SelectionSettings(**stored)
+            selection = SelectionSettings(**(told.get("selection") or {}))
         except TypeError as error:
             raise DataError(
                 f"checkpoint {path} has selection settings of another version"
@@ -260,7 +256,7 @@ def detector_of(
         view = ViewSettings.from_augmentations(told["test_augmentations"], normalize=normalize)
         name = str((told.get("card") or {}).get("name") or path.name)
     if min_foreground is not None:
-        selection = replace(selection, min_foreground=min_foreground, candidates=min_foreground)
+        selection = replace(selection, min_foreground=min_foreground)
     return Detector(
         network,
         view=view,

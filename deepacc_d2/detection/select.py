@@ -37,8 +37,6 @@ class SelectionSettings:
         crossing_iou: unless both are surely of different classes and overlap no more than this:
             crossing chromosomes. 0 for no exception.
         crossing_score: least probability of a class to be sure.
-        candidates: boxes are kept down to this probability, if it is less, where a copy-number
-            prior follows: of these it may take one that a class lacks.
         max_chromosomes: at most this many are kept, the surest.
 
     Raises:
@@ -49,7 +47,6 @@ class SelectionSettings:
     iou: float = 0.5
     crossing_iou: float = 0.8
     crossing_score: float = 0.7
-    candidates: float = 0.1
     max_chromosomes: int = 300
 
     def __post_init__(self) -> None:
@@ -58,7 +55,6 @@ class SelectionSettings:
             iou=self.iou,
             crossing_iou=self.crossing_iou,
             crossing_score=self.crossing_score,
-            candidates=self.candidates,
         )
         if self.max_chromosomes < 1:
             raise ConfigError(f"max_chromosomes={self.max_chromosomes}: give at least 1")
@@ -68,8 +64,6 @@ def select(
     boxes: NDArray[np.float32],
     probabilities: NDArray[np.float32],
     settings: SelectionSettings,
-    *,
-    candidates: bool = False,
 ) -> NDArray[np.int64]:
     """Returns the rows of the kept proposals, the surest first.
 
@@ -77,12 +71,9 @@ def select(
         boxes: (P, 4) XYXY.
         probabilities: (P, 25), the last of no chromosome.
         settings: what to keep.
-        candidates: a copy-number prior follows.
     """
     foreground = 1.0 - probabilities[:, NUM_CLASSES].astype(np.float64)
-    least = settings.min_foreground
-    least = min(least, settings.candidates) if candidates else least
-    rows = np.flatnonzero((foreground >= least) & _usable(boxes))
+    rows = np.flatnonzero((foreground >= settings.min_foreground) & _usable(boxes))
     # The surest of a class is the best placed: the box was regressed for that class.
     best, classes = torch.from_numpy(probabilities[rows, :NUM_CLASSES]).max(dim=1)
     kept = suppress(

@@ -73,8 +73,8 @@ def _save_png(figure: Figure, buffer: io.BytesIO, dpi: float) -> None:
     """
     raw = io.BytesIO()
     figure.savefig(raw, dpi=dpi, format="rgba", facecolor="white")
-    size = tuple(int(side) for side in figure.get_size_inches() * dpi)
-    pixels = Image.frombytes("RGBA", size, raw.getvalue()).convert("RGB")
+    width, height = (int(side) for side in figure.get_size_inches() * dpi)
+    pixels = Image.frombytes("RGBA", (width, height), raw.getvalue()).convert("RGB")
     text = PngInfo()
     text.add_text("Software", "DeepACC-D2")
     pixels.save(buffer, "png", pnginfo=text, dpi=(dpi, dpi), compress_level=3)

@@ -198,8 +198,8 @@ def _table(page: _Page, case: CaseResult, cells: Sequence[Cell], bottom: float) 
         page.text(x, title, 8, _PALE, ha=side)
     page.y += 4
     page.rule()
-    room = int((bottom - page.y - 6) / _ROW)
-    rows = min(room, _MAX_ROWS) if len(cells) > min(room, _MAX_ROWS) else len(cells)
+    free = int((bottom - page.y - 6) / _ROW)
+    rows = min(free, _MAX_ROWS) if len(cells) > min(free, _MAX_ROWS) else len(cells)
     ordered = by_urgency(case, cells)
     shown = ordered if rows == len(cells) else ordered[: max(rows - 1, 0)]
     for cell in shown:

@@ -47,7 +47,6 @@ class Interpretation:
         cell_flags: of the cell.
         reasons: why the cell cannot be karyotyped; empty if it can.
         changes: each box on which the two answers differ.
-        shown: (N,) bool; the others are hardly chromosomes, and no class lacked one of them.
     """
 
     probabilities: NDArray[np.float64]
@@ -66,7 +65,6 @@ class Interpretation:
     cell_flags: tuple[str, ...]
     reasons: tuple[str, ...]
     changes: tuple[Change, ...]
-    shown: NDArray[np.bool_]
 
 
 def interpret(
@@ -107,10 +105,8 @@ def interpret(
     unidentified, unidentified_by_box = (
         int((classes == UNIDENTIFIED).sum()) for classes in (found.assigned, found.by_box)
     )
-    sure = 1.0 - given[:, NUM_CLASSES] >= chosen.least_foreground
-    shown = sure | (found.assigned != LEFT_OUT) | (found.by_box != LEFT_OUT)
-    doubts = cell_doubts(calibrated[shown], found.assigned[shown], len(found.changes), chosen)
-    product = log_product(calibrated[shown], found.assigned[shown])
+    doubts = cell_doubts(calibrated, found.assigned, len(found.changes), chosen)
+    product = log_product(calibrated, found.assigned)
     something = bool(counts.any() or unidentified)
     confidence = cell_confidence(doubts, product, chosen) if something else 0.0
     doubtful = confidences < chosen.low_confidence
@@ -131,7 +127,6 @@ def interpret(
         cell_flags=cell_flags(found, confidences, flags, confidence, chosen),
         reasons=unfit_reasons(placed, found.assigned != LEFT_OUT, doubtful, chosen, showing),
         changes=found.changes,
-        shown=shown,
     )
 
 

@@ -30,7 +30,7 @@ boxes on which the two answers differ, unidentified chromosomes.
 _AT_LEAST_ZERO = ("prior_strength", "cell_b")
 _SHARES = (
     *("low_confidence", "low_cell_confidence", "touching", "unidentified"),
-    *("most_doubtful", "second_spread", "page_aligned", "least_foreground"),
+    *("most_doubtful", "second_spread", "page_aligned"),
 )
 
 
@@ -47,8 +47,6 @@ class KaryotypeSettings:
         prior_strength: factor of the copy-number prior, 0 or more; 0 leaves each box its own
             class, infinity forces the 46 of a normal cell.
         loss_factor: that a lost copy costs more than a gained one by the prior, 1 or more.
-        least_foreground: a box that the assignment leaves out is shown if it is a chromosome with
-            at least this probability. Below, it only waited for a place to fill.
         cell_a: offset of the cell confidence's log-odds where there are no ``cell_weights``.
         cell_b: slope of the same, 0 or more.
         low_confidence: a chromosome below this probability is flagged. 0.8: beyond one wrong in
@@ -78,7 +76,6 @@ class KaryotypeSettings:
     temperature: float = 1.0
     prior_strength: float = 0.5
     loss_factor: float = 1.0
-    least_foreground: float = 0.4
     cell_a: float = 0.0
     cell_b: float = 1.0
     low_confidence: float = 0.8

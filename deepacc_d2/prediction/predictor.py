@@ -98,12 +98,12 @@ class Predictor:
 
 
 def order(detections: Detections, found: Interpretation) -> list[int]:
-    """Returns the order of the chromosomes that are shown: by class, then from left to right.
+    """Returns the chromosomes' order in a cell: by class, then from left to right.
 
     Unidentified (-2) and left-out ones (-1) come last, in this order.
     """
     left, classes = detections.boxes[:, 0], found.assigned
-    rows = [n for n, shown in enumerate(found.shown) if shown]
+    rows = range(len(classes))
     return sorted(rows, key=lambda n: (classes[n] < 0, classes[n], left[n]))
 
 
@@ -137,5 +137,4 @@ def load_predictor(
     if prior_strength is not None:
         karyotype = replace(karyotype, prior_strength=prior_strength)
     detector = detector_of(network, told, normalize=normalize, min_foreground=min_foreground)
-    karyotype = replace(karyotype, least_foreground=detector.selection.min_foreground)
     return Predictor(detector, karyotype)

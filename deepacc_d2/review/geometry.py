@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from deepacc_d2.images.rings import fill
 from deepacc_d2.images.spread import darkness, foreground_threshold
 from deepacc_d2.karyogram.cut import Cut
 from deepacc_d2.review.state import Box, EditError, Outline
@@ -134,7 +135,7 @@ def split_by_masks(cut: Cut, masks: Sequence[Sequence[Outline]]) -> Halves:
     parts: list[Mask] = []
     least = max(4.0, _SMALLEST * float(cut.mask.sum()))
     for rings in masks:
-        labels, count = ndimage.label(_filled(rings, cut) & cut.mask)
+        labels, count = ndimage.label(fill(rings, cut.mask.shape, (cut.x, cut.y)) & cut.mask)
         parts += [part for k in range(1, count + 1) if (part := labels == k).sum() >= least]
     parts.sort(key=lambda part: -int(part.sum()))
     for n, first in enumerate(parts):
@@ -146,17 +147,6 @@ def split_by_masks(cut: Cut, masks: Sequence[Sequence[Outline]]) -> Halves:
             far = ndimage.distance_transform_edt(~(second & ~first))
             return _halves(cut, cut.mask & (near <= far), cut.mask & (near > far))
     raise EditError("there are no masks that divide the chromosome: draw a line")
-
-
-def _filled(rings: Sequence[Outline], cut: Cut) -> Mask:
-    """Returns what an odd number of rings encloses, as pixels of a cut."""
-    inside = np.zeros(cut.mask.shape, np.uint8)
-    for ring in rings:
-        own = np.zeros_like(inside)
-        corners = np.round(np.array(ring, np.float64) - (cut.x + 0.5, cut.y + 0.5)).astype(np.int32)
-        cv2.fillPoly(own, [corners], 1)
-        inside ^= own
-    return inside.astype(bool)
 
 
 def _halves(cut: Cut, first: Mask, second: Mask) -> Halves:

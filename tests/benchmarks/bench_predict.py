@@ -223,7 +223,7 @@ def folder_job(images: Path, out: Path, *options: str) -> dict[str, float]:
         RuntimeError: it failed, with what it printed last.
     """
     command = [sys.executable, "-m", "deepacc_lightning.predict", f"images={images}", f"out={out}"]
-    before, began = os.times(), time.monotonic()
+    began = time.monotonic()
     process = subprocess.Popen(
         [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -231,35 +231,59 @@ def folder_job(images: Path, out: Path, *options: str) -> dict[str, float]:
     assert process.stdout is not None
     reader = threading.Thread(target=lambda: printed.extend(process.stdout or ()), daemon=True)
     reader.start()
-    first, peak = 0.0, 0.0
+    first, tree = 0.0, Tree(process.pid)
     while process.poll() is None:
         if not first and any((out / "cells").glob("[!.]*.json")):
             first = time.monotonic() - began
-        peak = max(peak, _memory_mb(process.pid))
+        tree.look()
         time.sleep(POLL)
     seconds = time.monotonic() - began
     reader.join()
     if process.returncode:
         raise RuntimeError("".join(printed[-20:]))
-    after = os.times()
-    used = sum(after[2:4]) - sum(before[2:4])
-    return {"seconds": seconds, "first": first, "cpu_seconds": used, "peak_mb": peak}
+    return {
+        "seconds": seconds,
+        "first": first,
+        "cpu_seconds": tree.cpu_seconds,
+        "peak_mb": tree.peak_mb,
+    }
 
 
-def _memory_mb(parent: int) -> float:
-    """Returns the memory of a process and all below it, as far as Linux tells."""
-    below, total = [parent], 0.0
-    while below:
-        place = Path("/proc") / str(below.pop())
-        try:
-            for line in (place / "smaps_rollup").read_text(encoding="utf-8").splitlines():
-                if line.startswith("Pss:"):
-                    total += int(line.split()[1]) / 1024
-            for task in (place / "task").iterdir():
-                below += [int(pid) for pid in (task / "children").read_text().split()]
-        except OSError:  # it ended meanwhile, or this is no Linux
-            continue
-    return total
+class Tree:
+    """A process and all below it, as far as Linux tells; looked at while it runs.
+
+    What the system adds up at the end leaves out processes that another than their parent awaits.
+    """
+
+    def __init__(self, parent: int) -> None:
+        self.parent = parent
+        self.peak_mb = 0.0
+        self._used: dict[int, float] = {}
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Of all of them up to the last look at each."""
+        return sum(self._used.values())
+
+    def look(self) -> None:
+        """Adds up memory, pages that several share once, and takes down CPU seconds."""
+        below, memory = [self.parent], 0.0
+        while below:
+            pid = below.pop()
+            place = Path("/proc") / str(pid)
+            try:
+                # The name in parentheses may hold anything; fields 14 and 15 are the time.
+                fields = (place / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+                ticks = int(fields[11]) + int(fields[12])
+                self._used[pid] = ticks / os.sysconf("SC_CLK_TCK")
+                for line in (place / "smaps_rollup").read_text(encoding="utf-8").splitlines():
+                    if line.startswith("Pss:"):
+                        memory += int(line.split()[1]) / 1024
+                for task in (place / "task").iterdir():
+                    below += [int(one) for one in (task / "children").read_text().split()]
+            except OSError:  # it ended meanwhile, or this is no Linux
+                continue
+        self.peak_mb = max(self.peak_mb, memory)
 
 
 def folder_curve(paths: Sequence[Path]) -> list[dict[str, float]]:

@@ -118,9 +118,7 @@ def test_what_the_metrics_take_is_what_predict_keeps(
     selection = {"min_foreground": 0.0 if preset != "retinanet" else 0.01, "iou": 0.3}
     torch.save({**make_content(preset=preset), "selection": selection}, path)
     detector, image = load_detector(path, device="cpu"), metaphase()
-    assert detector.selection == SelectionSettings(
-        **selection, candidates=selection["min_foreground"]
-    )
+    assert detector.selection == SelectionSettings(**selection)
     found, taken = detector.detect(image), detector.predict(image, 7)
     assert taken.image_id == 7
     assert taken.kept_boxes is not None

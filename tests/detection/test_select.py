@@ -23,12 +23,6 @@ def test_a_chromosome_of_doubtful_class_is_kept() -> None:
     assert select(boxes, probabilities, half).tolist() == [2, 0]
     lower = SelectionSettings(min_foreground=0.4)
     assert select(boxes, probabilities, lower).tolist() == [2, 1, 0]
-    # Before a prior candidates stay too; a threshold below theirs is the threshold.
-    waiting = SelectionSettings(min_foreground=0.5, candidates=0.4)
-    assert select(boxes, probabilities, waiting).tolist() == [2, 0]
-    assert select(boxes, probabilities, waiting, candidates=True).tolist() == [2, 1, 0]
-    nothing = SelectionSettings(min_foreground=0.5, candidates=0.6)
-    assert select(boxes, probabilities, nothing, candidates=True).tolist() == [2, 0]
 
 
 def test_of_boxes_on_one_chromosome_the_surest_stays() -> None:
@@ -68,7 +62,7 @@ def test_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"min_foreground": 1.2}, {"iou": -0.1}, {"max_chromosomes": 0}, {"candidates": 2}]
+    "options", [{"min_foreground": 1.2}, {"iou": -0.1}, {"max_chromosomes": 0}]
 )
 def test_bad_settings(options: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match=next(iter(options))):

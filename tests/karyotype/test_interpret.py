@@ -184,7 +184,7 @@ def test_settings_are_stored_and_read_back() -> None:
     weights = (1.5, *np.linspace(0, 1, len(DOUBTS)).tolist())
     for settings in (
         KaryotypeSettings(),
-        KaryotypeSettings(1.5, math.inf, 2.0, 0.3, -2.0, 0.7),
+        KaryotypeSettings(1.5, math.inf, 2.0, -2.0, 0.7),
         KaryotypeSettings(cell_weights=weights),
     ):
         stored = json.loads(json.dumps(settings.to_dict(), allow_nan=False))
@@ -192,28 +192,20 @@ def test_settings_are_stored_and_read_back() -> None:
     assert KaryotypeSettings.from_dict({}) == KaryotypeSettings()
 
 
-def test_a_box_that_only_waited_for_a_place_leaves_no_trace() -> None:
+def test_a_gap_is_filled_by_a_box_in_doubt_and_the_cell_says_so() -> None:
     boxes, p = cell("46,XX", 0.95)
-    waiting = np.full((1, 25), 0.001)
-    waiting[0, [20, NONE]] = 0.12, 0.857
-    more = np.concatenate([boxes, [[900.0, 0, 910, 10]]]), np.concatenate([p, waiting])
-    settings = KaryotypeSettings(loss_factor=3.0)
-    plain, found = interpret(boxes, p, settings), interpret(*more, settings)
-    assert found.shown.tolist() == [True] * 46 + [False]
-    for name in ("karyotype", "confidence", "cell_flags", "reasons", "log_product", "unidentified"):
-        assert getattr(found, name) == getattr(plain, name), name
-    np.testing.assert_array_equal(found.doubts, plain.doubts)
-    # Without one of the 21 it fills the gap, and the cell says that it is in doubt.
+    faint = np.full((1, 25), 0.001)
+    faint[0, [20, NONE]] = 0.05, 0.927
+    plain = interpret(boxes, p, KaryotypeSettings(loss_factor=2.0))
     row = plain.assigned.tolist().index(20)
-    kept = np.arange(47) != row
-    filled = interpret(more[0][kept], more[1][kept], settings)
-    assert filled.shown.all()
+    kept = np.arange(46) != row
+    more = np.concatenate([boxes[kept], boxes[[row]]]), np.concatenate([p[kept], faint])
+    assert interpret(*more, KaryotypeSettings()).assigned[-1] == LEFT_OUT
+    filled = interpret(*more, KaryotypeSettings(loss_factor=2.0))
     assert filled.assigned[-1] == 20
     assert filled.karyotype == "46,XX"
     assert {"reassigned", "low_confidence"} <= set(filled.flags[-1])
     assert filled.confidence < plain.confidence
-    # A threshold below it shows it though it is left out.
-    assert interpret(*more, KaryotypeSettings(least_foreground=0.1)).shown.all()
 
 
 def test_settings_of_before_there_were_weights_are_read() -> None:
@@ -243,7 +235,6 @@ def test_settings_of_before_there_were_weights_are_read() -> None:
         {"most_doubtful": -0.1},
         {"size_factor": 0.9},
         {"loss_factor": 0.9},
-        {"least_foreground": 1.1},
         {"cell_weights": [1.0]},
         {"cell_weights": {"offset": 1.0}},
         {"cell_weights": {"offset": 1.0, **dict.fromkeys(DOUBTS, -1.0)}},

@@ -141,11 +141,8 @@ def test_a_checkpoint_brings_its_settings(tmp_path: Path, make_content: MakeCont
         card={"name": "mine 2"},
     )
     predictor = load_predictor(path, prior_strength=0)
-    assert predictor.karyotype == KaryotypeSettings(
-        temperature=1.7, prior_strength=0, least_foreground=0.25
-    )
+    assert predictor.karyotype == KaryotypeSettings(temperature=1.7, prior_strength=0)
     assert predictor.detector.selection.min_foreground == 0.25
-    assert predictor.detector.selection.candidates == 0.25  # of before there were any
     assert load_predictor(path, min_foreground=0.75).detector.selection.min_foreground == 0.75
     assert (predictor.detector.view.chromosome_size, predictor.detector.view.tone) == (48, True)
     assert predictor.name == "mine 2"

@@ -327,10 +327,13 @@ def test_all_keys_of_a_case(browser, site):
     with page.expect_download(timeout=60_000) as download:
         press("p")
     assert download.value.suggested_filename == "case-1.pdf"
+    with page.expect_download(timeout=60_000) as download:
+        press("s")
+    assert download.value.suggested_filename == "worksheet-1.html"
     press("Enter")
     page.wait_for_url("**/cell/1")
     page = look(browser, site, "/case/1")
     page.keyboard.press("h")
     page.wait_for_url(f"{site.url}/")
-    assert listed == {"Enter", "o", "1, 2", "u", "p", "h", "?"}
+    assert listed == {"Enter", "o", "1, 2", "u", "p", "s", "h", "?"}
     assert page.problems == []

@@ -58,9 +58,9 @@ def make_sample(
     """
     chosen = list(placed)
     if rng is not None:
-        order = rng.permutation(len(chosen))
-        order = sorted(order, key=lambda n: chosen[n].covered == 0)[:most]
-        chosen = [chosen[n] for n in order]
+        order = [int(n) for n in rng.permutation(len(chosen))]
+        order.sort(key=lambda n: chosen[n].covered == 0)
+        chosen = [chosen[n] for n in order[:most]]
     shapes = [_disturbed(each, rng) for each in chosen]
     boxes = torch.from_numpy(np.reshape([box for box, _ in shapes], (-1, 4)).astype(np.float32))
     groups = windows(boxes)

@@ -96,13 +96,16 @@ def _convolve(image: Tensor, kernel: Tensor, dim: int) -> Tensor:
 
 
 def _blur(dark: Tensor, body: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Merges bands as condensation and an unsharp image do."""
+    """Merges bands as condensation and an unsharp image do.
+
+    The smallest chromosomes of a small image have a pixel for seven rows of a strip.
+    """
     count = len(dark)
     both = torch.stack([dark, body], 1)
-    along = 4.0 * torch.rand(count, generator=generator) ** 2
-    across = 1.6 * torch.rand(count, generator=generator) ** 2
-    both = _convolve(both, _kernel(along, 8), 2)
-    both = _convolve(both, _kernel(across, 4), 3)
+    along = 9.0 * torch.rand(count, generator=generator) ** 2
+    across = 2.2 * torch.rand(count, generator=generator) ** 2
+    both = _convolve(both, _kernel(along, 16), 2)
+    both = _convolve(both, _kernel(across, 5), 3)
     return both[:, 0], both[:, 1]
 
 

@@ -93,7 +93,7 @@ def _loss(network: PolarityNet, strips: Strips, generator: torch.Generator) -> T
     classes = torch.from_numpy(strips.classes)
     classes = classes.where(~hidden & (classes >= 0), torch.tensor(UNKNOWN))
     slimness = torch.from_numpy(strips.slimness)
-    slimness = slimness * torch.exp(0.2 * torch.randn(count, generator=generator))
+    slimness = slimness * torch.exp(0.3 * torch.randn(count, generator=generator))
     score, straight, turned = network(prepare(dark, body), slimness, classes, mirror=False)
     up = torch.from_numpy(strips.up)
     target = up.clamp(_SMOOTHING, 1 - _SMOOTHING)

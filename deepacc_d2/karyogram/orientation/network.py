@@ -45,6 +45,9 @@ class PolarityNet(nn.Module):
         known: size of the embedding of class and slimness.
     """
 
+    temperature: Tensor
+    heat_temperature: Tensor
+
     def __init__(self, width: int = 64, known: int = 32) -> None:
         super().__init__()
         self.classes = nn.Embedding(NUM_CLASSES + 1, known)

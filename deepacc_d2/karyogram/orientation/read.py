@@ -48,7 +48,7 @@ def lying_apart(cuts: Sequence[Cut], shape: tuple[int, int]) -> NDArray[np.bool_
             np.pad(cut.mask, _NEAR).astype(np.uint8), np.ones((_NEAR + 1, _NEAR + 1), np.uint8)
         )
         places.append((place, around))
-        owners[place] += around
+        owners[place] += np.asarray(around, dtype=owners.dtype)
     return np.array(
         [
             not cut.whole and not (owners[place][around > 0] > 1).any()

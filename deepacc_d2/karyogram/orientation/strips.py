@@ -89,7 +89,7 @@ def to_size(straight: Straight) -> tuple[NDArray[np.uint8], NDArray[np.uint8], f
     out = []
     for image in (straight.dark, straight.mask.astype(np.float32)):
         sigma_x, sigma_y = (0.5 * np.sqrt(max(s**2 - 1, 0)) + 1e-3 for s in (step_x, step_y))
-        soft = image.astype(np.float32)
+        soft: Any = image.astype(np.float32)
         if max(step_x, step_y) > 1.2:
             soft = cv2.GaussianBlur(soft, (0, 0), sigmaX=sigma_x, sigmaY=sigma_y)
         read: Any = cv2.warpAffine(
