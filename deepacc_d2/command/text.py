@@ -32,8 +32,7 @@ def overview() -> str:
             "",
             *(f"  {name:<11} {summary}" for name, summary in rows.items()),
             "",
-            "deepacc COMMAND --help lists its keys; deepacc --version prints the version.",
-            "deepacc predict images=slides is make predict IMAGES=slides; Hydra's grammar.",
+            "deepacc COMMAND --help lists its keys, in Hydra's grammar; --version is of all.",
         ]
     )
 

@@ -210,8 +210,8 @@ def _table(page: _Page, case: CaseResult, cells: Sequence[Cell], bottom: float) 
             cell.karyotype or ("unfit" if cell.unfit else "none"),
             f"{cell.confidence:.2f}" if cell.chromosomes else "·", flags,
         )  # fmt: skip
-        for (x, _, side), value, room in zip(columns, values, _COLUMN_ROOM, strict=True):
-            page.text(x, shortened(value, 8.5, room), 8.5, ha=side)
+        for (x, _, side), value, width in zip(columns, values, _COLUMN_ROOM, strict=True):
+            page.text(x, shortened(value, 8.5, width), 8.5, ha=side)
     if len(shown) < len(cells):
         page.y += _ROW
         page.text(_LEFT, f"and {len(cells) - len(shown)} more in cells.csv", 8.5, _PALE)
