@@ -22,6 +22,7 @@ from deepacc_lightning.jobs.lanes import MOST, Lanes
 from deepacc_lightning.jobs.predict_loop import CellWriter, Loaded, Predicted
 
 NO: Any = None  # the trainer and module, which the writer does not look at
+NOTHING: dict[str, Any] = {"overlay": False, "karyogram": ()}
 
 
 @pytest.fixture
@@ -90,7 +91,7 @@ def test_cells_are_written_in_order_and_few_are_held(
         return predicted(f"cell{number}", error="it is empty" if number == 3 else "")
 
     lanes = Lanes(5)
-    writer = CellWriter(OutputFolder(tmp_path), overlay=False, karyogram=(), workers=0, ahead=2)
+    writer = CellWriter(OutputFolder(tmp_path), NOTHING, workers=0, ahead=2)
     with writer, lanes:
         for number in range(2):
             writer.on_predict_batch_end(NO, NO, lanes.submit(wait, number), NO, number)
@@ -114,7 +115,7 @@ def test_an_error_in_a_lane_ends_the_job(tmp_path: Path) -> None:
         raise RuntimeError("a bug")
 
     with (
-        CellWriter(OutputFolder(tmp_path), overlay=False, karyogram=(), workers=0) as writer,
+        CellWriter(OutputFolder(tmp_path), NOTHING, workers=0) as writer,
         Lanes(1) as lanes,
     ):
         writer._coming.append(lanes.submit(fail))
@@ -125,7 +126,7 @@ def test_an_error_in_a_lane_ends_the_job(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_killed_drawing_process_loses_no_finished_cell(tmp_path: Path) -> None:
     out = folder(tmp_path)
-    with CellWriter(out, overlay=False, karyogram=(), workers=1) as writer, Lanes(1) as lanes:
+    with CellWriter(out, NOTHING, workers=1) as writer, Lanes(1) as lanes:
         writer.on_predict_batch_end(NO, NO, lanes.submit(predicted, "first"), NO, 0)
         writer.on_predict_epoch_end(NO, NO)
     assert out.names() == ["first"]
@@ -137,7 +138,7 @@ def test_a_killed_drawing_process_loses_no_finished_cell(tmp_path: Path) -> None
 
 
 def _draw_until_killed(out: OutputFolder) -> None:
-    writer = CellWriter(out, overlay=False, karyogram=(), workers=1)
+    writer = CellWriter(out, NOTHING, workers=1)
     with writer, Lanes(1) as lanes:
         assert writer._pool is not None
         os.kill(writer._pool.submit(os.getpid).result(), signal.SIGKILL)
