@@ -19,8 +19,16 @@ TRUNK = ("backbone.", "proposal_generator.")
 
 
 def trunk_weights(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Returns the weights of backbone, FPN and RPN out of a detector's."""
-    return {name: value for name, value in weights.items() if name.startswith(TRUNK)}
+    """Returns the weights of backbone, FPN and RPN out of a detector's.
+
+    In float32, as a model holds them: a released checkpoint has half of the digits, and the same
+    trunk must have one fingerprint.
+    """
+    return {
+        name: value.float() if value.is_floating_point() else value
+        for name, value in weights.items()
+        if name.startswith(TRUNK)
+    }
 
 
 def fingerprint(weights: dict[str, Tensor]) -> str:

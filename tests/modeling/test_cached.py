@@ -110,3 +110,15 @@ def test_fingerprint_sees_names_and_values(make_rcnn: Build) -> None:
     name = next(iter(weights))
     assert fingerprint({**weights, name: weights[name] + 1e-3}) != first
     assert fingerprint({f"x{k}": v for k, v in weights.items()}) != first
+
+
+def test_a_released_trunk_in_half_precision_is_the_same_trunk(make_rcnn: Build) -> None:
+    """As ``release`` stores it: a resumed ablation compares it with what its model held."""
+    stored = {
+        name: value.to(torch.bfloat16) if value.is_floating_point() and value.ndim > 1 else value
+        for name, value in make_rcnn().state_dict().items()
+    }
+    model = make_rcnn()
+    model.load_state_dict(stored)
+    held = trunk_weights(model.state_dict())
+    assert fingerprint(trunk_weights(stored)) == fingerprint(held)
