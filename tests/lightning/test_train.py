@@ -197,7 +197,7 @@ def test_bad_environments(overrides: list[str], tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"trainer\.accelerator=gpu asks for a GPU"):
             start(overrides, "trainer.accelerator=gpu")
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match=r"output directory .*file/run cannot be written"):
+    with pytest.raises(ConfigError, match=r"output .*file/run cannot be written"):
         start(overrides, f"out={tmp_path / 'file' / 'run'}")
     with pytest.raises(DataError, match=r"does not exist: make one with `make data"):
         start(overrides, f"data.root={tmp_path / 'nothing'}")

@@ -28,6 +28,7 @@ def folder(tmp_path: Path) -> OutputFolder:
 def test_cases_get_files_that_stay_in_the_folder(
     folder: OutputFolder, make_cell: Callable[..., Cell]
 ) -> None:
+    pytest.importorskip("weasyprint")
     cases = ("../../outside", "a/b", "A/B", "10.5")
     for number, case in enumerate(cases):
         put(folder, make_cell(f"c{number}", case))

@@ -52,6 +52,7 @@ def worked(sqlite_store):
 
 
 def test_all_files_tell_the_same_state(worked, tmp_path):
+    pytest.importorskip("weasyprint")
     override = ev.Override(karyotype="46,XX,t(1;2)", reason="seen")
     worked.add_case_event(1, override, base=worked_version(worked), who="ada")
     out = tmp_path / "out"
@@ -103,6 +104,7 @@ def test_a_turned_chromosome_is_turned_in_the_picture(worked, tmp_path):
 
 
 def test_an_image_that_has_gone_costs_its_picture_only(worked, tmp_path):
+    pytest.importorskip("weasyprint")
     with writing(worked.engine) as connection:
         connection.execute(
             text("UPDATE cells SET prediction = replace(prediction, 'cell00.png', 'gone.png')")

@@ -21,6 +21,18 @@ from deepacc_d2.worksheet.places import Spot
 from deepacc_d2.worksheet.sheet import Facts, Signed, shown_cells, worksheet_html
 
 
+def prints() -> bool:
+    """Whether the extra and what it needs of the system are here."""
+    try:
+        printer()
+    except NoPrinterError:
+        return False
+    return True
+
+
+needs_printer = pytest.mark.skipif(not prints(), reason="needs the extra worksheet, and Pango")
+
+
 def text_of(html: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html.split("<body>")[1])).replace(
         "\u200b", ""
@@ -53,6 +65,7 @@ def test_a_case_with_two_clones(make_cell) -> None:  # type: ignore[no-untyped-d
     assert "B. Reader Second reader" in text
 
 
+@needs_printer
 @pytest.mark.parametrize("count", [0, 1, 92, 200])
 def test_any_number_of_chromosomes_and_long_names(tmp_path: Path, count: int) -> None:
     rng = np.random.default_rng(count)
@@ -79,6 +92,7 @@ def test_any_number_of_chromosomes_and_long_names(tmp_path: Path, count: int) ->
     assert (tmp_path / "a.pdf").read_bytes().startswith(b"%PDF")
 
 
+@needs_printer
 def test_printing_is_repeatable_and_loads_nothing(tmp_path: Path, make_cell) -> None:  # type: ignore[no-untyped-def]
     cells = [make_cell(f"cell {n}", "46,XX") for n in range(60)]
     case = summarize_case(cells, case_id="7")
@@ -115,6 +129,7 @@ def test_without_a_printer_there_is_html_and_one_line(
         printer()
 
 
+@needs_printer
 def test_printing_leaves_the_reader_of_images_strict(tmp_path: Path) -> None:
     write_pdf("<p>a</p>", tmp_path / "a.pdf")
     image = tmp_path / "half.png"

@@ -16,6 +16,7 @@ import yaml
 from PIL import Image
 
 from deepacc_d2.chromosomes import CLASSES
+from deepacc_d2.errors import UserError
 from deepacc_d2.evaluation.types import SUMMARY_KEYS
 from deepacc_lightning import evaluate, train
 from deepacc_lightning.core.config import compose_config
@@ -227,7 +228,7 @@ def test_a_failed_training_ends_its_run_as_failed(
     overrides = [o for o in shared_overrides if o != "logger=csv"]
     overrides += [f"out={tmp_path / 'run'}", "optim=sgd", "optim.optimizer.lr=1e30"]
     overrides += ["optim.warmup_steps=0", "trainer.gradient_clip_val=null", "scale.max_epochs=8"]
-    with pytest.raises(train.UserError, match="diverged"):
+    with pytest.raises(UserError, match="diverged"):
         train.run(compose_config("train", overrides))
     assert finished_run(tmp_path / "run").exit_code == 1
 
