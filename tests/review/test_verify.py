@@ -45,8 +45,8 @@ def test_what_the_program_wrote_verifies(worked):
         ("UPDATE cells SET prediction = prediction || ' ' WHERE id = 2", "not the one"),
         ("UPDATE cells SET name = 'other' WHERE id = 2", "not the one"),
         ("UPDATE cells SET case_id = NULL WHERE id = 2", "not the one"),
-        ("UPDATE cells SET summary = '{}' WHERE id = 2", "not what its events give"),
-        ("DELETE FROM corrections", "not what its events give"),
+        ("UPDATE cells SET summary = '{}' WHERE id = 2", "does not follow from its events"),
+        ("DELETE FROM corrections", "does not follow from its events"),
         ("UPDATE trail SET cell_id = 2 WHERE seq = 9", "entry 9 was changed"),
     ],
 )
