@@ -182,7 +182,7 @@ def _tile(straight: Straight, polarity: Polarity, right: bool) -> np.ndarray:
 
 def main() -> None:
     """Prints the figures."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--crops", type=Path)
     parser.add_argument("--pairs", type=Path)
     parser.add_argument("--images", type=int, default=300, help="of --pairs")
