@@ -98,7 +98,11 @@ def lock_of(place: Path) -> Path:
 
 def is_in_use(place: Path) -> bool:
     """Whether a job of any process has a place at the moment."""
-    path = lock_of(place.resolve())
+    return is_held(lock_of(place.resolve()))
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process holds the lock of a file; one that died does not."""
     if not path.is_file():
         return False
     try:

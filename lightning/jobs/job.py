@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
 from deepacc_d2.errors import ConfigError, DataError
@@ -188,17 +187,6 @@ def read_metrics(job: Job) -> dict[str, float]:
     """Returns the test metrics of a finished job, in percent; NaN where undefined."""
     content = json.loads((job.out / "test" / "metrics.json").read_text(encoding="utf-8"))
     return {k: math.nan if content[k] is None else float(content[k]) for k in SUMMARY_KEYS}
-
-
-def is_held(path: Path) -> bool:
-    """Whether a process holds the lock of a file; one that died does not."""
-    if not path.is_file():
-        return False
-    try:
-        with FileLock(path, timeout=0):
-            return False
-    except Timeout:
-        return True
 
 
 def changed_since(path: Path, began: float) -> bool:

@@ -28,7 +28,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from deepacc_lightning.jobs.job import Job, is_held
+from deepacc_d2.sole_use import is_held
+from deepacc_lightning.jobs.job import Job
 from deepacc_lightning.jobs.runner import Runner
 from deepacc_lightning.jobs.sweep_plan import Sweep, parse, shown, values_of
 

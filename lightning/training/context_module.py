@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from fvcore.common.param_scheduler import CosineParamScheduler
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
@@ -19,7 +18,7 @@ from deepacc_d2.context import ContextCell, Disturbance, disturbed, pad_cells
 from deepacc_d2.context.batches import IGNORED
 from deepacc_d2.errors import DataError
 from deepacc_d2.modeling import CellContext
-from deepacc_lightning.training.schedule import make_schedule
+from deepacc_lightning.training.schedule import adamw_with_cosine
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -163,22 +162,10 @@ class ContextModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Makes AdamW and its schedule, a step at a time."""
-        matrices = [p for p in self.context.parameters() if p.ndim > 1]
-        vectors = [p for p in self.context.parameters() if p.ndim <= 1]
-        groups: list[dict[str, Any]] = [
-            {"params": matrices},
-            {"params": vectors, "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW(
-            groups,
+        return adamw_with_cosine(
+            self.context,
             lr=self.lr,
             weight_decay=self.weight_decay,
-        )
-        schedule = make_schedule(
-            optimizer,
-            CosineParamScheduler(1.0, 0.0),
-            total_steps=int(self.trainer.estimated_stepping_batches),
             warmup_steps=self.warmup_steps,
-            warmup_start=1 / (self.warmup_steps + 1),
+            total_steps=int(self.trainer.estimated_stepping_batches),
         )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -9,7 +9,6 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from detectron2.data import transforms as T
-from fvcore.common.param_scheduler import CosineParamScheduler
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
@@ -21,7 +20,7 @@ from deepacc_d2.data.masks.spreads import Spread
 from deepacc_d2.images.transforms import RandomResolution, RandomTone
 from deepacc_d2.modeling.instance_masks import InstanceMasks, show
 from deepacc_lightning.training.loading import numpy_seed
-from deepacc_lightning.training.schedule import make_schedule
+from deepacc_lightning.training.schedule import adamw_with_cosine
 
 CROSSING = 0.05
 """Share of a mask that others cover from which on it counts as crossing."""
@@ -183,18 +182,10 @@ class MasksModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Makes AdamW and its schedule, a step at a time."""
-        kernels = [p for p in self.masks.parameters() if p.ndim > 1]
-        vectors = [p for p in self.masks.parameters() if p.ndim <= 1]
-        groups: list[dict[str, Any]] = [
-            {"params": kernels},
-            {"params": vectors, "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW(groups, lr=self.lr, weight_decay=self.weight_decay)
-        schedule = make_schedule(
-            optimizer,
-            CosineParamScheduler(1.0, 0.0),
-            total_steps=int(self.trainer.estimated_stepping_batches),
+        return adamw_with_cosine(
+            self.masks,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
             warmup_steps=self.warmup_steps,
-            warmup_start=1 / (self.warmup_steps + 1),
+            total_steps=int(self.trainer.estimated_stepping_batches),
         )
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

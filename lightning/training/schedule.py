@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-from fvcore.common.param_scheduler import ParamScheduler
+import torch
+from fvcore.common.param_scheduler import CosineParamScheduler, ParamScheduler
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -81,3 +84,32 @@ def make_schedule(
 
     rate: Callable[[int], float] = factor
     return LambdaLR(optimizer, rate)
+
+
+def adamw_with_cosine(
+    network: nn.Module, *, lr: float, weight_decay: float, warmup_steps: int, total_steps: int
+) -> dict[str, Any]:
+    """Makes AdamW and its schedule, a step at a time, as Lightning takes them.
+
+    Args:
+        network: whose parameters are trained.
+        lr: after the warm-up; it falls to zero by a cosine.
+        weight_decay: on matrices and kernels alone.
+        warmup_steps: over which the rate rises; a fifth of a very short training at most.
+        total_steps: of the training.
+    """
+    matrices = [p for p in network.parameters() if p.ndim > 1]
+    vectors = [p for p in network.parameters() if p.ndim <= 1]
+    groups: list[dict[str, Any]] = [
+        {"params": matrices},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay)
+    schedule = make_schedule(
+        optimizer,
+        CosineParamScheduler(1.0, 0.0),
+        total_steps=total_steps,
+        warmup_steps=warmup_steps,
+        warmup_start=1 / (warmup_steps + 1),
+    )
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
