@@ -71,8 +71,9 @@ function draw() {
     el("td", {}, clone.get(cell.name) || ""), el("td", {}, out.get(cell.name) || differs.get(cell.name) || ""), el("td", { class: "number" }, String(cell.touched))));
   const clones = page.result.clones.map((c) => el("tr", { class: "plain" }, el("td", { class: "karyotype" }, c.karyotype), el("td", { class: "number" }, String(c.n)), el("td", {}, c.names.join(", "))));
   const head = (...names) => el("thead", {}, el("tr", {}, ...names.map((n) => el("th", { class: /^(count|corrected|cells)$/.test(n) ? "number" : "" }, n))));
-  main.replaceChildren(el("div", { class: "columns" }, left, right),
-    el("section", { class: "card" }, el("h2", {}, "Clones"), el("table", { id: "clones" }, head("karyotype", "cells", ""), el("tbody", {}, ...clones))),
+  const ofClones = el("section", { class: "card" }, el("h2", {}, "Clones"),
+    clones.length ? el("table", { id: "clones" }, head("karyotype", "cells", ""), el("tbody", {}, ...clones)) : el("p", { class: "pale" }, "No clone: a gain is seen in two cells of one, a loss in three."));
+  main.replaceChildren(el("div", { class: "columns" }, el("div", {}, left, ofClones), right),
     el("section", { class: "card" }, el("h2", {}, "Cells"),
       el("table", { id: "cells" }, head("cell", "state", "confirmed", "count", "karyotype", "clone", "differs or is left out", "corrected"), el("tbody", {}, ...rows))));
 }
