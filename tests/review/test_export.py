@@ -21,9 +21,12 @@ from deepacc_d2.review.backup import backup, restore
 from deepacc_d2.review.dataset import write_dataset
 from deepacc_d2.review.export import export
 from deepacc_d2.review.store.database import reading, writing
+from deepacc_d2.review.store.intake import take_in
 from deepacc_d2.review.store.lists import figures
 from deepacc_d2.review.store.store import Store
 from deepacc_d2.review.store.verify import verify
+
+from .fixtures import write_results
 
 
 def add(store, number, *events, who="ada"):
@@ -160,7 +163,7 @@ TINY = (
         "scale.roi.fc_dims=[16,16]",
         "scale.roi.batch_size_per_image=32",
     ),
-    *("scale.rpn.pre_nms_topk=[100,100]", "scale.rpn.post_nms_topk=[40,40]", "scale.batch_size=2"),
+    *("scale.rpn.pre_nms_topk=[100,100]", "scale.rpn.post_nms_topk=[40,40]", "scale.batch_size=1"),
     *("scale.num_workers=0", "scale.max_epochs=1", "scale.check_val_every_n_epoch=1"),
     *("scale.precision=32-true", "logger=csv", "callbacks.progress=null", "test=false"),
     "+trainer.enable_progress_bar=false",
@@ -169,13 +172,15 @@ TINY = (
 
 
 @pytest.mark.slow
-def test_a_data_set_of_confirmed_cells_is_trained_on(sqlite_store, tmp_path):
-    for number in range(1, 7):
-        confirm = ev.Confirm(level="analyzed")
-        base = sqlite_store.cell(number).version
-        sqlite_store.add_cell_event(number, confirm, base=base, who="ada")
+def test_a_data_set_of_confirmed_cells_is_trained_on(tmp_path):
+    folder = write_results(tmp_path / "results", cases=3, cells=1)
+    store = Store(tmp_path / "review.db")
+    take_in(store, folder.root)
+    for number in range(1, 4):
+        add(store, number, ev.Confirm(level="analyzed"))
     data, out = tmp_path / "data", tmp_path / "run"
-    assert write_dataset(sqlite_store, data, ratios="1:1:0").images == 6
+    assert write_dataset(store, data, ratios="1:1:1").images == 3
+    store.close()
     command = [sys.executable, "-m", "deepacc_lightning.train", "data=coco", *TINY]
     command += [f"data.root={data}", f"out={out}"]
     subprocess.run(command, check=True, timeout=600)

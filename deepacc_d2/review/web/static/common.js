@@ -43,6 +43,19 @@ async function once(path, options) {
 export const token = () => (me ? me.token : "");
 export const post = (path, body, more = {}) => api(path, { method: "POST", body, ...more });
 
+// Saves what the server makes; where it cannot, says why instead of leaving the page.
+export async function save(path, name) {
+  toast(`${name} is being made`, 60000);
+  try {
+    const answer = await fetch(API + path);
+    if (!answer.ok) throw new ApiError(answer.status, await answer.json().catch(() => ({})));
+    const address = URL.createObjectURL(await answer.blob());
+    el("a", { href: address, download: name }).click();
+    setTimeout(() => URL.revokeObjectURL(address), 60000);
+    toast(`${name} is saved`, 2000);
+  } catch (error) { toast(error.message); }
+}
+
 // Makes an element; text is always text, never markup.
 export function el(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
