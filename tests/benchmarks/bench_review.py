@@ -231,11 +231,16 @@ def run() -> list[Measurement]:
             _call(f"{api}/cells?limit=100")
             listed = time.perf_counter() - start
             before = _memory(server)
+            half: list[float] = []
+            timer = threading.Timer(30 * MINUTES, lambda: half.append(_memory(server)))
+            timer.start()
             start, began = _cpu(server), time.monotonic()
             seconds, errors = _people(api, token)
             minutes = (time.monotonic() - began) / 60
             among_cpu = (_cpu(server) - start) / max(len(seconds), 1)
             grown = _memory(server) - before
+            timer.join()
+            late = _memory(server) - half[0]
         finally:
             server.terminate()
             server.wait(30)
@@ -253,6 +258,7 @@ def run() -> list[Measurement]:
         Measurement("review, CPU of an action among others", 1000 * among_cpu, "-", "ms", many),
         Measurement("review, errors among others", len(errors), "<= 0", "errors", many),
         Measurement("review, memory grown among others", grown, "-", "MiB", many),
+        Measurement("review, of this in the second half", late, "-", "MiB", many),
     ]
     if pages:
         text = f"{how}, each image for the first time, in Chromium"

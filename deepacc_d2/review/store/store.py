@@ -84,7 +84,7 @@ class Store:
             UserError: see :func:`deepacc_d2.review.store.database.open_engine`.
         """
         self.engine = open_engine(url)
-        self._cache: OrderedDict[tuple[int, int], ReviewedCell] = OrderedDict()
+        self._cache: OrderedDict[int, ReviewedCell] = OrderedDict()
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -267,16 +267,21 @@ class Store:
         if row is None:
             raise NotThereError(f"there is no cell {cell_id}")
         with self._lock:
-            kept = self._cache.get((cell_id, row.version))
-        if kept is not None:
-            return kept
+            kept = self._cache.get(cell_id)
+            if kept is not None and kept.version == row.version:
+                self._cache.move_to_end(cell_id)
+                return kept
         read = read_cell(connection, cell_id)
         self._keep(read)
         return read
 
     def _keep(self, cell: ReviewedCell) -> None:
         with self._lock:
-            self._cache[(cell.id, cell.version)] = cell
+            kept = self._cache.get(cell.id)
+            if kept is not None and kept.version > cell.version:
+                return  # read by a transaction that began earlier
+            self._cache[cell.id] = cell
+            self._cache.move_to_end(cell.id)
             while len(self._cache) > _CACHED:
                 self._cache.popitem(last=False)
 
@@ -366,9 +371,9 @@ def case_states(connection: Connection, case_id: int | None = None) -> dict[int,
         trail.c.case_id.is_not(None) if case_id is None else trail.c.case_id == case_id,
     )
     firsts = {number: told[0][0] for number, told in entries.items()}
-    for row in connection.execute(edits):
-        if row.seq > firsts.get(row.case_id, row.seq):
-            entries[row.case_id].append((row.seq, CaseEntry(row.who, row.at)))
+    for edit in connection.execute(edits):
+        if edit.seq > firsts.get(edit.case_id, edit.seq):
+            entries[edit.case_id].append((edit.seq, CaseEntry(edit.who, edit.at)))
     return {
         number: replay_case(entry for _, entry in sorted(told, key=lambda each: each[0]))
         for number, told in entries.items()
