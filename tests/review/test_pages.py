@@ -339,9 +339,11 @@ def test_all_keys_of_the_search(browser, site):
     page.keyboard.type("20")
     press("Enter")
     press("n")
-    page.keyboard.type("19")
+    with page.expect_response("**/corrections?predicted=20&current=19**"):
+        page.keyboard.type("19")
     press("Enter")
     expect(rows).to_have_count(2)
+    page.wait_for_timeout(100)  # until the answer is shown, which chooses the first row
     for down, up in (("ArrowDown", "ArrowUp"), ("j", "k")):
         press(down)
         expect(rows.nth(1)).to_have_class("chosen")
