@@ -20,6 +20,7 @@ from deepacc_d2.images.view import make_view
 from deepacc_lightning import context
 from deepacc_lightning.core.config import compose_config, to_plain
 from deepacc_lightning.training import context_store
+from deepacc_lightning.training.added_part import without_part
 from deepacc_lightning.training.context_module import DisturbedCells
 
 SMALL = (
@@ -120,7 +121,7 @@ def test_stored_cells_are_used_again_and_of_another_detector_made_anew(
 
 def test_a_context_is_trained_anew_not_twice(finished: Path, options: list[str]) -> None:
     content = read_checkpoint(finished / "checkpoints/best.ckpt")
-    bare = context.without_context(content)
+    bare = without_part(content, context.PLACE)
     assert not any(".context." in name for name in bare["model"])
     assert "context" not in bare["deepacc_config"]["model"]["roi_heads"]["box_predictor"]
     assert any(".context." in name for name in content["model"])
