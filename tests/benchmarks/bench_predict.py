@@ -305,43 +305,29 @@ def draw_curves(result: dict[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 3.4), layout="constrained")
-    boxes, sizes, folders = figure.subplots(1, 3)
-    for key, label in (("assign", "assignment"), ("draw", "overlay and karyogram")):
-        boxes.plot(
-            [p["boxes"] for p in result["boxes"]],
-            [p[key] for p in result["boxes"]],
-            "o-",
-            label=label,
-        )
-    boxes.set(xlabel="boxes of a cell", ylabel="CPU seconds", xscale="log", yscale="log")
-    for key, label in (("read", "read"), ("predict", "find, detect, assign"), ("draw", "draw")):
-        sizes.plot(
-            [p["megapixels"] for p in result["sizes"]],
-            [p[key] for p in result["sizes"]],
-            "o-",
-            label=label,
-        )
-    sizes.set(xlabel="megapixels", ylabel="CPU seconds", xscale="log", yscale="log")
-    _memory_axis(sizes, result["sizes"], "megapixels")
-    for key, label in (("seconds", "wall clock"), ("cpu_seconds", "CPU, all processes")):
-        folders.plot(
-            [p["images"] for p in result["folders"]],
-            [p[key] for p in result["folders"]],
-            "o-",
-            label=label,
-        )
-    folders.set(xlabel="images of a folder", ylabel="seconds", xscale="log", yscale="log")
-    _memory_axis(folders, result["folders"], "images")
-    for axes in (boxes, sizes, folders):
+    work = {"assign": "assignment", "draw": "overlay and karyogram"}
+    steps = {"read": "read", "predict": "find, detect, assign", "draw": "draw"}
+    clocks = {"seconds": "wall clock", "cpu_seconds": "CPU, all processes"}
+    for axes, curve, across, xlabel, ylabel, lines in zip(
+        figure.subplots(1, 3),
+        (result["boxes"], result["sizes"], result["folders"]),
+        ("boxes", "megapixels", "images"),
+        ("boxes of a cell", "megapixels", "images of a folder"),
+        ("CPU seconds", "CPU seconds", "seconds"),
+        (work, steps, clocks),
+        strict=True,
+    ):
+        x = [p[across] for p in curve]
+        for key, label in lines.items():
+            axes.plot(x, [p[key] for p in curve], "o-", label=label)
+        axes.set(xlabel=xlabel, ylabel=ylabel, xscale="log", yscale="log")
         axes.legend(frameon=False, fontsize=8, loc="upper left")
         axes.grid(alpha=0.3)
+        if "peak_mb" in curve[0]:
+            peaks, twin = [p["peak_mb"] for p in curve], axes.twinx()
+            twin.plot(x, peaks, "k:", lw=1.2)
+            twin.set(ylabel="peak memory, MB (dotted)", ylim=(0, 1.3 * max(peaks)))
     figure.savefig(path, dpi=110)
-
-
-def _memory_axis(axes: Any, points: list[dict[str, float]], key: str) -> None:
-    twin = axes.twinx()
-    twin.plot([p[key] for p in points], [p["peak_mb"] for p in points], "k:", lw=1.2)
-    twin.set(ylabel="peak memory, MB (dotted)", ylim=(0, 1.3 * max(p["peak_mb"] for p in points)))
 
 
 def measure() -> dict[str, Any]:
