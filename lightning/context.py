@@ -135,13 +135,13 @@ def run(cfg: DictConfig) -> dict[str, float]:
     write_with_part(written, content, context, place=PLACE, node=node, kept=kept)
     settings = OmegaConf.to_container(cfg, resolve=True)
     shares = steadiness(context.cpu(), val, seed=int(cfg.seed)).shares()
-    told = {
+    record = {
         "figures": figures,
         "steadiness": shares,
         "history": module.history,
         "cells": len(train),
     }
-    write_json(out / "context.json", describe_run(**facts, **told, config=settings))
+    write_json(out / "context.json", describe_run(**facts, **record, config=settings))
     print(
         f"of the chromosomes found in {len(val)} validation images, named right: "
         f"{figures['by_box']:.2f} % by the box alone, {figures['in_context']:.2f} % in context"

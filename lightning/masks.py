@@ -87,14 +87,14 @@ def run(cfg: DictConfig) -> dict[str, float]:
     written = out / "checkpoints" / "best.ckpt"
     kept = ("card", "karyotype", "selection")
     write_with_part(written, content, masks, place=PLACE, node=node, kept=kept)
-    told = {
+    record = {
         "figures": figures,
         "history": module.history,
         "spreads": len(train),
         "masks": sum(len(spread.bodies) for spread in train),
         "config": OmegaConf.to_container(cfg, resolve=True),
     }
-    write_json(out / "masks.json", {**describe_run(), **told})
+    write_json(out / "masks.json", {**describe_run(), **record})
     print(
         f"{figures['masks']:.0f} chromosomes of composed validation spreads: median IoU "
         f"{figures['iou']:.2f} %; the {figures['crossing']:.0f} crossing ones: "

@@ -45,7 +45,7 @@ def help_of(command: Command, conf: Path, width: int | None = None) -> str:
     if command.target:
         lines.append(f"  make {command.name} {command.example}")
     lines += ["", "Keys (and make's variables)" if command.target else "Keys"]
-    lines += _rows(((_label(o, command), _told(o)) for o in command.options), width)
+    lines += _rows(((_label(o, command), _help(o)) for o in command.options), width)
     if command.config:
         lines += _of_config(command, conf, width)
     elif command.name == "synthetic":
@@ -53,7 +53,7 @@ def help_of(command: Command, conf: Path, width: int | None = None) -> str:
     return "\n".join(lines)
 
 
-def _told(option: Option) -> str:
+def _help(option: Option) -> str:
     needed = " (needed)" if option.required else ""
     default = "" if option.default is None else f" (default {option.default})"
     return f"{option.help}{needed}{default}"
@@ -128,9 +128,9 @@ def make_help() -> str:
     shared, own = variables()
     lines += ["", "Variables of most targets (unset ones keep the defaults in conf/)"]
     lines += [f"  {name:<11} {text}" for name, text in {**shared, "ARGS": ARGS}.items()]
-    for target, told in own.items():
+    for target, texts in own.items():
         lines.append(f"Variables of make {target}")
-        lines += [f"  {name:<11} {text}" for name, text in told.items()]
+        lines += [f"  {name:<11} {text}" for name, text in texts.items()]
     lines.append("Variables of the environment")
     lines += [f"  {name:<11} {text}" for name, text in ENVIRONMENT.items()]
     return "\n".join(lines)
@@ -138,17 +138,17 @@ def make_help() -> str:
 
 def variables() -> tuple[dict[str, str], dict[str, dict[str, str]]]:
     """Returns make's variables with their help: those of many targets, and each target's own."""
-    told = [
+    rows = [
         (command.name, option.variable, f"{'1: ' * (option.kind == 'switch')}{option.help}")
         for command in COMMANDS.values()
         if command.target
         for option in command.options
         if option.variable
     ]
-    texts = [(variable, text) for _, variable, text in told]
+    texts = [(variable, text) for _, variable, text in rows]
     shared = {variable: text for variable, text in texts if texts.count((variable, text)) >= MANY}
     own: dict[str, dict[str, str]] = {}
-    for target, variable, text in told:
+    for target, variable, text in rows:
         if shared.get(variable) != text:
             own.setdefault(target, {})[variable] = text
     return shared, own
@@ -165,7 +165,7 @@ def markdown() -> str:
         lines += ["```", "", "| Key | make | What it is |", "| --- | --- | --- |"]
         for option in command.options:
             variable = f"`{option.variable}`" if option.variable and command.target else ""
-            told = _told(option).replace("|", "\\|")
-            lines.append(f"| `{option.key}` | {variable} | {told} |")
+            text = _help(option).replace("|", "\\|")
+            lines.append(f"| `{option.key}` | {variable} | {text} |")
         lines.append("")
     return "\n".join(lines)

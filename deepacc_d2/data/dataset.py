@@ -77,9 +77,9 @@ def read_split(root: str | Path, split: str, *, may_lack: bool = False) -> dict[
         odd = min(set(names.items()) ^ set(expected.items()), default="given twice")
         raise DataError(f"{path}: category {odd} is not one of ids 1..24 in the order 1..22, X, Y")
     if not coco["images"] and not may_lack:
-        beside = f"train on it together with a set that has a {split} split, "
+        together = f"train on it together with a set that has a {split} split, "
         raise DataError(
-            f"{path} lists no image: {'' if split == 'train' else beside}{HOW_TO_GET_DATA}"
+            f"{path} lists no image: {'' if split == 'train' else together}{HOW_TO_GET_DATA}"
         )
     return coco
 

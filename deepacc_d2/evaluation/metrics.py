@@ -44,7 +44,7 @@ def compute_metrics(
     Args:
         coco: ground truth, a COCO dictionary with category ids 1..24; not changed.
         predictions: of each image at most one, in any order.
-        score_threshold: least score of a detection for Acc, AER, the rates beside them and the
+        score_threshold: least score of a detection for Acc, AER, the rates next to them and the
             confusion matrix.
         iou_threshold: least IoU of a match for these. ``map50`` is always at 0.5.
         agnostic_nms: IoU above which, of two top-1 boxes of any class, the lower-scoring is

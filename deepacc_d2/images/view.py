@@ -33,7 +33,7 @@ BOX_TO_SIZE = 0.97
 # this much at once.
 WRONG_SIZE = 0.07
 MAX_CORRECTION = 2.0
-# By fewer boxes no size is told.
+# Fewer boxes say nothing about the size.
 MIN_BOXES = 15
 
 
@@ -220,7 +220,7 @@ def second_view(
     """
     if not (settings.second_look and settings.normalize) or len(boxes) < MIN_BOXES:
         return None
-    wrong = told_size(boxes) / settings.chromosome_size
+    wrong = typical_size(boxes) / settings.chromosome_size
     wrong = float(np.clip(wrong, 1 / MAX_CORRECTION, MAX_CORRECTION))
     wanted = view.zoom / wrong
     # Of chromosomes larger than was thought the spread's rim may have been cut off.
@@ -243,7 +243,7 @@ def second_view(
     return View(image, zoom, crop, view.inverted, True, note)
 
 
-def told_size(boxes: NDArray[np.floating]) -> float:
+def typical_size(boxes: NDArray[np.floating]) -> float:
     """Returns the chromosome size in a view that a detector's boxes (N, 4) in it give; N >= 1."""
     sides = (boxes[:, 2:] - boxes[:, :2]).astype(np.float64)
     return float(np.median(np.sqrt(sides.prod(axis=1)))) / BOX_TO_SIZE

@@ -121,7 +121,7 @@ class ChromosomeRetinaNet(RetinaNet):
 
     Detectron2 divides the losses by a running mean of the positive anchors of a step, which it
     keeps as a plain number. Here it is a buffer ``loss_normalizer``, so that a training that goes
-    on from a checkpoint goes on with it, and counts the anchors of all processes of a step.
+    on from a checkpoint continues with it, and counts the anchors of all processes of a step.
 
     Args:
         instance_masks: see :class:`ChromosomeRCNN`.

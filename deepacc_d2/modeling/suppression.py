@@ -1,7 +1,7 @@
 """Non-maximum suppression that leaves crossing chromosomes their boxes.
 
 Where two chromosomes cross, their boxes may overlap as much as two boxes of one chromosome do.
-What tells them apart is their class: of one chromosome, two boxes are seldom both surely something,
+Their classes separate them: of one chromosome, two boxes are seldom both surely something,
 and something else. So the usual suppression, over all classes at one IoU, spares such pairs.
 
 Shapes: N boxes.

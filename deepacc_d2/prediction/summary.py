@@ -60,7 +60,7 @@ class CasesWritten:
 
 
 def finish_job(folder: OutputFolder, errors: list[tuple[str, str]], *, about: str) -> JobSummary:
-    """Writes what tells of all cells together: tables and reports of cases.
+    """Writes what covers all cells together: tables and reports of cases.
 
     Each record is read once. Cells of no case are in memory one at a time; of those of cases all
     but the probabilities is kept until their reports are written, some 20 kB a cell.

@@ -43,7 +43,7 @@ class NotValidatedError(DataError):
 
 
 def train_one(cfg: DictConfig) -> None:
-    """Trains one job, goes on with it, or leaves it alone where there is no need.
+    """Trains one job, continues it, or leaves it alone if it is done.
 
     A failure is written down and not raised: it must not end the jobs that come after it.
 

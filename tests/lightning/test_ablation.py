@@ -1,4 +1,4 @@
-"""The ablation end to end at tiny size: both protocols, going on, sharing work, bad input."""
+"""The ablation end to end at tiny size: both protocols, continuing, sharing work, bad input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real grid at tiny size with a job that fails: going on, sharing, stopping, the report."""
+"""A real grid at tiny size with a job that fails: continuing, sharing, stopping, the report."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def grid(shared_overrides: list[str], tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="module")
 def output(grid: list[str]) -> str:
-    """What a grid prints one of whose jobs fails: a checkpoint lies there that cannot be read."""
+    """What a grid prints one of whose jobs fails: a checkpoint is there that cannot be read."""
     plan = make_plan(grid)
     plan.folder.mkdir()
     (plan.folder / "sweep.json").write_text(json.dumps(plan.manifest))
@@ -190,7 +190,7 @@ def test_ctrl_c_exits_130_with_what_was_trained_kept(
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
-    assert errors.splitlines()[-1] == "interrupted: the same command goes on where it was stopped"
+    assert errors.splitlines()[-1] == "interrupted: the same command continues where it was stopped"
     facts = json.loads((folder / "seed=0" / "run.json").read_text())
     assert facts["status"] == "interrupted"
     assert not (folder / "seed=0" / "job.json").exists()

@@ -265,7 +265,7 @@ def _are_copies(own: list[ImageRecord], total: int) -> bool:
 
 
 def _join_copies(records: list[ImageRecord]) -> str:
-    """Gives copies of one image the same case, where nothing else tells it.
+    """Gives copies of one image the same case, where nothing else says which it is.
 
     Returns:
         What the report says of it.

@@ -25,7 +25,7 @@ from deepacc_lightning.core.config import compose_config
         ("scale.max_epochs", r"missing EQUAL"),
     ],
 )
-def test_misspelt_overrides_are_told_in_one_line(override: str, message: str) -> None:
+def test_misspelt_overrides_are_reported_in_one_line(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
         check_overrides("train", [override])
     assert "\n" not in str(caught.value)
