@@ -10,14 +10,14 @@ from deepacc_d2.command.options import DEVELOPMENT, Command, Option
 
 EXP = Option(
     "experiment",
-    "experiment: a file in conf/experiment, such as baseline, sep, retinanet",
+    "a file in conf/experiment, such as baseline or sep",
     "EXP",
 )
-SCALE = Option("scale", "quick (minutes on two cores), lab (any magnification) or paper", "SCALE")
+SCALE = Option("scale", "quick (minutes), lab (any magnification) or paper", "SCALE")
 SEED = Option("seed", "random seed", "SEED")
 DATA = Option(
     "data",
-    "data set: a file in conf/data, or the directory of a converted data set",
+    "a file in conf/data, or a converted data set",
     "DATA",
     "data",
 )

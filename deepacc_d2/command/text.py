@@ -37,17 +37,26 @@ def overview() -> str:
     )
 
 
-def help_of(command: Command, conf: Path, width: int | None = None) -> str:
-    """Returns ``deepacc COMMAND --help``."""
+def help_of(command: Command, conf: Path, width: int | None = None, *, full: bool = False) -> str:
+    """Returns ``deepacc COMMAND --help``: a screen of 24 lines.
+
+    Args:
+        command: the command.
+        conf: the directory of configs.
+        width: of a line; that of the terminal by default.
+        full: ``--help all``, which also explains the keys that have no variable of make's.
+    """
     width = width or min(100, shutil.get_terminal_size((80, 24)).columns)
     lines = [f"deepacc {command.name}: {command.summary}", "", "Examples"]
     lines.append(f"  deepacc {command.name} {example_words(command)}".rstrip())
     if command.target:
         lines.append(f"  make {command.name} {command.example}")
     lines += ["", "Keys (and make's variables)" if command.target else "Keys"]
-    lines += _rows(((_label(o, command), _help(o)) for o in command.options), width)
+    rows = [(_label(option, command), _help(option)) for option in command.options]
+    widest = max((len(label) for label, _ in rows), default=0)
+    lines += _rows(rows, width, column=min(32, max(24, widest + 3)))
     if command.config:
-        lines += _of_config(command, conf, width)
+        lines += (_of_config if full else _names)(command, conf, width)
     elif command.name == "synthetic":
         lines += _rows([("...", "every field of SyntheticConfig: docs/SYNTHETIC.md")], width)
     return "\n".join(lines)
@@ -61,6 +70,14 @@ def _help(option: Option) -> str:
 
 def _label(option: Option, command: Command) -> str:
     return f"{option.key}= {option.variable if command.target else ''}".rstrip()
+
+
+def _names(command: Command, conf: Path, width: int) -> list[str]:
+    listed = {option.key for option in command.options}
+    names = [key.name for key in own_keys(command.config, conf) if key.default]
+    names = [name for name in [*names, *groups_of(command.config, conf)] if name not in listed]
+    lines = textwrap.wrap(f"Further keys: {', '.join(names)}.", width, subsequent_indent="  ")
+    return ["", *lines, f"`deepacc {command.name} --help all` explains them."]
 
 
 def _of_config(command: Command, conf: Path, width: int) -> list[str]:
