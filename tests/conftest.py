@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from torch.utils._python_dispatch import TorchDispatchMode
-
-if TYPE_CHECKING:
-    from deepacc_d2.detection.network import TorchDetector
 
 TESTS = Path(__file__).parent
 # Files and folders whose tests train, start other processes, export models, read huge pictures or
@@ -68,21 +65,25 @@ def operators() -> type[_Operators]:
 
 
 TINY = (
-    *("pixel_mean=228", "pixel_std=45", "data.root=unused", "out=unused", "scale=lab"),
+    *("pixel_mean=228", "pixel_std=45", "data.root=unused", "out=unused"),
     *("scale.backbone.stem_channels=8", "scale.backbone.res2_channels=8"),
     *("scale.fpn.out_channels=32", "scale.roi.fc_dims=[16,16]"),
     *("scale.rpn.pre_nms_topk=[100,100]", "scale.rpn.post_nms_topk=[40,40]"),
 )
 
 
-def tiny_content(*overrides: str, preset: str = "siamese_gia") -> dict[str, Any]:
+def tiny_content(
+    *overrides: str, preset: str = "siamese_gia", scale: str = "lab"
+) -> dict[str, Any]:
     """Returns the content of a checkpoint of a tiny model with random weights."""
     import torch
     from hydra.utils import instantiate
 
     from deepacc_lightning.core.config import compose_config, to_plain
 
-    cfg = to_plain(compose_config("train", [*TINY, f"experiment={preset}", *overrides]))
+    cfg = to_plain(
+        compose_config("train", [f"scale={scale}", *TINY, f"experiment={preset}", *overrides])
+    )
     torch.manual_seed(5)
     model: torch.nn.Module = instantiate(cfg["model"])
     return {"model": model.state_dict(), "deepacc_config": cfg}
@@ -92,12 +93,3 @@ def tiny_content(*overrides: str, preset: str = "siamese_gia") -> dict[str, Any]
 def make_content() -> Callable[..., dict[str, Any]]:
     """Makes the content of a checkpoint of a tiny model."""
     return tiny_content
-
-
-@pytest.fixture(scope="session")
-def tiny_detector() -> TorchDetector:
-    """A tiny DeepACC."""
-    from deepacc_d2.checkpoint import build_from_checkpoint
-    from deepacc_d2.detection.network import TorchDetector
-
-    return TorchDetector(build_from_checkpoint(tiny_content(), "tiny.ckpt"))

@@ -89,6 +89,12 @@ def to_dicts(
 ) -> list[dict[str, Any]]:
     """Turns a COCO split into compact Detectron2-like dicts, one an image.
 
+    >>> image = {"id": 1, "file_name": "a.png", "width": 99, "height": 99}
+    >>> annotation = {"id": 1, "image_id": 1, "category_id": 23, "bbox": [10, 20, 5, 9]}
+    >>> (item,) = to_dicts({"images": [image], "annotations": [annotation]}, "data/mine")
+    >>> item["boxes"].tolist(), CLASSES[item["classes"][0]]
+    ([[10.0, 20.0, 15.0, 29.0]], 'X')
+
     Each has ``file_name`` (path), ``image_id``, ``height``, ``width`` (pixels), ``case_id``,
     ``batch_id``, ``boxes`` float32 (G, 4) XYXY in pixels and ``classes`` int64 (G,), 0..23.
     Arrays instead of Detectron2's list of annotation dicts make a worker's work, and what is

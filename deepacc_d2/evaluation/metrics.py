@@ -37,6 +37,15 @@ def compute_metrics(
 ) -> Metrics:
     """Computes all metrics of a data set.
 
+    >>> from deepacc_d2.chromosomes import coco_categories
+    >>> box = {"id": 1, "image_id": 7, "category_id": 1, "bbox": [0, 0, 10, 20]}
+    >>> image = {"id": 7, "width": 99, "height": 99}
+    >>> coco = {"images": [image], "annotations": [box], "categories": coco_categories()}
+    >>> found = ([[0, 0, 10, 20]], [0.9], [0])
+    >>> metrics = compute_metrics(coco, [ImagePrediction(7, *found, *found)])
+    >>> metrics.map50, metrics.acc, metrics.aer
+    (100.0, 100.0, 0.0)
+
     An image without an entry in ``predictions`` counts as one without detections. Where nothing
     is to be counted a rate is NaN: AP and recall of a class without ground truth, ``aer`` without
     any ground truth. Precision with ground truth but no detection is 0.

@@ -77,6 +77,13 @@ def read_image(path: str | Path) -> ReadImage:
     luma, what is transparent white; of a file with several pages the first is taken; more than 8
     bits are mapped by the rule of :func:`deepacc_d2.images.gray.as_gray`.
 
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = cv2.imwrite(f"{folder}/a.png", np.full((30, 40), 255, np.uint8))
+    ...     read = read_image(f"{folder}/a.png")
+    >>> read.gray.shape, read.facts.format
+    ((30, 40), 'PNG')
+
     Raises:
         DataError: the file is misnamed, missing, unreadable, empty, truncated, damaged, no image of
             these formats, or larger than :data:`MAX_PIXELS` or :data:`MAX_SIDE`.

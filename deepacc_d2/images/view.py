@@ -41,6 +41,11 @@ MIN_BOXES = 15
 class ViewSettings:
     """How images are brought to what a network was trained on.
 
+    >>> settings = ViewSettings(normalize=False, fit_size=64)
+    >>> view = make_view(np.full((100, 200), 255, np.uint8), settings)
+    >>> view.image.shape, view.zoom
+    ((32, 64), 0.32)
+
     Attributes:
         chromosome_size: median square root of a chromosome's box area in the view, in pixels.
         max_size: the view's longest side is never longer, in pixels.

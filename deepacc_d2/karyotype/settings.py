@@ -38,6 +38,10 @@ _SHARES = (
 class KaryotypeSettings:
     """What :func:`deepacc_d2.karyotype.interpret.interpret` goes by.
 
+    >>> settings = KaryotypeSettings(prior_strength=0.5)
+    >>> KaryotypeSettings.from_dict(settings.to_dict()) == settings
+    True
+
     ``make karyotype`` fits the first two and ``cell_weights`` on validation images; the defaults
     are for a network that nobody has fitted them for. docs/KARYOTYPE.md says how the thresholds
     were chosen.

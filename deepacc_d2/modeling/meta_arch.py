@@ -61,6 +61,9 @@ def _channels_last(images: ImageList) -> ImageList:
 class ChromosomeRCNN(GeneralizedRCNN):
     """Faster R-CNN over uint8 images, gray (1, H, W) or color (3, H, W).
 
+    >>> META_ARCH_REGISTRY.get("ChromosomeRCNN") is ChromosomeRCNN
+    True
+
     A gray image meets a three-channel trunk by broadcasting: ``pixel_mean`` has as many entries
     as the trunk has input channels, so the image is expanded while it is normalized.
 

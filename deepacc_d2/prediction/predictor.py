@@ -118,6 +118,10 @@ def load_predictor(
 ) -> Predictor:
     """Makes a predictor of a checkpoint or an exported model.
 
+    >>> predictor = load_predictor(device="cpu")  # the included detector
+    >>> predictor.detector.view.chromosome_size
+    56.0
+
     Args:
         checkpoint: see :func:`~deepacc_d2.detection.detector.load_detector`, as for device and
             precision.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,22 @@ import numpy as np
 import pytest
 import torch
 
+from deepacc_d2.checkpoint import build_from_checkpoint
 from deepacc_d2.detection.export.write import read_openvino, write_onnx, write_openvino
 from deepacc_d2.detection.metadata import describe
 from deepacc_d2.detection.network import TorchDetector
+
+
+@pytest.fixture(scope="session")
+def make_content(make_content: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """Makes the content of a checkpoint of a tiny model at 128 pixels."""
+    return partial(make_content, "scale.image_size=128", scale="quick")
+
+
+@pytest.fixture(scope="session")
+def tiny_detector(make_content: Callable[..., dict[str, Any]]) -> TorchDetector:
+    """A tiny DeepACC."""
+    return TorchDetector(build_from_checkpoint(make_content(), "tiny.ckpt"))
 
 
 @pytest.fixture(scope="session")

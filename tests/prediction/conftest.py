@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
 from deepacc_d2.cell import LEFT_OUT, Cell, Chromosome
+from deepacc_d2.checkpoint import build_from_checkpoint
+from deepacc_d2.detection.network import TorchDetector
 from deepacc_d2.karyotype.iscn import format_karyotype
+
+
+@pytest.fixture(scope="session")
+def tiny_detector(make_content: Callable[..., dict[str, Any]]) -> TorchDetector:
+    """A tiny DeepACC."""
+    return TorchDetector(build_from_checkpoint(make_content(), "tiny.ckpt"))
 
 
 def some_cell(name: str = "a", case_id: str | None = None, seed: int = 0) -> Cell:

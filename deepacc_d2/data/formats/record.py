@@ -97,7 +97,11 @@ class Defect(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """One defect met: what, in which file, and the particulars."""
+    """One defect met: what, in which file, and the particulars.
+
+    >>> print(Issue(Defect.NO_BOXES, "a.png"))
+    a.png: image without a usable box
+    """
 
     defect: Defect
     name: str
