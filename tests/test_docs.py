@@ -50,7 +50,7 @@ def test_make_targets_and_paths_exist(path: Path) -> None:
     named = set(re.findall(r"^make ([a-z][a-z-]*)", blocks, flags=re.MULTILINE))
     named |= set(re.findall(r"`make ([a-z][a-z-]*)", text))
     assert named <= targets
-    folders = "deepacc_d2|lightning|conf|tests|tools|docs|notebooks|requirements"
+    folders = "deepacc_d2|lightning|conf|tests|scripts|docs|notebooks|requirements"
     paths = set(re.findall(rf"`((?:{folders})/[\w./-]+)`", text))
     assert {p for p in paths if not (ROOT / p).exists()} <= {"docs/images/synthetic.png"}
 

@@ -1,6 +1,6 @@
 """The one table of commands and make targets, and of what each takes.
 
-``tools/launch.py``, ``make help``, ``deepacc --help``, the shells' completion, the parsers of
+``scripts/launch.py``, ``make help``, ``deepacc --help``, the shells' completion, the parsers of
 programs with flags and docs/COMMAND.md read it.
 """
 
