@@ -244,7 +244,7 @@ def test_the_wheel_works_in_an_empty_environment(empty_venv: Path, tmp_path: Pat
     overview = deepacc("--help")
     assert (overview.returncode, overview.stderr) == (0, "")
     assert overview.stdout.startswith("Usage: deepacc COMMAND")
-    assert "min_foreground=null" in deepacc("predict", "--help").stdout
+    assert "min_foreground=null" in deepacc("predict", "--help", "all").stdout
     # Detectron2 cannot be a dependency, so its absence is the first thing to go wrong.
     done = deepacc("predict", f"images={tmp_path}")
     assert done.returncode == 2
