@@ -38,6 +38,9 @@ def as_gray(array: ArrayLike) -> Gray:
     stretched so that nearly all pixels fall inside 0..255, bands included. So are floats of any
     other range.
 
+    >>> as_gray(np.array([[False, True]])).tolist()
+    [[0, 255]]
+
     Raises:
         ConfigError: another shape or type, no pixel, too many of them, or values not finite.
     """

@@ -155,12 +155,6 @@ def _free_name(case_id: str, taken: set[str]) -> str:
     return name
 
 
-def surest(cells: list[Cell]) -> Cell | None:
-    """Returns the surest cell that is fit, of such the one with most chromosomes."""
-    found = [cell for cell in cells if cell.counted and not cell.unfit]
-    return max(found, key=lambda cell: (cell.confidence, len(cell.counted)), default=None)
-
-
 def karyogram_of(cell: Cell, align: str = "centromere") -> Karyogram | None:
     """Returns the karyogram of a cell; None where its image is gone.
 

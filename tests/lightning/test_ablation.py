@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,7 @@ from deepacc_d2.errors import ConfigError, DataError
 from deepacc_lightning import ablation, evaluate
 from deepacc_lightning.core.config import compose_config
 from deepacc_lightning.jobs.job import Job, first_difference
+from tests.lightning.programs import Programs
 
 PRESETS = ["sep", "siamese_gia"]
 SMALL = [
@@ -170,7 +169,7 @@ def test_a_job_that_another_process_has_is_neither_taken_nor_called_failed(
 
 
 def test_end_to_end_shares_the_work_between_two_processes_and_publishes(
-    shared_overrides: list[str], finished: Path, tmp_path: Path
+    shared_overrides: list[str], finished: Path, tmp_path: Path, programs: Programs
 ) -> None:
     out, results = tmp_path / "out", tmp_path / "docs" / "RESULTS.md"
     results.parent.mkdir()
@@ -178,12 +177,7 @@ def test_end_to_end_shares_the_work_between_two_processes_and_publishes(
     overrides = [*shared_overrides, *SMALL, f"out={out}", "ablation.protocol=end_to_end"]
     overrides += ["ablation.seeds=1", "ablation.jobs=2", f"ablation.results={results}"]
     overrides.append(f"ablation.trunk={finished / 'trunk' / 'checkpoints' / 'best.ckpt'}")
-    done = subprocess.run(
-        [sys.executable, "-m", "deepacc_lightning.ablation", *overrides],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = programs.run("deepacc_lightning.ablation", *overrides)
     assert done.returncode == 0, done.stderr
     assert "[2/2]" in done.stdout
     text = results.read_text()
