@@ -305,8 +305,8 @@ SETS = (
     ),
 )
 
-# Two processes, each with whole files; ARGS="-n 0" uses one.
-TESTS = ("-m", "pytest", "-n", "2", "--dist", "loadfile")
+# Two processes, each with whole files, the slow ones first; ARGS="-n 0" uses one.
+TESTS = ("-m", "pytest", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
 
 WORK = (
     Command(

@@ -88,29 +88,12 @@ def test_evaluating_a_jobs_checkpoint_on_images_gives_what_the_cache_gave(
             assert a["bbox"] == pytest.approx(b["bbox"], abs=1e-2)
 
 
-def test_a_second_run_does_nothing_again_and_a_lost_job_is_made_up(
-    finished: Path, heads_overrides: list[str]
-) -> None:
-    def stamps() -> dict[str, float]:
-        return {
-            str(p): p.stat().st_mtime_ns
-            for p in finished.glob("**/*")
-            if p.name in ("run.json", "best.ckpt", "maps.npy")
-        }
-
-    before = stamps()
-    ablation.run([*heads_overrides, f"out={finished}"])
-    assert stamps() == before
-    lost = finished / "sep" / "seed1"
-    (lost / "test" / "metrics.json").unlink()
-    (lost / "checkpoints" / "last.ckpt").unlink()
-    ablation.run([*heads_overrides, f"out={finished}"])
-    changed = {path for path, stamp in stamps().items() if before.get(path) != stamp}
-    assert changed
-    assert all(path.startswith(str(lost)) for path in changed)
+def stamps(folder: Path) -> dict[Path, int]:
+    names = ("run.json", "best.ckpt", "maps.npy")
+    return {p: p.stat().st_mtime_ns for p in folder.glob("**/*") if p.name in names}
 
 
-def test_a_folder_of_an_earlier_version_is_done(
+def test_a_second_run_does_nothing_again_nor_in_a_folder_of_an_earlier_version(
     finished: Path, heads_overrides: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = finished / "sep" / "seed0"
@@ -120,9 +103,31 @@ def test_a_folder_of_an_earlier_version_is_done(
     del config["callbacks"]["stop_on_signal"]["asked"]
     path.write_text(yaml.safe_dump(config))
     (run / "log.txt").unlink()
+    before = stamps(finished)
     assert ablation.run([*heads_overrides, f"out={finished}"]) is not None
+    assert stamps(finished) == before
     assert "heads: 4 jobs, 4 done" in capsys.readouterr().out
     assert not (run / "log.txt").exists()
+
+
+def test_a_lost_job_is_made_up_unless_another_process_has_it(
+    finished: Path, heads_overrides: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    lost, elsewhere = finished / "sep" / "seed1", finished / "siamese_gia" / "seed1"
+    before = stamps(finished)
+    (lost / "test" / "metrics.json").unlink()
+    (lost / "checkpoints" / "last.ckpt").unlink()
+    (elsewhere / "test" / "predictions.json").unlink()
+    with FileLock(elsewhere.parent / ".seed1.lock"):
+        # flock is per open file, so that this process can stand in for another one.
+        assert ablation.run([*heads_overrides, f"out={finished}"]) is None
+    assert "1 jobs are with other processes" in capfd.readouterr().out
+    changed = {path for path, stamp in stamps(finished).items() if before.get(path) != stamp}
+    assert changed
+    assert all(lost in path.parents for path in changed)
+    assert not (elsewhere / "test" / "predictions.json").exists()
+    assert ablation.run([*heads_overrides, f"out={finished}"]) is not None
+    assert (elsewhere / "test" / "predictions.json").is_file()
 
 
 def test_other_settings_are_refused_in_the_same_folder(
@@ -152,20 +157,6 @@ def test_runs_of_another_trunk_or_data_set_are_refused(
     job = Job("sep", 0, finished / "sep" / "seed0", ())
     with pytest.raises(ConfigError, match="holds a run on another data set"):
         job.check_origin("0" * 64, None)
-
-
-def test_a_job_that_another_process_has_is_neither_taken_nor_called_failed(
-    finished: Path, heads_overrides: list[str], capfd: pytest.CaptureFixture[str]
-) -> None:
-    lost = finished / "siamese_gia" / "seed1"
-    (lost / "test" / "predictions.json").unlink()
-    with FileLock(lost.parent / ".seed1.lock"):
-        # flock is per open file, so that this process can stand in for another one.
-        assert ablation.run([*heads_overrides, f"out={finished}"]) is None
-    assert "1 jobs are with other processes" in capfd.readouterr().out
-    assert not (lost / "test" / "predictions.json").exists()
-    assert ablation.run([*heads_overrides, f"out={finished}"]) is not None
-    assert (lost / "test" / "predictions.json").is_file()
 
 
 def test_end_to_end_shares_the_work_between_two_processes_and_publishes(

@@ -121,23 +121,51 @@ def test_a_killed_training_ends_as_if_nothing_had_happened(
     assert json.loads((out / "run.json").read_text())["status"] == "finished"
 
 
-@pytest.mark.parametrize(
-    ("name", "error"), [("SIGINT", KeyboardInterrupt), ("SIGTERM", Terminated)]
-)
-def test_a_signal_ends_after_the_step_and_can_be_continued(
-    shared_overrides: list[str],
-    tmp_path: Path,
-    reference: Path,
-    name: str,
-    error: type[BaseException],
-) -> None:
-    out = tmp_path / "run"
-    cfg = _config([*shared_overrides, *_signal(name, 4)], out)
+def _interrupt(overrides: list[str], out: Path, name: str, error: type[BaseException]) -> None:
     with pytest.raises(error):
-        train.run(cfg)
+        train.run(_config([*overrides, *_signal(name, 4)], out))
     # The step in which the signal came was finished: it is the fifth.
     assert _state(out)["global_step"] == 5
     assert json.loads((out / "run.json").read_text())["status"] == "interrupted"
+
+
+@pytest.fixture(scope="module")
+def interrupted(
+    shared_overrides: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path]:
+    """A training that SIGTERM ended after its fifth step, and a copy of it."""
+    out = tmp_path_factory.mktemp("interrupted") / "run"
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(HERE))
+        _interrupt(shared_overrides, out, "SIGTERM", Terminated)
+    torch.set_num_threads(threads)
+    return out, Path(shutil.copytree(out, out.with_name("moved")))
+
+
+def test_after_sigterm_it_is_continued_as_if_unbroken(
+    interrupted: tuple[Path, Path], reference: Path
+) -> None:
+    import pandas as pd
+
+    out, _ = interrupted
+    _resume(out)
+    _assert_same_training(out, reference)
+    found, wanted = (pd.read_csv(folder / "csv" / "metrics.csv") for folder in (out, reference))
+    names = [c for c in wanted if c.startswith(("train/", "val/"))]
+    steps = [frame.dropna(subset=["train/loss"])["step"].tolist() for frame in (found, wanted)]
+    assert steps[0] == steps[1] == list(range(9))
+    for name in names:
+        one, other = (frame[name].dropna().tolist() for frame in (found, wanted))
+        assert one == other, name
+
+
+def test_after_ctrl_c_it_is_continued_as_if_unbroken(
+    shared_overrides: list[str], tmp_path: Path, reference: Path
+) -> None:
+    out = tmp_path / "run"
+    _interrupt(shared_overrides, out, "SIGINT", KeyboardInterrupt)
     _resume(out)
     _assert_same_training(out, reference)
 
@@ -152,24 +180,6 @@ def test_a_signal_in_the_last_step_of_an_epoch_waits_for_its_validation(
     assert (out / "checkpoints" / "best.ckpt").is_file()
     _resume(out)
     _assert_same_training(out, reference)
-
-
-def test_curves_are_those_of_an_unbroken_training(
-    shared_overrides: list[str], tmp_path: Path, reference: Path
-) -> None:
-    import pandas as pd
-
-    out = tmp_path / "run"
-    with pytest.raises(Terminated):
-        train.run(_config([*shared_overrides, *_signal("SIGTERM", 4)], out))
-    _resume(out)
-    found, wanted = (pd.read_csv(folder / "csv" / "metrics.csv") for folder in (out, reference))
-    names = [c for c in wanted if c.startswith(("train/", "val/"))]
-    steps = [frame.dropna(subset=["train/loss"])["step"].tolist() for frame in (found, wanted)]
-    assert steps[0] == steps[1] == list(range(9))
-    for name in names:
-        one, other = (frame[name].dropna().tolist() for frame in (found, wanted))
-        assert one == other, name
 
 
 @pytest.fixture
@@ -318,13 +328,8 @@ def test_a_directory_with_a_run_is_not_trained_into(stopped: Path) -> None:
     train.check_new(stopped.with_name("new"))
 
 
-def test_the_best_checkpoint_is_found_in_a_moved_run(
-    shared_overrides: list[str], tmp_path: Path
-) -> None:
-    out = tmp_path / "run"
-    with pytest.raises(Terminated):
-        train.run(_config([*shared_overrides, *_signal("SIGTERM", 4)], out))
-    moved = out.rename(tmp_path / "moved")
+def test_the_best_checkpoint_is_found_in_a_moved_run(interrupted: tuple[Path, Path]) -> None:
+    out, moved = interrupted
     best = moved / "checkpoints" / "best.ckpt"
     assert best.is_file()
     content = torch.load(moved / "checkpoints" / "last.ckpt", weights_only=True)
