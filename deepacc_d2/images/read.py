@@ -115,7 +115,7 @@ def _open(path: Path, use: Callable[[FileIO, Path], _Result]) -> _Result:
         # no table, record or report could name it
         raise DataError(f"image {printable(path)}: its name is not in UTF-8: rename it")
     try:
-        # A pipe or a device would make the reader wait for ever.
+        # A pipe or a device would make the reader wait forever.
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
             raise DataError(f"{path} is a folder, not an image: name a file in it")

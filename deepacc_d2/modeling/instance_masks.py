@@ -1,4 +1,4 @@
-"""Instance masks: which pixels in and around a box are its chromosome's, under crossings too.
+"""Instance masks: which pixels in and around a box are its chromosome, also under crossings.
 
 Unlike Detectron2's mask head this one looks at the pixels themselves, at the scale of the
 detector's input, and not only at pooled features: a chromosome is a dozen pixels wide, so that half

@@ -1,4 +1,4 @@
-"""Tells of jobs that got done or failed, in whatever process."""
+"""Prints which jobs are done or have failed, in any process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from deepacc_lightning.training.callbacks import format_duration
 
 
 class Progress(threading.Thread):
-    """Prints a line for each job that got done or failed, with the time left.
+    """Prints a line for each job that is done or has failed, with the time left.
 
     Args:
         total: how many jobs there are to be in all.

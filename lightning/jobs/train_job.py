@@ -182,7 +182,7 @@ def summarize(out: Path, seconds: float) -> dict[str, Any]:
 
     Args:
         out: the run directory.
-        seconds: how long this part of it took, since it was last gone on with.
+        seconds: how long this part of it took, since it was last continued.
 
     Returns:
         ``objective`` (percent), ``val`` (all metrics of the validation with the best objective, in
