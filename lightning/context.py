@@ -23,6 +23,7 @@ from deepacc_d2.data.union import DataSets
 from deepacc_d2.detection.detector import PRECISIONS, model_hash
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.files import write_json
+from deepacc_d2.method import check_shares
 from deepacc_d2.modeling import CellContext, ChromosomeRCNN
 from deepacc_lightning.core.cli import (
     alone,
@@ -68,6 +69,9 @@ def run(cfg: DictConfig) -> dict[str, float]:
         raise ConfigError(f"views={cfg.views}, epochs={cfg.epochs}: give at least 1 of each")
     disturbance = Disturbance(**cfg.disturbance)
     content = without_part(read_checkpoint(cfg.ckpt), PLACE)
+    if cfg.statistics_share is not None:
+        check_shares(statistics_share=cfg.statistics_share)
+        content["deepacc_config"]["model"]["statistics_share"] = float(cfg.statistics_share)
     model = build_from_checkpoint(content, cfg.ckpt).to(memory_format=torch.channels_last)
     predictor = check_predictor(model)
     assert isinstance(model, ChromosomeRCNN)
@@ -99,6 +103,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
         "seed": int(cfg.seed),
         "images": cfg.images,
         "precision": cfg.read_precision,
+        "statistics_share": content["deepacc_config"]["model"].get("statistics_share", 0.0),
     }
     store = CellStore(
         folder=out / "cells",

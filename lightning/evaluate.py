@@ -144,7 +144,8 @@ def load(cfg: DictConfig) -> tuple[Detector, dict[str, Any]]:
     if isinstance(network, TorchDetector):
         network.as_in_training = cfg.view == "test"
     # As training's tests show an image it is looked at once.
-    return detector_of(network, content, normalize=cfg.view == "predict"), config
+    tta = cfg.tta if cfg.view == "predict" else 1
+    return detector_of(network, content, normalize=cfg.view == "predict", tta=tta), config
 
 
 def run(cfg: DictConfig) -> dict[str, float]:

@@ -110,7 +110,8 @@ def run(cfg: DictConfig) -> Exported:
         raise ConfigError(f"CKPT={cfg.ckpt} is exported already: give a checkpoint")
     network, content = open_model(cfg.ckpt, device="cpu", precision="32-true")
     assert isinstance(network, TorchDetector)
-    reference = detector_of(network, content)
+    # The network is compared look by look.
+    reference = detector_of(network, content, tta=1)
     core = network.core
     metadata = describe(
         dict(content), cfg.ckpt, size_divisibility=core.size_divisibility, precision=cfg.precision

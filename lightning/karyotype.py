@@ -62,6 +62,7 @@ def run(cfg: DictConfig) -> Evaluation:
         device=cfg.device,
         precision=cfg.precision,
         normalize=bool(cfg.normalize),
+        tta=cfg.tta,
     )
     detector = predictor.detector
     out.mkdir(parents=True, exist_ok=True)

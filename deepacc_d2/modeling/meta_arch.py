@@ -20,6 +20,7 @@ from detectron2.utils import comm
 from torch import Tensor
 
 from deepacc_d2.distributed import count_per_process
+from deepacc_d2.modeling.image_statistics import use_image_statistics
 from deepacc_d2.modeling.instance_masks import InstanceMasks
 from deepacc_d2.modeling.predictor import pack_proposals
 
@@ -71,13 +72,24 @@ class ChromosomeRCNN(GeneralizedRCNN):
         instance_masks: cuts the chromosomes out of their boxes, see
             :class:`~deepacc_d2.modeling.instance_masks.InstanceMasks`; null for none. It takes no
             part in training and detection.
+        statistics_share: at inference, the weight of an image's own statistics in the trunk's
+            batch normalizations, see :mod:`deepacc_d2.modeling.image_statistics`; 0 leaves the
+            running ones.
         options: of Detectron2's ``GeneralizedRCNN``.
     """
 
     @configurable
-    def __init__(self, *, instance_masks: InstanceMasks | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        instance_masks: InstanceMasks | None = None,
+        statistics_share: float = 0.0,
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
         self.instance_masks = instance_masks
+        if statistics_share:
+            use_image_statistics(self.backbone, statistics_share)
 
     def preprocess_image(self, batched_inputs: BatchedInputs) -> ImageList:
         """Normalizes, pads and batches the images, laid out channels-last."""

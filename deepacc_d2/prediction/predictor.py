@@ -114,6 +114,7 @@ def load_predictor(
     precision: str = "32-true",
     normalize: bool = True,
     min_foreground: float | None = None,
+    tta: int | None = None,
     prior_strength: float | None = None,
 ) -> Predictor:
     """Makes a predictor of a checkpoint or an exported model.
@@ -129,6 +130,7 @@ def load_predictor(
         precision: see there.
         normalize: see there.
         min_foreground: see there.
+        tta: see there.
         prior_strength: instead of the checkpoint's; 0 leaves every box its own class.
 
     Raises:
@@ -140,5 +142,7 @@ def load_predictor(
         karyotype = KaryotypeSettings.from_dict(content.get("karyotype") or {})
     if prior_strength is not None:
         karyotype = replace(karyotype, prior_strength=prior_strength)
-    detector = detector_of(network, content, normalize=normalize, min_foreground=min_foreground)
+    detector = detector_of(
+        network, content, normalize=normalize, min_foreground=min_foreground, tta=tta
+    )
     return Predictor(detector, karyotype)

@@ -60,9 +60,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("folder", type=Path)
     parser.add_argument("--ckpt", type=Path, help="instead of the shipped DeepACC")
+    parser.add_argument("--tta", type=int, help="looks at an image; the checkpoint's if left out")
     parser.add_argument("--draw", type=Path, help="a folder for overlays")
     options = parser.parse_args()
-    predictor = load_predictor(options.ckpt)
+    predictor = load_predictor(options.ckpt, tta=options.tta)
     if options.draw is not None:
         options.draw.mkdir(parents=True, exist_ok=True)
     paths = sorted(p for p in options.folder.iterdir() if p.suffix.lower() in IMAGES)
