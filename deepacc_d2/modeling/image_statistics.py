@@ -50,8 +50,11 @@ class ImageBatchNorm2d(nn.BatchNorm2d):
             return super().forward(input)
         assert self.running_mean is not None
         assert self.running_var is not None
-        some = input[..., ::STEP, ::STEP].float()
-        var, mean = torch.var_mean(some, dim=(2, 3), unbiased=False)
+        # Rows of channels, as channels-last memory has them: torch.var_mean takes 80 times as long.
+        some = input[..., ::STEP, ::STEP].permute(0, 2, 3, 1).flatten(1, 2).float()
+        mean = some.mean(dim=1)
+        some = some - mean[:, None]
+        var = (some * some).mean(dim=1)
         mean = self.running_mean + self.share * (mean - self.running_mean)
         var = self.running_var + self.share * (var - self.running_var)
         if len(input) == 1:
