@@ -187,7 +187,7 @@ class Detector:
             self.network.to(device)
 
     def settings(self) -> dict[str, Any]:
-        """Returns what decides the results beside the network, as plain containers."""
+        """Returns what decides the results besides the network, as plain containers."""
         return {"view": asdict(self.view), "selection": asdict(self.selection)}
 
 
@@ -235,7 +235,7 @@ def load_detector(
 def open_model(
     checkpoint: str | Path | None, *, device: str, precision: str
 ) -> tuple[Network, Mapping[str, Any]]:
-    """Returns what runs a network, and what its file says beside the weights.
+    """Returns what runs a network, and what its file holds besides the weights.
 
     Args:
         checkpoint: see :func:`load_detector`, as for the others.
@@ -260,7 +260,7 @@ def open_model(
 
 def detector_of(
     network: Network,
-    told: Mapping[str, Any],
+    content: Mapping[str, Any],
     *,
     normalize: bool = True,
     min_foreground: float | None = None,
@@ -272,16 +272,16 @@ def detector_of(
         DataError: the file has settings of another version.
         ConfigError: nothing in it says a size, or an option is out of its range.
     """
-    path = told["path"]
+    path = content["path"]
     with content_of(path):
         try:
-            selection = SelectionSettings(**(told.get("selection") or {}))
+            selection = SelectionSettings(**(content.get("selection") or {}))
         except TypeError as error:
             raise DataError(
                 f"checkpoint {path} has selection settings of another version"
             ) from error
-        view = ViewSettings.from_augmentations(told["test_augmentations"], normalize=normalize)
-        name = str((told.get("card") or {}).get("name") or path.name)
+        view = ViewSettings.from_augmentations(content["test_augmentations"], normalize=normalize)
+        name = str((content.get("card") or {}).get("name") or path.name)
     if min_foreground is not None:
         selection = replace(selection, min_foreground=min_foreground)
     if tta is not None:
@@ -300,7 +300,7 @@ def detector_of(
 def model_hash(path: Path) -> str:
     """Returns the hash of a model's files, hexadecimal: a name says nothing of the weights.
 
-    OpenVINO's weights are in a file beside the one that is named.
+    OpenVINO's weights are in a file next to the one that is named.
     """
     digest = hashlib.sha256()
     for part in (path, path.with_suffix(".bin")) if path.suffix == ".xml" else (path,):

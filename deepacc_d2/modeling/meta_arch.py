@@ -62,6 +62,9 @@ def _channels_last(images: ImageList) -> ImageList:
 class ChromosomeRCNN(GeneralizedRCNN):
     """Faster R-CNN over uint8 images, gray (1, H, W) or color (3, H, W).
 
+    >>> META_ARCH_REGISTRY.get("ChromosomeRCNN") is ChromosomeRCNN
+    True
+
     A gray image meets a three-channel trunk by broadcasting: ``pixel_mean`` has as many entries
     as the trunk has input channels, so the image is expanded while it is normalized.
 
@@ -133,7 +136,7 @@ class ChromosomeRetinaNet(RetinaNet):
 
     Detectron2 divides the losses by a running mean of the positive anchors of a step, which it
     keeps as a plain number. Here it is a buffer ``loss_normalizer``, so that a training that goes
-    on from a checkpoint goes on with it, and counts the anchors of all processes of a step.
+    on from a checkpoint continues with it, and counts the anchors of all processes of a step.
 
     Args:
         instance_masks: see :class:`ChromosomeRCNN`.

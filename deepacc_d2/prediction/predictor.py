@@ -119,6 +119,10 @@ def load_predictor(
 ) -> Predictor:
     """Makes a predictor of a checkpoint or an exported model.
 
+    >>> predictor = load_predictor(device="cpu")  # the included detector
+    >>> predictor.detector.view.chromosome_size
+    56.0
+
     Args:
         checkpoint: see :func:`~deepacc_d2.detection.detector.load_detector`, as for device and
             precision.
@@ -133,12 +137,12 @@ def load_predictor(
         DataError: the file is missing, damaged, or no detector of this project.
         ConfigError: there is no such device or precision.
     """
-    network, told = open_model(checkpoint, device=device, precision=precision)
-    with content_of(told["path"]):
-        karyotype = KaryotypeSettings.from_dict(told.get("karyotype") or {})
+    network, content = open_model(checkpoint, device=device, precision=precision)
+    with content_of(content["path"]):
+        karyotype = KaryotypeSettings.from_dict(content.get("karyotype") or {})
     if prior_strength is not None:
         karyotype = replace(karyotype, prior_strength=prior_strength)
     detector = detector_of(
-        network, told, normalize=normalize, min_foreground=min_foreground, tta=tta
+        network, content, normalize=normalize, min_foreground=min_foreground, tta=tta
     )
     return Predictor(detector, karyotype)

@@ -5,7 +5,7 @@ turns, each going first in every other turn, and a ratio is taken within a turn.
 are low: the threshold is lowered until most classes have a pair, so that no work is left out.
 
 First the forward pass of the heads from pooled features, then a whole image at SCALE=lab. The two
-predictors' inference branch alone, in which all of the difference lies, is in the details.
+predictors' inference branch alone, which makes all of the difference, is in the details.
 
 Run as a script: ``python tests/benchmarks/bench_centers.py``.
 """
