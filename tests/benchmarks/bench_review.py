@@ -35,10 +35,10 @@ from deepacc_d2.prediction.record import to_record
 
 CELLS, IMAGES, PEOPLE, ACTIONS = 2000, 20, 10, 300
 READY = """() => new Promise((done) => {
-  const look = () => { if (document.body?.dataset.ready) done(); else requestAnimationFrame(look); };
+  const look = () => document.body?.dataset.ready ? done() : requestAnimationFrame(look);
   look();
 })"""
-"""Waits in the page until its karyogram is drawn: Playwright itself looks every half second only."""
+"""Waits in the page until its karyogram is drawn; Playwright itself looks every half second."""
 LOOK_SECONDS = 3.0
 """How long a person looks at a cell before going to the next one."""
 MINUTES = float(os.environ.get("DEEPACC_BENCH_MINUTES", "1"))
