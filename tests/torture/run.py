@@ -1,8 +1,8 @@
 """Runs the torture campaign and writes its report.
 
 ``make torture``, or ``python tests/torture/run.py [--seed 0] [--minutes 30] [--parts "images soak"]
-[--out DIR]``. A part that was completed in OUT with the same seed, and passed, is not run again.
-Exits 1 where something failed.
+[--out DIR]``. A part that tried all it was to try in OUT with the same seed, and passed, is not
+run again. Exits 1 where something failed.
 """
 
 from __future__ import annotations
@@ -86,7 +86,8 @@ def start_part(name: str, seconds: float, options: argparse.Namespace) -> None:
     path = options.out / f"{name}.json"
     if path.is_file():
         found = Result.load(path)
-        if found.complete and found.seed == options.seed and not found.failures:
+        all_tried = found.complete and found.done >= found.goal
+        if all_tried and found.seed == options.seed and not found.failures:
             print(f"{name}: complete already", flush=True)
             return
     path.unlink(missing_ok=True)
