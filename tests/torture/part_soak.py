@@ -43,7 +43,7 @@ def run(part: Part) -> None:
             opened.append(looked[1])
             cells.append(done)
             part.tried(done - part.result.done)
-        if not part.has_time:
+        if part.used() + programs.session_time(started.pid) > part.seconds:
             started.kill(whole=True)
             break
     if ended is not None:
