@@ -64,7 +64,7 @@ def test_a_part_that_takes_too_much_or_nothing_is_ended(
     ("done", "failed", "seed", "again"),
     [(4, False, 1, False), (3, False, 1, True), (4, True, 1, True), (4, False, 2, True)],
 )
-def test_only_a_part_that_tried_everything_and_passed_is_not_repeated(
+def test_only_a_part_that_tried_everything_and_passed_is_not_repeated(  # noqa: PLR0917
     campaign, monkeypatch, tmp_path, done: int, failed: bool, seed: int, again: bool
 ) -> None:
     run, part = campaign("run"), campaign("part")

@@ -25,7 +25,8 @@ VARYING = {
     *("dirpath", "best_model_path", "last_model_path", "kth_best_model_path", "best_k_models"),
     *("resume", "ckpt_path", "root", "date", "host", "pid", "name", "group"),
 }
-UNLIKE = (".lock", ".log")
+# Nor what a job of a sweep prints, which says that it goes on.
+UNLIKE = (".lock", ".log", "log.txt")
 
 
 def files(root: Path) -> Iterator[Path]:
