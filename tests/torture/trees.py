@@ -24,6 +24,7 @@ VARYING = {
     *("train_images", "device", "time/epoch", "out", "dir", "began", "wandb_id", "checkpoint"),
     *("dirpath", "best_model_path", "last_model_path", "kth_best_model_path", "best_k_models"),
     *("resume", "ckpt_path", "root", "date", "host", "pid", "name", "group"),
+    *("images_per_second",),
 }
 # Nor what a job of a sweep prints, which says that it goes on.
 UNLIKE = (".lock", ".log", "log.txt")
