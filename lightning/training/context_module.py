@@ -18,7 +18,7 @@ from deepacc_d2.context import ContextCell, Disturbance, disturbed, pad_cells
 from deepacc_d2.context.batches import IGNORED
 from deepacc_d2.errors import DataError
 from deepacc_d2.modeling import CellContext
-from deepacc_lightning.training.schedule import adamw_with_cosine
+from deepacc_lightning.training.schedule import adamw_with_cosine, planned_steps
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -167,5 +167,5 @@ class ContextModule(pl.LightningModule):
             lr=self.lr,
             weight_decay=self.weight_decay,
             warmup_steps=self.warmup_steps,
-            total_steps=int(self.trainer.estimated_stepping_batches),
+            total_steps=planned_steps(self.trainer),
         )

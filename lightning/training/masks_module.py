@@ -20,7 +20,7 @@ from deepacc_d2.data.masks.spreads import Spread
 from deepacc_d2.images.transforms import RandomResolution, RandomTone
 from deepacc_d2.modeling.instance_masks import InstanceMasks, show
 from deepacc_lightning.training.loading import numpy_seed
-from deepacc_lightning.training.schedule import adamw_with_cosine
+from deepacc_lightning.training.schedule import adamw_with_cosine, planned_steps
 
 CROSSING = 0.05
 """Share of a mask that others cover from which on it counts as crossing."""
@@ -187,5 +187,5 @@ class MasksModule(pl.LightningModule):
             lr=self.lr,
             weight_decay=self.weight_decay,
             warmup_steps=self.warmup_steps,
-            total_steps=int(self.trainer.estimated_stepping_batches),
+            total_steps=planned_steps(self.trainer),
         )

@@ -100,7 +100,7 @@ def test_sigterm_in_the_final_test(overrides: list[str], tmp_path: Path, process
     assert not (out / "test").exists()
     # It goes on with the test alone.
     weights = (out / "checkpoints" / "last.ckpt").read_bytes()
-    process = start([f"resume={out}", "~callbacks.fails"])
+    process = start([f"resume={out}"], *fails("wait", folder=tmp_path, test="false"))
     _, said = process.communicate(timeout=600)
     assert process.returncode == 0, said
     facts = json.loads((out / "run.json").read_text())

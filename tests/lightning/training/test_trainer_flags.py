@@ -81,6 +81,25 @@ def test_a_share_of_too_few_batches_is_one_line(overrides: list[str]) -> None:
     assert "\n" not in str(e.value)
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            ["val_check_interval=100"],
+            r"refuses the trainer's flags: .*val_check_interval.* \(100\)",
+        ),
+        (["max_epochs=-1", "max_steps=-1"], r"without an end has no schedule: give trainer\.max_"),
+        (["max_epochs=-1", "max_time=00:00:01:00"], r"without an end has no schedule"),
+    ],
+)
+def test_a_training_that_cannot_be_planned_is_one_line(
+    overrides: list[str], flags: list[str], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        train.run(compose_config("train", [*overrides, *(f"trainer.{flag}" for flag in flags)]))
+    assert "\n" not in str(caught.value)
+
+
 def test_overfitting_repeats_the_same_batches(overrides: list[str]) -> None:
     cfg = compose_config("train", [*overrides, "trainer.overfit_batches=1"])
     loader = train.build_datamodule(cfg).train_dataloader()

@@ -175,6 +175,15 @@ def label_studio(out: Path) -> None:
                     shutil.copyfile(path, target)
 
 
+def note_version(what: str, package: str) -> None:
+    """Notes which release of a package ``wrote`` these files, or ``read`` ours."""
+    path = HERE / "versions.json"
+    versions = json.loads(path.read_text())
+    versions.setdefault(what, {})[package] = version(package)
+    sound = {key: dict(sorted(versions[key].items())) for key in sorted(versions)}
+    path.write_text(json.dumps(sound, indent=1) + "\n")
+
+
 PACKAGES = {
     "labelme": "labelme",
     "supervision": "supervision",
@@ -186,7 +195,4 @@ if __name__ == "__main__":
     tool = sys.argv[1]
     shutil.rmtree(HERE / tool, ignore_errors=True)
     globals()[tool](HERE / tool)
-    known = HERE / "versions.json"
-    versions = json.loads(known.read_text()) if known.is_file() else {}
-    versions[PACKAGES[tool]] = version(PACKAGES[tool])
-    known.write_text(json.dumps(dict(sorted(versions.items())), indent=1) + "\n")
+    note_version("wrote", PACKAGES[tool])
