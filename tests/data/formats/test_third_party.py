@@ -28,6 +28,7 @@ WITH_TURNED = {**UPRIGHT, "2": (*TURNED.min(axis=0), *TURNED.max(axis=0))}
         ("supervision/yolo", "images/cell.png", (UPRIGHT, set())),
         ("datumaro/coco_instances", "images/train/cell.png", (WITH_TURNED, {"enclosed"})),
         ("datumaro/voc_detection", "JPEGImages/cell.png", (WITH_TURNED, {"enclosed"})),
+        ("datumaro/yolo", "obj_train_data/cell.png", (UPRIGHT, set())),
         ("label_studio/coco", "images/0a1b2c3d-cell.png", (UPRIGHT, set())),
         ("label_studio/voc", "images/0a1b2c3d-cell.png", (UPRIGHT, set())),
         ("label_studio/yolo", "images/0a1b2c3d-cell.png", (UPRIGHT, set())),

@@ -104,7 +104,7 @@ def supervision(out: Path) -> None:
 
 
 def datumaro(out: Path) -> None:
-    """COCO and Pascal VOC as CVAT exports them, which does it by Datumaro."""
+    """COCO, Pascal VOC and YOLO as CVAT exports them, which does it by Datumaro."""
     import datumaro as dm
 
     with tempfile.TemporaryDirectory() as temporary:
@@ -120,9 +120,11 @@ def datumaro(out: Path) -> None:
         )
         item = dm.DatasetItem("cell", subset="train", media=media, annotations=[*own, turned])
         dataset = dm.Dataset.from_iterable([item], categories=NAMES)
-        for fmt in ("coco_instances", "voc_detection"):
+        # YOLO has no turned boxes, and Datumaro writes them as if they were upright.
+        upright = dm.Dataset.from_iterable([item.wrap(annotations=own)], categories=NAMES)
+        for fmt in ("coco_instances", "voc_detection", "yolo"):
             folder = Path(temporary) / fmt
-            dataset.export(str(folder), fmt, save_media=False)
+            (upright if fmt == "yolo" else dataset).export(str(folder), fmt, save_media=False)
             for path in folder.rglob("*"):
                 if path.is_file() and path.suffix != ".png":
                     target = out / fmt / path.relative_to(folder)

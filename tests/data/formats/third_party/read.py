@@ -62,27 +62,23 @@ def supervision(root: Path) -> Boxes:
 
 
 def datumaro(root: Path) -> Boxes:
-    """By its boxes, and by its polygons: CVAT shows these."""
+    """By its boxes, which must be those around its polygons: CVAT shows these."""
     import datumaro as dm
 
-    found: dict[str, Boxes] = {}
-    for fmt, task in (("coco_instances", "instances"),):
-        folder = root / fmt
-        (folder / "annotations").mkdir(parents=True)
-        (folder / "annotations" / f"{task}_train.json").write_bytes(OURS.read_bytes())
-        image(folder / "images" / "train")
-        dataset = dm.Dataset.import_from(str(folder), "coco")
-        names = [label.name for label in dataset.categories()[dm.AnnotationType.label]]
-        (item,) = list(dataset)
-        for kind in (dm.Bbox, dm.Polygon):
-            for one in item.annotations:
-                if isinstance(one, kind):
-                    box = xyxy(*one.get_bbox())
-                    known = found.setdefault(kind.__name__, {})
-                    name = names[one.label]
-                    known[name] = _around(known[name], box) if name in known else box
-    print(found)
-    return found.get("Bbox") or found["Polygon"]
+    (root / "annotations").mkdir()
+    (root / "annotations" / "instances_train.json").write_bytes(OURS.read_bytes())
+    image(root / "images" / "train")
+    dataset = dm.Dataset.import_from(str(root), "coco")
+    names = [label.name for label in dataset.categories()[dm.AnnotationType.label]]
+    (item,) = list(dataset)
+    boxes: Boxes = {}
+    outlines: Boxes = {}
+    for one in item.annotations:
+        found = {dm.Bbox: boxes, dm.Polygon: outlines}[type(one)]
+        name, box = names[one.label], xyxy(*one.get_bbox())
+        found[name] = _around(found.get(name, box), box)
+    assert boxes == outlines
+    return boxes
 
 
 def _around(one: tuple[float, ...], other: tuple[float, ...]) -> tuple[float, ...]:
