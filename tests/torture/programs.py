@@ -120,7 +120,7 @@ class Started:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
                 return self._ended(os.waitstatus_to_exitcode(status))
-            time.sleep(0.002)
+            time.sleep(0.01)
         return None
 
     def kill(self, *, whole: bool) -> None:
