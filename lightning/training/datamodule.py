@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import cv2
@@ -33,19 +33,24 @@ from deepacc_lightning.training.loading import (
 def init_worker(worker_id: int) -> None:
     """Keeps OpenCV from starting threads of its own, and signals from ending a worker.
 
-    Ctrl-C and schedulers signal all processes of a group. The training finishes its step then, for
-    which it needs its workers; it ends them itself.
+    Ctrl-C and schedulers signal all processes of a group, some more than once. The training
+    finishes its step then, for which it needs its workers; it ends them itself, by SIGTERM.
     """
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    received: list[int] = []
+    if not hasattr(signal, "sigwaitinfo"):  # macOS, where nobody can tell who sent a signal
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        return
+    # All threads inherit this: none but the one below gets the signal.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    threading.Thread(target=_end_when_told, args=(os.getppid(),), daemon=True).start()
 
-    def end_at_the_second(number: int, frame: FrameType | None) -> None:
-        if received:
-            os._exit(128 + number)
-        received.append(number)
 
-    signal.signal(signal.SIGTERM, end_at_the_second)
+def _end_when_told(parent: int) -> None:
+    """Ends this process once its parent sends SIGTERM."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(128 + signal.SIGTERM)
 
 
 class ContiguousSampler(Sampler[int]):

@@ -17,6 +17,8 @@ GOAL = 2000
 WARM_UP = 0.3
 """Share of the images after which memory must be flat."""
 MOST_GROWTH = 0.05
+INTERVAL = 2.0
+"""Seconds between two looks at the process, which take time of their own."""
 DIFFERENT = 50
 """Pictures that are drawn; the others are links to them."""
 
@@ -33,7 +35,7 @@ def run(part: Part) -> None:
     cells: list[int] = []
     ended = None
     while ended is None:
-        ended = started.ended_within(time.monotonic() - started.began + 0.5)
+        ended = started.ended_within(time.monotonic() - started.began + INTERVAL)
         if ended is not None:
             break
         done = _cells(out)
@@ -43,7 +45,7 @@ def run(part: Part) -> None:
             opened.append(looked[1])
             cells.append(done)
             part.tried(done - part.result.done)
-        if not part.has_time:
+        if part.used() + programs.session_time(started.pid) > part.seconds:
             started.kill(whole=True)
             break
     if ended is not None:

@@ -117,6 +117,19 @@ def test_a_killed_process_is_one_line() -> None:
     assert "\n" not in str(told.value)
 
 
+def test_signals_of_others_end_no_process_and_the_own_one_does() -> None:
+    batches = iter(loader(1)._get_iterator())
+    next(batches)
+    (process,) = batches._workers
+    # A scheduler's may come from anywhere: here from a program, again and again.
+    for _ in range(3):
+        subprocess.run(["kill", "-TERM", str(process.pid)], check=True)
+    assert len([batch.unpack() for batch in batches]) == 2
+    process.terminate()
+    process.join(60)
+    assert not process.is_alive()
+
+
 def test_processes_that_cannot_start_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
