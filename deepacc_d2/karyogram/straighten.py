@@ -57,9 +57,9 @@ def straighten(cut: Cut, zoom: float = 1.0) -> Straight:
     mask = np.pad(cut.mask, 2)
     dark = np.pad(cut.dark, 2)
     sure = cut.shared is not None
-    body = _with_slits(mask) if sure else mask
+    body = _with_slits(mask)
     depth = cv2.distanceTransform(body.astype(np.uint8), cv2.DIST_L2, 5)
-    axis, half_width = medial_axis(body, depth)
+    axis, half_width = medial_axis(body, depth, dark)
     reach = _reach(mask, axis, half_width) if sure else _WIDE * half_width
     strip = _sample(dark, mask, axis, zoom, widths=(half_width, reach))
     if strip is None:
@@ -72,17 +72,18 @@ def straighten(cut: Cut, zoom: float = 1.0) -> Straight:
 def _with_slits(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Returns a body with what is between its chromatids where they stand apart.
 
-    An axis would follow one of them.
+    An axis would follow one of them. What was closed is thicker, so that a wider slit may be one.
     """
-    depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5)
-    radius = int(np.ceil(_SLIT * float(np.percentile(depth[mask], 90))))
-    side = 2 * radius + 1
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
-    padded = np.pad(mask, side).astype(np.uint8)
-    closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, kernel)[side:-side, side:-side]
-    body = closed > 0
-    # The axis needs a rim around the body.
-    body[[0, -1]] = body[:, [0, -1]] = False
+    body = mask
+    for _ in range(2):
+        depth = cv2.distanceTransform(body.astype(np.uint8), cv2.DIST_L2, 5)
+        radius = int(np.ceil(_SLIT * float(np.percentile(depth[body], 90))))
+        side = 2 * radius + 1
+        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+        padded = np.pad(mask, side).astype(np.uint8)
+        body = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, kernel)[side:-side, side:-side] > 0
+        # The axis needs a rim around the body.
+        body[[0, -1]] = body[:, [0, -1]] = False
     filled: NDArray[np.bool_] = ndimage.binary_fill_holes(body).astype(bool)
     return filled
 
