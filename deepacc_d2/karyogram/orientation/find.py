@@ -39,6 +39,8 @@ def find_polarities(
 ) -> list[Polarity]:
     """Decides which way up each strip goes and where its centromere is.
 
+    A network's answers about the copies of one class are weighed together.
+
     Args:
         straights: of one cell.
         names: the class of each, None where it is not known.
@@ -52,7 +54,7 @@ def find_polarities(
     if not straights:
         return []
     classes = [-1 if name is None else class_index(name) for name in names]
-    found = answer(network, of_straights(straights, classes))
+    found = answer(network, of_straights(straights, classes), together=True)
     polarities = []
     for number, straight in enumerate(straights):
         first, last = tip_rows(straight)
