@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, sparse
 from scipy.sparse import csgraph
 
-from deepacc_d2.karyogram.symmetry import mirror_axis
+from deepacc_d2.karyogram.symmetry import mirror_axis, mirror_score
 
 Axis = NDArray[np.complex128]
 Mask = NDArray[np.bool_]
@@ -25,6 +25,8 @@ Mask = NDArray[np.bool_]
 # A body is short whose longest path, squared, is less than this many times its area: about its
 # length over its width.
 _SHORT = 3.8
+# A mirror line of this score is believed without a look at paths.
+_CLEAR = 0.75
 # A short body so many times as long as wide may be bent.
 _BENT = 1.6
 # Largest product of curvature and half width: beyond 1 normals cross within the body.
@@ -38,23 +40,31 @@ _LENGTHS = np.hypot(*_STEPS.T)
 _FOREIGN = 4.0
 
 
-def medial_axis(
-    mask: Mask, depth: NDArray[Any], dark: NDArray[np.float32]
-) -> tuple[Axis, float]:
+def medial_axis(mask: Mask, dark: NDArray[np.float32], own: Mask) -> tuple[Axis, float]:
     """Finds the axis of a body.
 
     Args:
-        mask: bool (h, w), not empty, False along the border.
-        depth: distance of each of its pixels to the outside.
+        mask: bool (h, w), not empty, False along the border: the body with its slits closed.
         dark: (h, w) its darkness.
+        own: the same with nothing closed, which tells a bend from a slit.
 
     Returns:
         Points about one pixel apart, reaching beyond both tips, and the body's half width.
     """
-    path, half_width = longest_path(mask, depth)
+    path, half_width = longest_path(mask, _depth(mask))
     length = float(np.abs(np.diff(path)).sum()) + 1
     if length**2 < _SHORT * mask.sum():
-        return _short_axis(mask, dark)
+        return _short_axis(mask, dark, own)
+    return _along(mask, path, half_width)
+
+
+def _depth(mask: Mask) -> NDArray[Any]:
+    """Returns the distance of each pixel of a body to the outside."""
+    return cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5)
+
+
+def _along(mask: Mask, path: Axis, half_width: float) -> tuple[Axis, float]:
+    """Makes the axis of the longest path through a body."""
     path = resample(path, 1.0)
     cut = min(int(1.0 * half_width), int(0.3 * len(path)))
     path = path[cut : len(path) - cut]
@@ -65,13 +75,22 @@ def medial_axis(
     return _extend(axis, half_width, 2.5 * half_width + 3), half_width
 
 
-def _short_axis(mask: Mask, dark: NDArray[np.float32]) -> tuple[Axis, float]:
-    """Returns the axis of a short body, by its mirror symmetry, and its half width."""
+def _short_axis(mask: Mask, dark: NDArray[np.float32], own: Mask) -> tuple[Axis, float]:
+    """Returns the axis of a short body and its half width; see :func:`medial_axis`."""
     found = mirror_axis(mask, dark)
     axis, half_width = found.points(), max(found.half_width, 1.0)
     if found.reach > _BENT * half_width:
         axis = _center(mask, axis, half_width)
         axis = _smooth_until_even(axis, 0.5 * half_width, half_width)
+    if found.score < _CLEAR:
+        # A horseshoe's own mirror line runs across it: what of it is alike along a path?
+        path, thin = longest_path(own, _depth(own))
+        bent, thin = _along(own, path, thin)
+        across = np.linspace(-1.3, 1.3, 21) * thin
+        grid = bent[:, None] + across[None, :] * normals(bent)[:, None]
+        picture = np.stack([dark * own, own], axis=2).astype(np.float32)
+        if mirror_score(read(picture, grid), len(bent) - 5 * thin - 6, 2 * thin) > found.score:
+            return bent, thin
     return axis, half_width
 
 

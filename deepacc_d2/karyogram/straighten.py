@@ -58,8 +58,7 @@ def straighten(cut: Cut, zoom: float = 1.0) -> Straight:
     dark = np.pad(cut.dark, 2)
     sure = cut.shared is not None
     body = _with_slits(mask)
-    depth = cv2.distanceTransform(body.astype(np.uint8), cv2.DIST_L2, 5)
-    axis, half_width = medial_axis(body, depth, dark)
+    axis, half_width = medial_axis(body, dark, mask)
     reach = _reach(mask, axis, half_width) if sure else _WIDE * half_width
     strip = _sample(dark, mask, axis, zoom, widths=(half_width, reach))
     if strip is None:

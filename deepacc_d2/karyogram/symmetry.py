@@ -38,7 +38,7 @@ class MirrorAxis:
         direction: unit vector along it.
         reach: distance from the middle to the farther tip.
         half_width: of the body across it.
-        score: how well the body fits its mirror image, and how slim it is along the axis.
+        score: see :func:`mirror_score`.
     """
 
     middle: complex
@@ -124,8 +124,22 @@ class _View:
             direction=direction,
             reach=float(max(-along[0], along[-1])),
             half_width=width / 2,
-            score=fit + _ELONGATION * float(np.log(length / width)),
+            score=fit + _elongation(length, width),
         )
+
+
+def mirror_score(strip: NDArray[np.float32], length: float, width: float) -> float:
+    """Returns the score of an axis by what was read along it.
+
+    Args:
+        strip: (L, W, 2) darkness and body, the axis down the middle.
+        length, width: of the body along it.
+    """
+    return _mirrored(strip, 0) + _elongation(length, width)
+
+
+def _elongation(length: float, width: float) -> float:
+    return _ELONGATION * float(np.log(max(length, 1.0) / max(width, 1.0)))
 
 
 def _mirrored(seen: NDArray[np.float32], shift: int) -> float:
