@@ -62,7 +62,10 @@ def parts_of_cells(cells: int = CELLS) -> dict[str, list[float]]:
                 cuts = told("of build: cut", cut_cell, gray, plain, outlines_of(cell))
                 zoom = strip_zoom(plain)
                 straights = told(
-                    "of build: straighten", lambda c, z: [straighten(one, z) for one in c], cuts, zoom
+                    "of build: straighten",
+                    lambda c, z: [straighten(one, z) for one in c],
+                    cuts,
+                    zoom,
                 )
                 told("of build: turn", turn, straights, [c.name for c in cell.chromosomes])
     finally:

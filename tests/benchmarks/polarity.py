@@ -6,8 +6,9 @@
     python tests/benchmarks/polarity.py --crops data/karyotype_crops --sheet sheet.png
 
 ``--crops``: a folder of cells, each with ``<class>_<n>.tiff`` of single chromosomes, p arm up,
-class 1 to 24, cut as the file is (``--threshold``: by a threshold). ``--pairs``: a converted data set; of each pair of homologs, whether the bands fit
-better as they were turned than with one turned over. ``--drawn``: cells to draw, seed 100.
+class 1 to 24, cut as the file is (``--threshold``: by a threshold). ``--pairs``: a converted data
+set; of each pair of homologs, whether the bands fit better as they were turned than with one turned
+over. ``--drawn``: cells to draw, seed 100.
 ``--ideogram`` compares with the ideogram instead of asking the network; ``--ckpt`` takes another
 network than the included one.
 """
