@@ -8,7 +8,8 @@
 ``--crops``: a folder of cells, each with ``<class>_<n>.tiff`` of single chromosomes, p arm up,
 class 1 to 24, cut as the file is (``--threshold``: by a threshold). ``--pairs``: a converted data
 set; of each pair of homologs, whether the bands fit better as they were turned than with one turned
-over. ``--drawn``: cells to draw, seed 100.
+over (only with ``--alone`` is that no question of what was decided so). ``--drawn``: cells to draw,
+seed 100.
 ``--ideogram`` compares with the ideogram instead of asking the network; ``--ckpt`` takes another
 network than the included one.
 """
@@ -208,6 +209,7 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, help="draw strips, as turned, by class")
     parser.add_argument("--ckpt", type=Path)
     parser.add_argument("--threshold", action="store_true", help="cut the crops by a threshold")
+    parser.add_argument("--alone", action="store_true", help="do not weigh copies together")
     parser.add_argument("--ideogram", action="store_true")
     options = parser.parse_args()
     network: PolarityNet | None = None
@@ -215,7 +217,7 @@ def main() -> None:
         network = load_network(options.ckpt)[0] if options.ckpt else shipped_network()
 
     def judge(straights: Sequence[Straight], names: Sequence[str]) -> list[Polarity]:
-        return find_polarities(straights, names, network)
+        return find_polarities(straights, names, network, together=not options.alone)
 
     print("by the " + ("ideogram" if network is None else "network"))
     if options.crops:
