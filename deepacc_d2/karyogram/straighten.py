@@ -20,6 +20,8 @@ _STUMP = 1.25
 # A strip reaches this many half widths to the sides where a mask may hold what crosses it; at most
 # so many where it does not.
 _WIDE, _WIDEST = 1.35, 3.0
+# Pixels beyond the mask that a strip shows; a cut's soft edge ends there.
+_RIM = 4.0
 # Chromatids this many half widths apart, and half again, are one body.
 _SLIT = 0.4
 
@@ -88,10 +90,10 @@ def _with_slits(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _reach(mask: NDArray[np.bool_], axis: Axis, half_width: float) -> float:
-    """Returns how far to the sides of its axis nearly all of a body is, in pixels."""
+    """Returns how far to the sides of its axis a body is, in pixels."""
     ys, xs = np.nonzero(mask)
     away, _ = cKDTree(np.stack([axis.real, axis.imag], -1)).query(np.stack([xs, ys], -1))
-    wide = float(np.percentile(away, 99)) + 0.5
+    wide = float(away.max()) + 0.5
     return float(np.clip(wide, half_width, _WIDEST * half_width))
 
 
@@ -146,7 +148,7 @@ def _sample(
     half_width, reach = widths
     points = resample(axis, 1 / zoom)
     # What sticks out further is a neighbour's stump.
-    side = int(np.ceil((reach + 1.5) * zoom))
+    side = int(np.ceil((reach + _RIM) * zoom))
     across = np.arange(-side, side + 1) / zoom
     grid = points[:, None] + across[None, :] * normals(points)[:, None]
     own = _own_place(mask, points, grid, max(half_width, 0.75 * reach) * zoom)
@@ -156,7 +158,8 @@ def _sample(
     rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     if len(rows) < 2 or not len(columns):
         return None
-    rim = max(1, round(2 * zoom))
+    # The pale edge beyond the mask belongs to the picture: a strip that ends in it looks cut off.
+    rim = max(1, round(_RIM * zoom))
     top, bottom = max(rows[0] - rim, 0), min(rows[-1] + 1 + rim, len(points))
     half = min(max(side - columns[0], columns[-1] - side) + rim, side)
     part = (slice(top, bottom), slice(side - half, side + half + 1))

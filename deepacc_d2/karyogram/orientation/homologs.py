@@ -20,9 +20,9 @@ Array = NDArray[np.float64]
 
 # Log-odds that two copies stand alike, for a difference of correlations. Fitted on real training
 # images, on pairs that the network is sure of one by one.
-_ALIKE = 4.0
+_ALIKE = 6.0
 # No pair is as sure as that: one of the two may be of another class, or cut short.
-_MOST_ALIKE = 2.5
+_MOST_ALIKE = 3.0
 # More copies of a class than this are not weighed together: it would take long, and is no cell.
 _MOST = 6
 
