@@ -128,8 +128,12 @@ def legend(pen: Pen, karyogram: Karyogram) -> None:
             if color:
                 pen.axes.add_patch(Rectangle((x, y - 9), 14, 9, color=color, lw=0))
             else:
-                dashed = {"fill": False, "ec": "#a0a0a0", "lw": pen.points, "ls": (0, (3, 2))}
-                pen.axes.add_patch(Rectangle((x, y - 10), 14, 11, **dashed))
+                pen.axes.add_patch(
+                    Rectangle(
+                        (x, y - 10), 14, 11,
+                        fill=False, ec="#a0a0a0", lw=pen.points, ls=(0, (3, 2)),
+                    )
+                )  # fmt: skip
             pen.text(x + 20, y, meaning, 14, palette.INK, ha="left", va="baseline")
             x += width
     _scale_bar(pen, karyogram)

@@ -50,8 +50,8 @@ class MirrorAxis:
     def points(self) -> Axis:
         """Returns points about a pixel apart, reaching well beyond both tips."""
         reach = self.reach + 0.5 * self.half_width + 3
-        line: Axis = self.middle + self.direction * np.linspace(-reach, reach, int(2 * reach) + 2)
-        return line
+        line = self.middle + self.direction * np.linspace(-reach, reach, int(2 * reach) + 2)
+        return line.astype(np.complex128)
 
 
 def mirror_axis(body: NDArray[np.bool_], dark: NDArray[np.float32]) -> MirrorAxis:
