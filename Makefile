@@ -1,5 +1,5 @@
 # Every target makes or updates .venv by itself, from requirements/*.lock, before it runs.
-# The programs' arguments are composed in tools/launch.py.
+# The programs' arguments are composed in scripts/launch.py.
 
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
@@ -12,7 +12,7 @@ export VENV PYTHON
 
 # `+` lets `make -n` through to launch.py, which then prints the command; `exec` leaves no shell
 # between make and the program, so that Ctrl-C is handled there alone.
-LAUNCH = +@exec sh tools/run.sh tools/launch.py
+LAUNCH = +@exec sh scripts/run.sh scripts/launch.py
 IN_VENV = '$(VENV)/bin/python' -m
 
 # Names alone: what they do and take is in deepacc_d2/command/table.py, which `make help` prints.
@@ -34,17 +34,17 @@ format: setup
 	$(IN_VENV) ruff check --fix-only --quiet .
 	$(IN_VENV) ruff format .
 docs:
-	@exec sh tools/run.sh tools/setup_env.py --extras "docs $(EXTRAS)"
+	@exec sh scripts/run.sh scripts/setup_env.py --extras "docs $(EXTRAS)"
 	$(IN_VENV) mkdocs build
 docs-serve:
-	@exec sh tools/run.sh tools/setup_env.py --extras "docs $(EXTRAS)"
+	@exec sh scripts/run.sh scripts/setup_env.py --extras "docs $(EXTRAS)"
 	$(IN_VENV) mkdocs serve
 setup:
-	@exec sh tools/run.sh tools/setup_env.py
+	@exec sh scripts/run.sh scripts/setup_env.py
 lock:
-	@exec sh tools/run.sh tools/lock.py $(ARGS)
+	@exec sh scripts/run.sh scripts/lock.py $(ARGS)
 clean:
 	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -path './$(VENV)' -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 help:
-	@exec sh tools/run.sh tools/launch.py help
+	@exec sh scripts/run.sh scripts/launch.py help

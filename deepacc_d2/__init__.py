@@ -35,6 +35,7 @@ def predict(
     precision: str = "32-true",
     normalize: bool = True,
     min_foreground: float | None = None,
+    tta: int | None = None,
     prior_strength: float | None = None,
 ) -> list[Cell]:
     """Finds and classifies the chromosomes of metaphase images.
@@ -58,6 +59,8 @@ def predict(
         precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
         normalize: find the spread and bring it to the size and tone of training.
         min_foreground: least probability of being a chromosome; by default the checkpoint's.
+        tta: in how many turned and mirrored copies, 1 to 8, an image is looked at; by default the
+            checkpoint's.
         prior_strength: of the prior on copy numbers; by default the checkpoint's, 0 for none.
 
     Returns:
@@ -76,6 +79,7 @@ def predict(
         precision=precision,
         normalize=normalize,
         min_foreground=min_foreground,
+        tta=tta,
         prior_strength=prior_strength,
     )
 

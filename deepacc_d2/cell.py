@@ -14,7 +14,7 @@ LEFT_OUT = -1
 """``Chromosome.assigned`` of a box that the assignment takes for no chromosome."""
 
 UNIDENTIFIED = -2
-"""``Chromosome.assigned`` of a box that is a chromosome, but of no class that could be told."""
+"""``Chromosome.assigned`` of a box that is a chromosome, but whose class is unclear."""
 
 FIT, UNFIT = "fit", "unfit"
 """``Cell.status``: whether the cell can be karyotyped."""
@@ -37,7 +37,7 @@ class Mask:
 
 @dataclass(frozen=True, slots=True)
 class Pose:
-    """How a chromosome lies in its image.
+    """Where a chromosome is in its image, and how it is turned.
 
     Attributes:
         p_arm: (x, y), unit vector from the q towards the p telomere, y down.
@@ -67,7 +67,7 @@ class Chromosome:
             chromosome.
         label: class index 0..23 that the box gets by itself.
         assigned: class index of the cell's consistent assignment, :data:`LEFT_OUT` for no
-            chromosome, :data:`UNIDENTIFIED` for one of no class that could be told.
+            chromosome, :data:`UNIDENTIFIED` for one whose class is unclear.
         confidence: calibrated probability, 0 to 1, that ``assigned`` is right; that of ``label``
             where it is no class.
         flags: what to look at: ``unidentified``, ``reassigned``, ``left_out``,
@@ -75,7 +75,7 @@ class Chromosome:
         mask: its pixels, None where the model has no masks or found none in this box.
         doubtful_cut: why its picture in the karyogram may be wrong, see
             :data:`deepacc_d2.karyogram.doubt.REASONS`; None where none was drawn.
-        pose: how it lies in the image, None where it was not looked for.
+        pose: where it is in the image and how it is turned, None where it was not looked for.
     """
 
     box: tuple[float, float, float, float]
@@ -150,7 +150,7 @@ class Cell:
 
     @property
     def unidentified(self) -> list[Chromosome]:
-        """The chromosomes of no class that could be told."""
+        """The chromosomes whose class is unclear."""
         return [c for c in self.chromosomes if c.assigned == UNIDENTIFIED]
 
     def counts(self) -> NDArray[np.int64]:

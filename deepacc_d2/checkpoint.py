@@ -49,7 +49,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError:
         raise DataError(f"checkpoint {path} needs more memory than there is") from None
-    except Exception as error:  # what no checkpoint of ours is fails in every way there is
+    except Exception as error:  # what is no checkpoint fails in every way there is
         raise DataError(f"checkpoint {path} {refusal(error)}") from error
     if not isinstance(content, dict) or not {"model", "deepacc_config"} <= content.keys():
         raise DataError(f"checkpoint {path} was not written by this project: no deepacc_config")

@@ -13,6 +13,9 @@ from typing import NoReturn
 class UserError(Exception):
     """Bad input, configuration or environment.
 
+    >>> issubclass(DataError, UserError) and issubclass(ConfigError, UserError)
+    True
+
     The message is one line that names the offending thing and says how to fix it. Command-line
     entry points print it as ``error: <message>`` without a traceback and exit with status 2.
     """

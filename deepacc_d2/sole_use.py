@@ -1,7 +1,7 @@
 """One job at a time in one place: a lock that says which process has it.
 
 Two jobs that write to one folder overwrite each other's files and mix their results. The lock is a
-hidden file beside the folder, ``.NAME.lock``. The system frees it when its process ends, in
+hidden file next to the folder, ``.NAME.lock``. The system frees it when its process ends, in
 whatever way: that of a dead process stops nobody.
 """
 
@@ -89,11 +89,11 @@ def sole_use(out: str | Path, *, wait: float = 0.0) -> Iterator[None]:
 
 
 def lock_of(place: Path) -> Path:
-    """Returns the path of a place's lock: in the folder itself where none can be beside it."""
-    beside = place.parent / f".{place.name}.lock"
+    """Returns the path of a place's lock: in the folder itself where none can be next to it."""
+    sibling = place.parent / f".{place.name}.lock"
     if place.is_dir() and not os.access(place.parent, os.W_OK):
         return place / ".lock"
-    return beside
+    return sibling
 
 
 def is_in_use(place: Path) -> bool:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import hydra
 import pytorch_lightning as pl
@@ -25,7 +22,8 @@ from deepacc_d2.context.steadiness import steadiness
 from deepacc_d2.data.union import DataSets
 from deepacc_d2.detection.detector import PRECISIONS, model_hash
 from deepacc_d2.errors import ConfigError
-from deepacc_d2.files import whole_file, write_json
+from deepacc_d2.files import write_json
+from deepacc_d2.method import check_shares
 from deepacc_d2.modeling import CellContext, ChromosomeRCNN
 from deepacc_lightning.core.cli import (
     alone,
@@ -37,7 +35,7 @@ from deepacc_lightning.core.cli import (
 from deepacc_lightning.core.config import config_dir, register_resolvers
 from deepacc_lightning.core.run_info import describe_run, make_run_dir
 from deepacc_lightning.train import quiet
-from deepacc_lightning.training.callbacks import ProgressBar
+from deepacc_lightning.training.added_part import part_trainer, without_part, write_with_part
 from deepacc_lightning.training.context_module import CellsDataModule, ContextModule
 from deepacc_lightning.training.context_store import CellStore
 
@@ -49,7 +47,7 @@ MADE = {
     "three": "of cells with one, all three copies named right",
 }
 """How the printed lines name what :class:`deepacc_d2.context.steadiness.Steadiness` counts."""
-PREFIX = "roi_heads.box_predictor.context."
+PLACE = "roi_heads.box_predictor.context"
 
 
 @alone(lambda cfg: cfg.out)
@@ -70,7 +68,10 @@ def run(cfg: DictConfig) -> dict[str, float]:
     if cfg.views < 1 or cfg.epochs < 1:
         raise ConfigError(f"views={cfg.views}, epochs={cfg.epochs}: give at least 1 of each")
     disturbance = Disturbance(**cfg.disturbance)
-    content = without_context(read_checkpoint(cfg.ckpt))
+    content = without_part(read_checkpoint(cfg.ckpt), PLACE)
+    if cfg.statistics_share is not None:
+        check_shares(statistics_share=cfg.statistics_share)
+        content["deepacc_config"]["model"]["statistics_share"] = float(cfg.statistics_share)
     model = build_from_checkpoint(content, cfg.ckpt).to(memory_format=torch.channels_last)
     predictor = check_predictor(model)
     assert isinstance(model, ChromosomeRCNN)
@@ -102,6 +103,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
         "seed": int(cfg.seed),
         "images": cfg.images,
         "precision": cfg.read_precision,
+        "statistics_share": content["deepacc_config"]["model"].get("statistics_share", 0.0),
     }
     store = CellStore(
         folder=out / "cells",
@@ -130,32 +132,21 @@ def run(cfg: DictConfig) -> dict[str, float]:
         batch_size=int(cfg.batch_size),
         seed=int(cfg.seed),
     )
-    trainer = pl.Trainer(
-        accelerator=cfg.accelerator,
-        devices=1,
-        max_epochs=int(cfg.epochs),
-        precision=cfg.precision,
-        gradient_clip_val=1.0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        callbacks=[ProgressBar(refresh_rate=5)],
-        default_root_dir=out,
-    )
-    trainer.fit(module, data)
+    part_trainer(cfg, out, clip=1.0).fit(module, data)
     figures = {k: round(float(v), 4) for k, v in module.figures.items()}
     written = out / "checkpoints" / "best.ckpt"
-    write_checkpoint(written, content, context, node)
+    # What `make karyotype` chose for the detector without context is left out.
+    kept = ("card", "selection")
+    write_with_part(written, content, context, place=PLACE, node=node, kept=kept)
     settings = OmegaConf.to_container(cfg, resolve=True)
     shares = steadiness(context.cpu(), val, seed=int(cfg.seed)).shares()
-    told = {
+    record = {
         "figures": figures,
         "steadiness": shares,
         "history": module.history,
         "cells": len(train),
     }
-    write_json(out / "context.json", describe_run(**facts, **told, config=settings))
+    write_json(out / "context.json", describe_run(**facts, **record, config=settings))
     print(
         f"of the chromosomes found in {len(val)} validation images, named right: "
         f"{figures['by_box']:.2f} % by the box alone, {figures['in_context']:.2f} % in context"
@@ -167,33 +158,6 @@ def run(cfg: DictConfig) -> dict[str, float]:
         print(f"{what}: {share['by_box']:.2f} and {share['in_context']:.2f} % of {share['of']}")
     print(f"written to {written}")
     return figures
-
-
-def without_context(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a checkpoint's content without the context that it may have."""
-    config = copy.deepcopy(content["deepacc_config"])
-    predictor = (config["model"].get("roi_heads") or {}).get("box_predictor") or {}
-    predictor.pop("context", None)
-    weights = {k: v for k, v in content["model"].items() if not k.startswith(PREFIX)}
-    return {**content, "deepacc_config": config, "model": weights}
-
-
-def write_checkpoint(
-    path: Path, content: Mapping[str, Any], context: CellContext, node: Mapping[str, Any]
-) -> None:
-    """Writes the detector's checkpoint with the context in it.
-
-    What `make karyotype` had chosen for the detector without context is left out.
-    """
-    config = copy.deepcopy(content["deepacc_config"])
-    config["model"]["roi_heads"]["box_predictor"]["context"] = dict(node)
-    weights = {f"{PREFIX}{k}": v.detach().cpu() for k, v in context.state_dict().items()}
-    kept = {k: v for k, v in content.items() if k in ("card", "selection")}
-    path.parent.mkdir(exist_ok=True)
-    with whole_file(path) as temporary:
-        torch.save(
-            {**kept, "model": {**content["model"], **weights}, "deepacc_config": config}, temporary
-        )
 
 
 @hydra.main(version_base="1.3", config_path=config_dir(), config_name="context")

@@ -138,13 +138,14 @@ def load(cfg: DictConfig) -> tuple[Detector, dict[str, Any]]:
         raise ConfigError(
             f"CKPT={cfg.ckpt} is exported: evaluate its checkpoint; make robustness takes both"
         )
-    network, told = open_model(cfg.ckpt, device="cpu", precision=cfg.precision)
-    config = told["deepacc_config"]
+    network, content = open_model(cfg.ckpt, device="cpu", precision=cfg.precision)
+    config = content["deepacc_config"]
     check_expected(config, cfg)
     if isinstance(network, TorchDetector):
         network.as_in_training = cfg.view == "test"
     # As training's tests show an image it is looked at once.
-    return detector_of(network, told, normalize=cfg.view == "predict"), config
+    tta = cfg.tta if cfg.view == "predict" else 1
+    return detector_of(network, content, normalize=cfg.view == "predict", tta=tta), config
 
 
 def run(cfg: DictConfig) -> dict[str, float]:
@@ -206,8 +207,8 @@ def run(cfg: DictConfig) -> dict[str, float]:
         children_end_too(trainer),
     ):
         make_run_dir(out)
-        told = {**facts, "device": device_name(trainer.strategy.root_device)}
-        columns = run_columns(config, told)
+        described = {**facts, "device": device_name(trainer.strategy.root_device)}
+        columns = run_columns(config, described)
         for logger in loggers:
             facts_logged = {"split": cfg.split, "checkpoint": facts["checkpoint"]}
             logger.log_hyperparams({**columns, **facts_logged})

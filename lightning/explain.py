@@ -151,7 +151,8 @@ def explain_image(
     """Explains what a predictor makes of an image; the rows are in the order of its cell.
 
     The network runs once more on the view on which ``make predict`` found its boxes, and what it
-    says there is chosen from and interpreted by the same code.
+    says there is chosen from and interpreted by the same code. With test-time augmentation this is
+    the first look of several, whose answers ``make predict`` averages.
 
     Args:
         predictor: of :func:`load`.
@@ -161,7 +162,7 @@ def explain_image(
         score_threshold: see :func:`explain`.
     """
     detector, network = predictor.detector, network_of(predictor)
-    view = detector.propose(gray).view
+    view = detector.first_look(gray).view
 
     def place(boxes: np.ndarray) -> np.ndarray:
         return to_image(gray, view, clip(boxes, view.image.shape))

@@ -108,12 +108,13 @@ def run(cfg: DictConfig) -> Exported:
     check_data_root(cfg)
     if is_exported(cfg.ckpt):
         raise ConfigError(f"CKPT={cfg.ckpt} is exported already: give a checkpoint")
-    network, told = open_model(cfg.ckpt, device="cpu", precision="32-true")
+    network, content = open_model(cfg.ckpt, device="cpu", precision="32-true")
     assert isinstance(network, TorchDetector)
-    reference = detector_of(network, told)
+    # The network is compared look by look.
+    reference = detector_of(network, content, tta=1)
     core = network.core
     metadata = describe(
-        dict(told), cfg.ckpt, size_divisibility=core.size_divisibility, precision=cfg.precision
+        dict(content), cfg.ckpt, size_divisibility=core.size_divisibility, precision=cfg.precision
     )
     if reference.instance_masks is not None:
         say("the checkpoint's masks are left out: karyograms of the export are cut by thresholds")

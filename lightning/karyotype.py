@@ -62,6 +62,7 @@ def run(cfg: DictConfig) -> Evaluation:
         device=cfg.device,
         precision=cfg.precision,
         normalize=bool(cfg.normalize),
+        tta=cfg.tta,
     )
     detector = predictor.detector
     out.mkdir(parents=True, exist_ok=True)
@@ -128,8 +129,8 @@ def run(cfg: DictConfig) -> Evaluation:
         images={split: len(found["images"]) for split, found in splits.items()},
     )
     scores = (("made", made_scores), ("real", real_scores), ("composed", composed_scores))
-    told = {name: own.to_dict() for name, own in scores if own is not None}
-    content = {**facts, **record, **result.to_dict(), "as_fitted": fitted.to_dict(), **told}
+    scored = {name: own.to_dict() for name, own in scores if own is not None}
+    content = {**facts, **record, **result.to_dict(), "as_fitted": fitted.to_dict(), **scored}
     write_json(out / "karyotype.json", content)
     plot_reliability(result.before, result.after).savefig(out / "reliability.png", dpi=110)
     return result

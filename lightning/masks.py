@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import hydra
 import numpy as np
 import pytorch_lightning as pl
-import torch
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
@@ -19,10 +17,11 @@ from deepacc_d2.data.masks.compose import Crowding
 from deepacc_d2.data.masks.spreads import Spread, drawn_spread, outlined, read_spread
 from deepacc_d2.data.union import DataSets
 from deepacc_d2.errors import ConfigError, DataError
-from deepacc_d2.files import whole_file, write_json
+from deepacc_d2.files import write_json
 from deepacc_d2.images.view import ViewSettings
 from deepacc_d2.modeling import InstanceMasks
 from deepacc_lightning.core.cli import (
+    alone,
     check_accelerator,
     check_data_root,
     run_entry_point,
@@ -31,15 +30,16 @@ from deepacc_lightning.core.cli import (
 from deepacc_lightning.core.config import config_dir, register_resolvers
 from deepacc_lightning.core.run_info import describe_run, make_run_dir
 from deepacc_lightning.train import quiet
-from deepacc_lightning.training.callbacks import ProgressBar
+from deepacc_lightning.training.added_part import part_trainer, without_part, write_with_part
 from deepacc_lightning.training.datamodule import thin
 from deepacc_lightning.training.masks_module import ComposedSpreads, MasksDataModule, MasksModule
 
 register_resolvers()
 
-PREFIX = "instance_masks."
+PLACE = "instance_masks"
 
 
+@alone(lambda cfg: cfg.out)
 def run(cfg: DictConfig) -> dict[str, float]:
     """Composes spreads, trains the masks on them and writes the checkpoint with them.
 
@@ -53,7 +53,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
     check_data_root(cfg, several=True)
     check_accelerator(cfg.accelerator, "accelerator")
     check_settings(cfg)
-    content = without_masks(read_checkpoint(cfg.ckpt))
+    content = without_part(read_checkpoint(cfg.ckpt), PLACE)
     build_from_checkpoint(content, cfg.ckpt)  # refuses what is no detector
     node = {
         "_target_": "deepacc_d2.modeling.InstanceMasks",
@@ -78,34 +78,23 @@ def run(cfg: DictConfig) -> dict[str, float]:
         warmup_steps=int(cfg.warmup_steps),
     )
     data = MasksDataModule(composed, val, batch_size=int(cfg.batch_size), seed=seed)
-    trainer = pl.Trainer(
-        accelerator=cfg.accelerator,
-        devices=1,
-        max_epochs=max(int(cfg.epochs), 1),
-        precision=cfg.precision,
-        gradient_clip_val=5.0,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        callbacks=[ProgressBar(refresh_rate=5)],
-        default_root_dir=out,
-    )
+    trainer = part_trainer(cfg, out, clip=5.0)
     if cfg.epochs:
         trainer.fit(module, data)
     else:
         trainer.validate(module, data, verbose=False)
     figures = {k: round(float(v), 2) for k, v in module.figures.items()}
     written = out / "checkpoints" / "best.ckpt"
-    write_checkpoint(written, content, masks, node)
-    told = {
+    kept = ("card", "karyotype", "selection")
+    write_with_part(written, content, masks, place=PLACE, node=node, kept=kept)
+    record = {
         "figures": figures,
         "history": module.history,
         "spreads": len(train),
         "masks": sum(len(spread.bodies) for spread in train),
         "config": OmegaConf.to_container(cfg, resolve=True),
     }
-    write_json(out / "masks.json", {**describe_run(), **told})
+    write_json(out / "masks.json", {**describe_run(), **record})
     print(
         f"{figures['masks']:.0f} chromosomes of composed validation spreads: median IoU "
         f"{figures['iou']:.2f} %; the {figures['crossing']:.0f} crossing ones: "
@@ -189,36 +178,14 @@ def take_over(masks: InstanceMasks, path: str) -> None:
         DataError: it has none, or of another network.
     """
     weights = read_checkpoint(path)["model"]
-    own = {k.removeprefix(PREFIX): v.float() for k, v in weights.items() if k.startswith(PREFIX)}
+    prefix = f"{PLACE}."
+    own = {k.removeprefix(prefix): v.float() for k, v in weights.items() if k.startswith(prefix)}
     if not own:
         raise DataError(f"checkpoint {path} has no instance masks: make some by `make masks`")
     try:
         masks.load_state_dict(own)
     except RuntimeError as error:
         raise DataError(f"checkpoint {path} has masks of another masks.width") from error
-
-
-def without_masks(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a checkpoint's content without the masks that it may have."""
-    config = copy.deepcopy(content["deepacc_config"])
-    config["model"].pop("instance_masks", None)
-    weights = {k: v for k, v in content["model"].items() if not k.startswith(PREFIX)}
-    return {**content, "deepacc_config": config, "model": weights}
-
-
-def write_checkpoint(
-    path: Path, content: Mapping[str, Any], masks: InstanceMasks, node: Mapping[str, Any]
-) -> None:
-    """Writes the detector's checkpoint with the masks in it; all else of it stays."""
-    config = copy.deepcopy(content["deepacc_config"])
-    config["model"]["instance_masks"] = dict(node)
-    weights = {f"{PREFIX}{k}": v.detach().cpu() for k, v in masks.state_dict().items()}
-    kept = {k: v for k, v in content.items() if k in ("card", "karyotype", "selection")}
-    path.parent.mkdir(exist_ok=True)
-    with whole_file(path) as temporary:
-        torch.save(
-            {**kept, "model": {**content["model"], **weights}, "deepacc_config": config}, temporary
-        )
 
 
 @hydra.main(version_base="1.3", config_path=config_dir(), config_name="masks")

@@ -136,6 +136,7 @@ def predictor_of(cfg: DictConfig) -> Predictor:
         precision=cfg.precision,
         normalize=bool(cfg.normalize),
         min_foreground=cfg.min_foreground,
+        tta=cfg.tta,
         prior_strength=cfg.prior_strength,
     )
 

@@ -81,7 +81,7 @@ def run(cfg: DictConfig) -> dict[str, dict[str, dict[str, float]]]:
         coco["images"] = [coco["images"][row] for row in rows]
         kept = {image["id"] for image in coco["images"]}
         coco["annotations"] = [a for a in coco["annotations"] if a["image_id"] in kept]
-    options = {"device": cfg.device, "precision": cfg.precision}
+    options = {"device": cfg.device, "precision": cfg.precision, "tta": cfg.tta}
     detectors = {
         "normalized": load_detector(cfg.ckpt, normalize=True, **options),
         "as given": load_detector(cfg.ckpt, normalize=False, **options),

@@ -195,7 +195,9 @@ def test_the_cpu_time_of_processes_below_is_counted(benchmark) -> None:
         child.communicate(b"\n")
 
 
-def test_a_training_that_ends_early_is_told_with_its_last_lines(benchmark, tmp_path: Path) -> None:
+def test_a_training_that_ends_early_is_reported_with_its_last_lines(
+    benchmark, tmp_path: Path
+) -> None:
     turns = benchmark("turns")
     (tmp_path / "one").mkdir()
     with (tmp_path / "one" / "output.txt").open("wb") as output:

@@ -18,7 +18,12 @@ PAGES = sorted((ROOT / "docs").rglob("*.md"))
 WRITTEN = [*TOP, *PAGES]
 NAMES = [str(path.relative_to(ROOT)) for path in WRITTEN]
 # Spelled otherwise here, or not idiomatic in these texts; `licence` is a key of dataset.json.
-WRONG = r"\b(colours?|coloured|licences?|mend(s|ed|ing)?|beside|behaviours?|favours?|grey)\b"
+WRONG = (
+    r"\b(colours?|coloured|licences?|behaviours?|favours?|grey"
+    r"|mend(s|ed|ing)?|beside|tells|of ours|(goes|went) on)\b"
+)
+# What is being written anew, or is written by a program.
+WIDE = ("KARYOGRAM.md", "RELIABILITY.md", "RESULTS.md", "REVIEW.md")
 
 
 def prose(path: Path) -> str:
@@ -45,7 +50,7 @@ def test_make_targets_and_paths_exist(path: Path) -> None:
     named = set(re.findall(r"^make ([a-z][a-z-]*)", blocks, flags=re.MULTILINE))
     named |= set(re.findall(r"`make ([a-z][a-z-]*)", text))
     assert named <= targets
-    folders = "deepacc_d2|lightning|conf|tests|tools|docs|notebooks|requirements"
+    folders = "deepacc_d2|lightning|conf|tests|scripts|docs|notebooks|requirements"
     paths = set(re.findall(rf"`((?:{folders})/[\w./-]+)`", text))
     assert {p for p in paths if not (ROOT / p).exists()} <= {"docs/images/synthetic.png"}
 
@@ -55,10 +60,10 @@ def test_spelling_is_american(path: Path) -> None:
     assert re.findall(WRONG, prose(path).replace("`licence`", "")) == []
 
 
-@pytest.mark.parametrize("path", TOP, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", WRITTEN, ids=NAMES)
 def test_lines_have_one_width(path: Path) -> None:
     wide = [line for line in prose(path).splitlines() if len(line) > 100]
-    assert [line for line in wide if "](" not in line] == []
+    assert path.name in WIDE or [line for line in wide if "](" not in line] == []
 
 
 def test_readme_is_one_screen_and_its_python_is_short() -> None:

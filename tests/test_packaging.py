@@ -1,4 +1,4 @@
-"""Locks, environment.yml, pyproject.toml, Makefile and tools/ agree with each other."""
+"""Locks, environment.yml, pyproject.toml, Makefile and scripts/ agree with each other."""
 
 import ast
 import importlib.util
@@ -40,11 +40,11 @@ VARIABLES = (
 
 
 @pytest.fixture(scope="module")
-def tools() -> dict[str, ModuleType]:
-    """tools/*.py as modules; they are scripts, not part of a package."""
+def scripts() -> dict[str, ModuleType]:
+    """scripts/*.py as modules; they are scripts, not part of a package."""
     modules = {}
     for name in ("setup_env", "launch", "lock"):
-        spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+        spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
         assert spec is not None
         assert spec.loader is not None
         modules[name] = sys.modules[name] = importlib.util.module_from_spec(spec)
@@ -112,7 +112,7 @@ def test_pyproject_depends_on_the_locked_direct_dependencies() -> None:
 
 @pytest.mark.parametrize("extra", EXTRAS)
 def test_extras_are_what_their_locks_add_to_the_project(
-    tools: dict[str, ModuleType], extra: str
+    scripts: dict[str, ModuleType], extra: str
 ) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = project["optional-dependencies"][extra]
@@ -131,7 +131,7 @@ def test_extras_are_what_their_locks_add_to_the_project(
     }
     assert len(everywhere) > 50
     assert not everywhere & locked[extra].keys()
-    assert tools["setup_env"].EXTRAS == EXTRAS
+    assert scripts["setup_env"].EXTRAS == EXTRAS
 
 
 def test_environment_yml_has_the_locked_versions() -> None:
@@ -186,7 +186,7 @@ def imported_modules(path: Path) -> set[str]:
 
 
 def test_no_file_imports_lightning_and_the_domain_knows_no_framework() -> None:
-    folders = ("deepacc_d2", "lightning", "tests", "tools")
+    folders = ("deepacc_d2", "lightning", "tests", "scripts")
     for path in (path for folder in folders for path in (ROOT / folder).rglob("*.py")):
         forbidden = {"lightning"}
         if path.is_relative_to(ROOT / "deepacc_d2"):
@@ -244,7 +244,7 @@ def test_the_wheel_works_in_an_empty_environment(empty_venv: Path, tmp_path: Pat
     overview = deepacc("--help")
     assert (overview.returncode, overview.stderr) == (0, "")
     assert overview.stdout.startswith("Usage: deepacc COMMAND")
-    assert "min_foreground=null" in deepacc("predict", "--help").stdout
+    assert "min_foreground=null" in deepacc("predict", "--help", "all").stdout
     # Detectron2 cannot be a dependency, so its absence is the first thing to go wrong.
     done = deepacc("predict", f"images={tmp_path}")
     assert done.returncode == 2
@@ -502,10 +502,9 @@ def test_data_targets() -> None:
     assert composed("synthetic", "OUT=/s", "ARGS=--train 4") == (
         ".venv/bin/python -m deepacc_d2.data.synthetic --out /s --train 4"
     )
-    assert composed("test", "ARGS=-k aam") == (
-        ".venv/bin/python -m pytest -n 2 --dist loadfile -k aam"
-    )
-    assert composed("coverage").endswith("-n 2 --dist loadfile --cov --cov-report=term")
+    two = ".venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder"
+    assert composed("test", "ARGS=-k aam") == f"{two} -k aam"
+    assert composed("coverage") == f"{two} --cov --cov-report=term"
     assert composed("bench") == ".venv/bin/python tests/benchmarks/run.py"
     assert composed("torture", "SEED=3", "MINUTES=5", "PARTS=images soak", "OUT=/t") == (
         ".venv/bin/python tests/torture/run.py --seed 3 --minutes 5 --parts 'images soak' --out /t"
@@ -606,17 +605,17 @@ def test_hydra_reads_paths_as_they_were(path: str) -> None:
 
 
 @pytest.fixture
-def checkout(tools: dict[str, ModuleType], tmp_path: Path) -> Path:
+def checkout(scripts: dict[str, ModuleType], tmp_path: Path) -> Path:
     """A copy of what decides the environment's state."""
     (tmp_path / "requirements").mkdir()
-    for name in (*tools["setup_env"].LOCKS, *(f"{extra}.lock" for extra in EXTRAS)):
+    for name in (*scripts["setup_env"].LOCKS, *(f"{extra}.lock" for extra in EXTRAS)):
         (tmp_path / "requirements" / name).write_bytes((REQUIREMENTS / name).read_bytes())
     (tmp_path / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
     return tmp_path
 
 
-def test_stamp_follows_contents_not_times(tools: dict[str, ModuleType], checkout: Path) -> None:
-    setup_env = tools["setup_env"]
+def test_stamp_follows_contents_not_times(scripts: dict[str, ModuleType], checkout: Path) -> None:
+    setup_env = scripts["setup_env"]
     before = setup_env.wanted_stamp(checkout)
     lock = checkout / "requirements" / "project.lock"
     os.utime(lock, (1, 1))
@@ -629,9 +628,9 @@ def test_stamp_follows_contents_not_times(tools: dict[str, ModuleType], checkout
 
 
 def test_stamp_follows_packaging_but_not_tool_settings(
-    tools: dict[str, ModuleType], checkout: Path
+    scripts: dict[str, ModuleType], checkout: Path
 ) -> None:
-    wanted = tools["setup_env"].wanted_stamp
+    wanted = scripts["setup_env"].wanted_stamp
     before, pyproject = wanted(checkout), checkout / "pyproject.toml"
     text = pyproject.read_text()
     pyproject.write_text(text.replace("line-length = 100", "line-length = 99"))
@@ -641,9 +640,9 @@ def test_stamp_follows_packaging_but_not_tool_settings(
 
 
 def test_unfinished_environment_counts_as_none(
-    tools: dict[str, ModuleType], checkout: Path
+    scripts: dict[str, ModuleType], checkout: Path
 ) -> None:
-    setup_env = tools["setup_env"]
+    setup_env = scripts["setup_env"]
     venv = checkout / ".venv"
     (venv / "bin").mkdir(parents=True)
     assert setup_env.read_stamp(venv) is None
@@ -658,9 +657,9 @@ def test_unfinished_environment_counts_as_none(
 
 
 def test_extras_are_of_the_stamp_and_stay_chosen(
-    tools: dict[str, ModuleType], checkout: Path
+    scripts: dict[str, ModuleType], checkout: Path
 ) -> None:
-    setup_env = tools["setup_env"]
+    setup_env = scripts["setup_env"]
     plain, with_two = setup_env.wanted_stamp(checkout), setup_env.wanted_stamp(checkout, EXTRAS[:2])
     assert (plain["lock"], plain["extras"]) == (with_two["lock"], {})
     assert set(with_two["packages"]) > set(plain["packages"]) | {"optuna", "joblib"}
@@ -674,9 +673,9 @@ def test_extras_are_of_the_stamp_and_stay_chosen(
 
 
 def test_an_environment_keeps_its_extras_and_gets_only_what_is_new(
-    tools: dict[str, ModuleType], checkout: Path, monkeypatch: pytest.MonkeyPatch
+    scripts: dict[str, ModuleType], checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    setup_env = tools["setup_env"]
+    setup_env = scripts["setup_env"]
     installed: list[str] = []
     monkeypatch.setattr(setup_env, "ROOT", checkout)
     monkeypatch.setattr(setup_env, "REQUIREMENTS", checkout / "requirements")
@@ -715,9 +714,9 @@ def test_an_environment_keeps_its_extras_and_gets_only_what_is_new(
     ("text", "names"), [("", []), ("optuna", ["optuna"]), (" ray, joblib", ["joblib", "ray"])]
 )
 def test_extras_are_divided_by_blanks_or_commas(
-    tools: dict[str, ModuleType], text: str, names: list[str]
+    scripts: dict[str, ModuleType], text: str, names: list[str]
 ) -> None:
-    assert tools["setup_env"].parse_extras(text) == names
+    assert scripts["setup_env"].parse_extras(text) == names
 
 
 def test_unknown_extra_gets_one_line(tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def enter(place, wait):
         return time.time()
 
 
-def test_a_place_that_cannot_be_written_is_told(tmp_path):
+def test_a_place_that_cannot_be_written_is_reported(tmp_path):
     (tmp_path / "file").write_text("x")
     with (
         pytest.raises(ConfigError, match=r"cannot be written .*OUT="),

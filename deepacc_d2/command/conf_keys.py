@@ -27,7 +27,7 @@ class Key(NamedTuple):
 
 
 def conf_dir() -> Path:
-    """Returns the directory of ``conf``: beside the sources, or inside an installed wheel.
+    """Returns the directory of ``conf``: next to the sources, or inside an installed wheel.
 
     Raises:
         FileNotFoundError: there is neither.

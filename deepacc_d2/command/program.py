@@ -112,7 +112,7 @@ def run(words: Sequence[str]) -> int:
     command = find(words[0])
     rest = list(words[1:])
     if any(word in ("-h", "--help") for word in rest):
-        print(help_of(command, conf_dir()))
+        print(help_of(command, conf_dir(), full="all" in rest))
         return 0
     check_installed()
     arguments = arguments_of(command, rest, conf_dir())

@@ -1,6 +1,6 @@
 """The one table of commands and make targets, and of what each takes.
 
-``tools/launch.py``, ``make help``, ``deepacc --help``, the shells' completion, the parsers of
+``scripts/launch.py``, ``make help``, ``deepacc --help``, the shells' completion, the parsers of
 programs with flags and docs/COMMAND.md read it.
 """
 
@@ -10,14 +10,14 @@ from deepacc_d2.command.options import DEVELOPMENT, Command, Option
 
 EXP = Option(
     "experiment",
-    "experiment: a file in conf/experiment, such as baseline, sep, retinanet",
+    "a file in conf/experiment, such as baseline or sep",
     "EXP",
 )
-SCALE = Option("scale", "quick (minutes on two cores), lab (any magnification) or paper", "SCALE")
+SCALE = Option("scale", "quick (minutes), lab (any magnification) or paper", "SCALE")
 SEED = Option("seed", "random seed", "SEED")
 DATA = Option(
     "data",
-    "data set: a file in conf/data, or the directory of a converted data set",
+    "a file in conf/data, or a converted data set",
     "DATA",
     "data",
 )
@@ -310,8 +310,8 @@ SETS = (
     ),
 )
 
-# Two processes, each with whole files; ARGS="-n 0" uses one.
-TESTS = ("-m", "pytest", "-n", "2", "--dist", "loadfile")
+# Two processes, each with whole files, the slow ones first; ARGS="-n 0" uses one.
+TESTS = ("-m", "pytest", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
 
 WORK = (
     Command(

@@ -37,23 +37,32 @@ def overview() -> str:
     )
 
 
-def help_of(command: Command, conf: Path, width: int | None = None) -> str:
-    """Returns ``deepacc COMMAND --help``."""
+def help_of(command: Command, conf: Path, width: int | None = None, *, full: bool = False) -> str:
+    """Returns ``deepacc COMMAND --help``: a screen of 24 lines.
+
+    Args:
+        command: the command.
+        conf: the directory of configs.
+        width: of a line; that of the terminal by default.
+        full: ``--help all``, which also explains the keys that have no variable of make's.
+    """
     width = width or min(100, shutil.get_terminal_size((80, 24)).columns)
     lines = [f"deepacc {command.name}: {command.summary}", "", "Examples"]
     lines.append(f"  deepacc {command.name} {example_words(command)}".rstrip())
     if command.target:
         lines.append(f"  make {command.name} {command.example}")
     lines += ["", "Keys (and make's variables)" if command.target else "Keys"]
-    lines += _rows(((_label(o, command), _told(o)) for o in command.options), width)
+    rows = [(_label(option, command), _help(option)) for option in command.options]
+    widest = max((len(label) for label, _ in rows), default=0)
+    lines += _rows(rows, width, column=min(32, max(24, widest + 3)))
     if command.config:
-        lines += _of_config(command, conf, width)
+        lines += (_of_config if full else _names)(command, conf, width)
     elif command.name == "synthetic":
         lines += _rows([("...", "every field of SyntheticConfig: docs/SYNTHETIC.md")], width)
     return "\n".join(lines)
 
 
-def _told(option: Option) -> str:
+def _help(option: Option) -> str:
     needed = " (needed)" if option.required else ""
     default = "" if option.default is None else f" (default {option.default})"
     return f"{option.help}{needed}{default}"
@@ -61,6 +70,14 @@ def _told(option: Option) -> str:
 
 def _label(option: Option, command: Command) -> str:
     return f"{option.key}= {option.variable if command.target else ''}".rstrip()
+
+
+def _names(command: Command, conf: Path, width: int) -> list[str]:
+    listed = {option.key for option in command.options}
+    names = [key.name for key in own_keys(command.config, conf) if key.default]
+    names = [name for name in [*names, *groups_of(command.config, conf)] if name not in listed]
+    lines = textwrap.wrap(f"Further keys: {', '.join(names)}.", width, subsequent_indent="  ")
+    return ["", *lines, f"`deepacc {command.name} --help all` explains them."]
 
 
 def _of_config(command: Command, conf: Path, width: int) -> list[str]:
@@ -128,9 +145,9 @@ def make_help() -> str:
     shared, own = variables()
     lines += ["", "Variables of most targets (unset ones keep the defaults in conf/)"]
     lines += [f"  {name:<11} {text}" for name, text in {**shared, "ARGS": ARGS}.items()]
-    for target, told in own.items():
+    for target, texts in own.items():
         lines.append(f"Variables of make {target}")
-        lines += [f"  {name:<11} {text}" for name, text in told.items()]
+        lines += [f"  {name:<11} {text}" for name, text in texts.items()]
     lines.append("Variables of the environment")
     lines += [f"  {name:<11} {text}" for name, text in ENVIRONMENT.items()]
     return "\n".join(lines)
@@ -138,17 +155,17 @@ def make_help() -> str:
 
 def variables() -> tuple[dict[str, str], dict[str, dict[str, str]]]:
     """Returns make's variables with their help: those of many targets, and each target's own."""
-    told = [
+    rows = [
         (command.name, option.variable, f"{'1: ' * (option.kind == 'switch')}{option.help}")
         for command in COMMANDS.values()
         if command.target
         for option in command.options
         if option.variable
     ]
-    texts = [(variable, text) for _, variable, text in told]
+    texts = [(variable, text) for _, variable, text in rows]
     shared = {variable: text for variable, text in texts if texts.count((variable, text)) >= MANY}
     own: dict[str, dict[str, str]] = {}
-    for target, variable, text in told:
+    for target, variable, text in rows:
         if shared.get(variable) != text:
             own.setdefault(target, {})[variable] = text
     return shared, own
@@ -165,7 +182,7 @@ def markdown() -> str:
         lines += ["```", "", "| Key | make | What it is |", "| --- | --- | --- |"]
         for option in command.options:
             variable = f"`{option.variable}`" if option.variable and command.target else ""
-            told = _told(option).replace("|", "\\|")
-            lines.append(f"| `{option.key}` | {variable} | {told} |")
+            text = _help(option).replace("|", "\\|")
+            lines.append(f"| `{option.key}` | {variable} | {text} |")
         lines.append("")
     return "\n".join(lines)

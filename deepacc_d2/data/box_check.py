@@ -80,7 +80,7 @@ def clean_boxes(
 
 
 def _clip(segmentation: Any, width: int, height: int) -> Any:
-    """Clips polygons to the image; a mask of another size than the image's tells nothing."""
+    """Clips polygons to the image; a mask of another size than the image's is ignored."""
     if isinstance(segmentation, dict):
         return segmentation if list(segmentation.get("size", [])) == [height, width] else None
     if not isinstance(segmentation, list):

@@ -77,9 +77,9 @@ def read_split(root: str | Path, split: str, *, may_lack: bool = False) -> dict[
         odd = min(set(names.items()) ^ set(expected.items()), default="given twice")
         raise DataError(f"{path}: category {odd} is not one of ids 1..24 in the order 1..22, X, Y")
     if not coco["images"] and not may_lack:
-        beside = f"train on it together with a set that has a {split} split, "
+        together = f"train on it together with a set that has a {split} split, "
         raise DataError(
-            f"{path} lists no image: {'' if split == 'train' else beside}{HOW_TO_GET_DATA}"
+            f"{path} lists no image: {'' if split == 'train' else together}{HOW_TO_GET_DATA}"
         )
     return coco
 
@@ -88,6 +88,12 @@ def to_dicts(
     coco: dict[str, Any], root: str | Path, *, images: Path | None = None
 ) -> list[dict[str, Any]]:
     """Turns a COCO split into compact Detectron2-like dicts, one an image.
+
+    >>> image = {"id": 1, "file_name": "a.png", "width": 99, "height": 99}
+    >>> annotation = {"id": 1, "image_id": 1, "category_id": 23, "bbox": [10, 20, 5, 9]}
+    >>> (item,) = to_dicts({"images": [image], "annotations": [annotation]}, "data/mine")
+    >>> item["boxes"].tolist(), CLASSES[item["classes"][0]]
+    ([[10.0, 20.0, 15.0, 29.0]], 'X')
 
     Each has ``file_name`` (path), ``image_id``, ``height``, ``width`` (pixels), ``case_id``,
     ``batch_id``, ``boxes`` float32 (G, 4) XYXY in pixels and ``classes`` int64 (G,), 0..23.

@@ -23,6 +23,7 @@ from deepacc_d2.detection.masks import find_masks
 from deepacc_d2.detection.network import Raw, TorchDetector, least_score
 from deepacc_d2.detection.runners import is_exported, load_runner
 from deepacc_d2.detection.select import LEAST_SCORE, SelectionSettings, decode, select
+from deepacc_d2.detection.turns import TURNS, merged, turned, turned_back
 from deepacc_d2.errors import ConfigError, DataError
 from deepacc_d2.evaluation.types import ImagePrediction
 from deepacc_d2.images.spread import Gray
@@ -95,11 +96,18 @@ class Detector:
     least_score: float = LEAST_SCORE
 
     def propose(self, gray: Gray, view: View | None = None) -> Proposals:
-        """Runs the network, and once more where its boxes say that chromosomes have another size.
+        """Finds the view of an image in which chromosomes have the right size, and looks at it.
 
         Args:
             gray: uint8 (H, W).
             view: of it, where a loader has made it already.
+        """
+        return self.look_again(self.first_look(gray, view))
+
+    def first_look(self, gray: Gray, view: View | None = None) -> Proposals:
+        """Runs the network, and once more where its boxes say that chromosomes have another size.
+
+        See :meth:`propose` for the arguments.
         """
         first = self.look(view or make_view(gray, self.view))
         sure = self.sure(first)
@@ -112,6 +120,21 @@ class Detector:
     def look(self, view: View) -> Proposals:
         """Runs the network on one view."""
         return Proposals(*self.network(view.image), view)
+
+    def look_again(self, first: Proposals) -> Proposals:
+        """Looks at the same view turned and mirrored, ``selection.tta`` looks with the first one.
+
+        Returns:
+            The average of all looks; the first one itself if there are no others.
+        """
+        if self.selection.tta == 1:
+            return first
+        image = first.view.image
+        looks: list[Raw] = [(first.boxes, first.probabilities)]
+        for turn in TURNS[1 : self.selection.tta]:
+            boxes, probabilities = self.network(turned(image, turn))
+            looks.append((turned_back(boxes, turn, image.shape), probabilities))
+        return Proposals(*merged(looks, self.selection), first.view)
 
     def sure(self, found: Proposals) -> NDArray[np.int64]:
         """Returns the rows of the kept proposals that are surely chromosomes."""
@@ -164,7 +187,7 @@ class Detector:
             self.network.to(device)
 
     def settings(self) -> dict[str, Any]:
-        """Returns what decides the results beside the network, as plain containers."""
+        """Returns what decides the results besides the network, as plain containers."""
         return {"view": asdict(self.view), "selection": asdict(self.selection)}
 
 
@@ -184,6 +207,7 @@ def load_detector(
     precision: str = "32-true",
     normalize: bool = True,
     min_foreground: float | None = None,
+    tta: int | None = None,
 ) -> Detector:
     """Makes a detector of a checkpoint or an exported model.
 
@@ -194,6 +218,7 @@ def load_detector(
         precision: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
         normalize: find the spread and bring it to the size and tone of training.
         min_foreground: instead of the checkpoint's, see :class:`SelectionSettings`.
+        tta: instead of the checkpoint's, see there.
 
     Raises:
         DataError: the file is missing, damaged, or no detector of this project.
@@ -203,13 +228,14 @@ def load_detector(
         *open_model(checkpoint, device=device, precision=precision),
         normalize=normalize,
         min_foreground=min_foreground,
+        tta=tta,
     )
 
 
 def open_model(
     checkpoint: str | Path | None, *, device: str, precision: str
 ) -> tuple[Network, Mapping[str, Any]]:
-    """Returns what runs a network, and what its file says beside the weights.
+    """Returns what runs a network, and what its file holds besides the weights.
 
     Args:
         checkpoint: see :func:`load_detector`, as for the others.
@@ -234,29 +260,32 @@ def open_model(
 
 def detector_of(
     network: Network,
-    told: Mapping[str, Any],
+    content: Mapping[str, Any],
     *,
     normalize: bool = True,
     min_foreground: float | None = None,
+    tta: int | None = None,
 ) -> Detector:
     """Makes a detector of what :func:`open_model` returns.
 
     Raises:
         DataError: the file has settings of another version.
-        ConfigError: nothing in it says a size.
+        ConfigError: nothing in it says a size, or an option is out of its range.
     """
-    path = told["path"]
+    path = content["path"]
     with content_of(path):
         try:
-            selection = SelectionSettings(**(told.get("selection") or {}))
+            selection = SelectionSettings(**(content.get("selection") or {}))
         except TypeError as error:
             raise DataError(
                 f"checkpoint {path} has selection settings of another version"
             ) from error
-        view = ViewSettings.from_augmentations(told["test_augmentations"], normalize=normalize)
-        name = str((told.get("card") or {}).get("name") or path.name)
+        view = ViewSettings.from_augmentations(content["test_augmentations"], normalize=normalize)
+        name = str((content.get("card") or {}).get("name") or path.name)
     if min_foreground is not None:
         selection = replace(selection, min_foreground=min_foreground)
+    if tta is not None:
+        selection = replace(selection, tta=tta)
     return Detector(
         network,
         view=view,
@@ -271,7 +300,7 @@ def detector_of(
 def model_hash(path: Path) -> str:
     """Returns the hash of a model's files, hexadecimal: a name says nothing of the weights.
 
-    OpenVINO's weights are in a file beside the one that is named.
+    OpenVINO's weights are in a file next to the one that is named.
     """
     digest = hashlib.sha256()
     for part in (path, path.with_suffix(".bin")) if path.suffix == ".xml" else (path,):

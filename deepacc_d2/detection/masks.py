@@ -102,7 +102,7 @@ def _rings(
 
 def _is_hole(line: NDArray[np.float64]) -> bool:
     """Whether levels are below :data:`EDGE` in what a line encloses."""
-    # contourpy keeps what is above on the left of a line, y up: its signed area tells.
+    # contourpy keeps what is above on the left of a line, y up: see its signed area.
     x, y = line.T
     return bool(x @ np.roll(y, -1) - y @ np.roll(x, -1) < 0)
 

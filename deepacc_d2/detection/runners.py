@@ -74,7 +74,11 @@ def load_runner(path: str | Path, *, threads: int | None = None) -> OnnxDetector
 
 
 def is_exported(path: str | Path) -> bool:
-    """Whether a file name is that of an exported model rather than a checkpoint."""
+    """Whether a file name is that of an exported model rather than a checkpoint.
+
+    >>> is_exported("runs/sep/model.onnx"), is_exported("runs/sep/best.ckpt")
+    (True, False)
+    """
     return Path(path).suffix in (".onnx", ".xml")
 
 

@@ -22,6 +22,8 @@ LEAST_SCORE = 0.05
 """Score of a class up to which its boxes are left out of average precision."""
 CLASS_IOU = 0.5
 """For average precision, boxes of one class that overlap more than this are the same."""
+MOST_LOOKS = 8
+"""Ways to turn and mirror an image."""
 MOST_SCORED = 100
 """So many scored boxes of an image count for average precision, the surest."""
 
@@ -38,9 +40,11 @@ class SelectionSettings:
             crossing chromosomes. 0 for no exception.
         crossing_score: least probability of a class to be sure.
         max_chromosomes: at most this many are kept, the surest.
+        tta: test-time augmentation: in how many ways, of the eight to turn and mirror a view, it
+            is looked at; see :mod:`deepacc_d2.detection.turns`.
 
     Raises:
-        ConfigError: a share is outside 0 to 1, or the number is not positive.
+        ConfigError: a share is outside 0 to 1, or a number is out of its range.
     """
 
     min_foreground: float = 0.4
@@ -48,6 +52,7 @@ class SelectionSettings:
     crossing_iou: float = 0.8
     crossing_score: float = 0.7
     max_chromosomes: int = 300
+    tta: int = 1
 
     def __post_init__(self) -> None:
         check_shares(
@@ -58,6 +63,8 @@ class SelectionSettings:
         )
         if self.max_chromosomes < 1:
             raise ConfigError(f"max_chromosomes={self.max_chromosomes}: give at least 1")
+        if not 1 <= self.tta <= MOST_LOOKS:
+            raise ConfigError(f"tta={self.tta}: give 1 (one look at an image) to {MOST_LOOKS}")
 
 
 def select(

@@ -133,7 +133,7 @@ def _tally(run: FinishedRun, coco: Mapping[str, Any]) -> RunTally:
 def _check_against_metrics(
     runs: Sequence[FinishedRun], statistics: Mapping[str, PresetStatistics]
 ) -> None:
-    """Refuses predictions that do not give the metrics written beside them."""
+    """Refuses predictions that do not give the metrics written next to them."""
     rows = [row for found in statistics.values() for row in found.metrics.values.tolist()]
     for run, row in zip(runs, rows, strict=True):
         for key, value in zip(METRICS, row, strict=True):

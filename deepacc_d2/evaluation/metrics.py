@@ -37,6 +37,15 @@ def compute_metrics(
 ) -> Metrics:
     """Computes all metrics of a data set.
 
+    >>> from deepacc_d2.chromosomes import coco_categories
+    >>> box = {"id": 1, "image_id": 7, "category_id": 1, "bbox": [0, 0, 10, 20]}
+    >>> image = {"id": 7, "width": 99, "height": 99}
+    >>> coco = {"images": [image], "annotations": [box], "categories": coco_categories()}
+    >>> found = ([[0, 0, 10, 20]], [0.9], [0])
+    >>> metrics = compute_metrics(coco, [ImagePrediction(7, *found, *found)])
+    >>> metrics.map50, metrics.acc, metrics.aer
+    (100.0, 100.0, 0.0)
+
     An image without an entry in ``predictions`` counts as one without detections. Where nothing
     is to be counted a rate is NaN: AP and recall of a class without ground truth, ``aer`` without
     any ground truth. Precision with ground truth but no detection is 0.
@@ -44,7 +53,7 @@ def compute_metrics(
     Args:
         coco: ground truth, a COCO dictionary with category ids 1..24; not changed.
         predictions: of each image at most one, in any order.
-        score_threshold: least score of a detection for Acc, AER, the rates beside them and the
+        score_threshold: least score of a detection for Acc, AER, the rates next to them and the
             confusion matrix.
         iou_threshold: least IoU of a match for these. ``map50`` is always at 0.5.
         agnostic_nms: IoU above which, of two top-1 boxes of any class, the lower-scoring is

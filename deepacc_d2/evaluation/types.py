@@ -30,6 +30,10 @@ SUMMARY_KEYS: tuple[str, ...] = (
 class ImagePrediction:
     """The predictions of one image, in forms that the metrics need side by side.
 
+    >>> found = ([[0, 0, 10, 20]], [0.9], [0])
+    >>> ImagePrediction(7, *found, *found).boxes.shape
+    (1, 4)
+
     Attributes:
         image_id: id of the image in the COCO ground truth.
         boxes: (D, 4) float32, final detections of all classes, after per-class NMS.

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-# libjpeg goes on after these, with whatever the pixels then are. A few bytes too many between the
+# libjpeg continues after these, with whatever the pixels then are. A few bytes too many between the
 # parts of a file are some cameras' habit; many are what a broken code left unread.
 _DAMAGE = re.compile(r"(?:Corrupt JPEG data|Premature end of JPEG file).*")
 _SPARE = re.compile(r"(\d+) extraneous bytes")

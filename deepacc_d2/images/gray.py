@@ -38,6 +38,9 @@ def as_gray(array: ArrayLike) -> Gray:
     stretched so that nearly all pixels fall inside 0..255, bands included. So are floats of any
     other range.
 
+    >>> as_gray(np.array([[False, True]])).tolist()
+    [[0, 255]]
+
     Raises:
         ConfigError: another shape or type, no pixel, too many of them, or values not finite.
     """
@@ -70,12 +73,12 @@ def luma(pixels: NDArray[Any]) -> NDArray[Any]:
     everywhere means nothing and is ignored.
     """
     top = _top(pixels)
-    colour = cv2.cvtColor(_plain(pixels[..., :3]), cv2.COLOR_RGB2GRAY)
+    color = cv2.cvtColor(_plain(pixels[..., :3]), cv2.COLOR_RGB2GRAY)
     if pixels.shape[2] == 3 or not pixels[..., 3].any():
-        return colour
+        return color
     alpha = pixels[..., 3].astype(np.float32) / np.float32(top)
-    mixed = colour * alpha + np.float32(top) * (1 - alpha)
-    return mixed if pixels.dtype.kind == "f" else np.rint(mixed).astype(colour.dtype)
+    mixed = color * alpha + np.float32(top) * (1 - alpha)
+    return mixed if pixels.dtype.kind == "f" else np.rint(mixed).astype(color.dtype)
 
 
 def _plain(pixels: NDArray[Any]) -> NDArray[Any]:

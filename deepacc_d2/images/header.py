@@ -1,6 +1,6 @@
 """Which files any decoder reads to the same gray levels: plain 8-bit JPEG, PNG and WebP.
 
-Their headers are short and fixed, so a look at a few bytes tells; Pillow takes longer to open a
+Their headers are short and fixed, so a few bytes are enough; Pillow takes longer to open a
 file than OpenCV to decode a small one. What is not certain here is no plain file, and is left to
 Pillow: alpha, palettes, more bits, several frames, and whatever may hold an EXIF orientation.
 """

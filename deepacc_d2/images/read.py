@@ -77,6 +77,13 @@ def read_image(path: str | Path) -> ReadImage:
     luma, what is transparent white; of a file with several pages the first is taken; more than 8
     bits are mapped by the rule of :func:`deepacc_d2.images.gray.as_gray`.
 
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     _ = cv2.imwrite(f"{folder}/a.png", np.full((30, 40), 255, np.uint8))
+    ...     read = read_image(f"{folder}/a.png")
+    >>> read.gray.shape, read.facts.format
+    ((30, 40), 'PNG')
+
     Raises:
         DataError: the file is misnamed, missing, unreadable, empty, truncated, damaged, no image of
             these formats, or larger than :data:`MAX_PIXELS` or :data:`MAX_SIDE`.
@@ -108,7 +115,7 @@ def _open(path: Path, use: Callable[[FileIO, Path], _Result]) -> _Result:
         # no table, record or report could name it
         raise DataError(f"image {printable(path)}: its name is not in UTF-8: rename it")
     try:
-        # A pipe or a device would make the reader wait for ever.
+        # A pipe or a device would make the reader wait forever.
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
             raise DataError(f"{path} is a folder, not an image: name a file in it")

@@ -29,8 +29,8 @@ class Scale:
     """What a file says of its scale and place.
 
     Attributes:
-        pixel_size: micrometers of a pixel's side; None if not told.
-        position: (x, y) of the stage, as the file has it, with its unit; empty if not told.
+        pixel_size: micrometers of a pixel's side; None if not known.
+        position: (x, y) of the stage, as the file has it, with its unit; empty if not known.
     """
 
     pixel_size: float | None = None
@@ -38,7 +38,7 @@ class Scale:
 
 
 def read_scale(path: str | Path) -> Scale:
-    """Reads the scale of a TIFF; nothing is told of a file that has none, or cannot be read."""
+    """Reads the scale of a TIFF; of a file that has none or cannot be read, it gives none."""
     if Path(path).suffix.lower() not in (".tif", ".tiff"):
         return Scale()
     try:
@@ -56,16 +56,16 @@ def read_scale(path: str | Path) -> Scale:
     return Scale(None, _of_ome(text)[1])
 
 
-def _utf8(told: Any) -> str:
+def _utf8(value: Any) -> str:
     """Returns a tag's text: Pillow takes for Latin-1 what OME writes in UTF-8."""
-    if isinstance(told, bytes):
-        return told.decode("utf-8", "replace")
-    if not isinstance(told, str):
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if not isinstance(value, str):
         return ""
     try:
-        return told.encode("latin-1").decode("utf-8")
+        return value.encode("latin-1").decode("utf-8")
     except UnicodeError:
-        return told
+        return value
 
 
 def _of_tags(found: dict[int, Any]) -> tuple[float | None, str]:

@@ -95,7 +95,12 @@ class _Look:
 
 
 def find_spread(gray: Gray) -> Spread | None:
-    """Finds the largest group of chromosome-like parts; None if there is none."""
+    """Finds the largest group of chromosome-like parts; None if there is none.
+
+    >>> import numpy as np
+    >>> find_spread(np.full((300, 400), 255, np.uint8)) is None
+    True
+    """
     height, width = gray.shape
     best = _look(gray, (0, 0, width, height))
     # Of a picture that is seen in full detail tiles show more only if nothing was found.

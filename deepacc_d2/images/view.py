@@ -33,13 +33,18 @@ BOX_TO_SIZE = 0.97
 # this much at once.
 WRONG_SIZE = 0.07
 MAX_CORRECTION = 2.0
-# By fewer boxes no size is told.
+# Fewer boxes say nothing about the size.
 MIN_BOXES = 15
 
 
 @dataclass(frozen=True)
 class ViewSettings:
     """How images are brought to what a network was trained on.
+
+    >>> settings = ViewSettings(normalize=False, fit_size=64)
+    >>> view = make_view(np.full((100, 200), 255, np.uint8), settings)
+    >>> view.image.shape, view.zoom
+    ((32, 64), 0.32)
 
     Attributes:
         chromosome_size: median square root of a chromosome's box area in the view, in pixels.
@@ -220,7 +225,7 @@ def second_view(
     """
     if not (settings.second_look and settings.normalize) or len(boxes) < MIN_BOXES:
         return None
-    wrong = told_size(boxes) / settings.chromosome_size
+    wrong = typical_size(boxes) / settings.chromosome_size
     wrong = float(np.clip(wrong, 1 / MAX_CORRECTION, MAX_CORRECTION))
     wanted = view.zoom / wrong
     # Of chromosomes larger than was thought the spread's rim may have been cut off.
@@ -243,7 +248,7 @@ def second_view(
     return View(image, zoom, crop, view.inverted, True, note)
 
 
-def told_size(boxes: NDArray[np.floating]) -> float:
+def typical_size(boxes: NDArray[np.floating]) -> float:
     """Returns the chromosome size in a view that a detector's boxes (N, 4) in it give; N >= 1."""
     sides = (boxes[:, 2:] - boxes[:, :2]).astype(np.float64)
     return float(np.median(np.sqrt(sides.prod(axis=1)))) / BOX_TO_SIZE

@@ -76,6 +76,11 @@ def build_karyogram(
 ) -> Karyogram:
     """Cuts, straightens and turns a cell's chromosomes and lays them out.
 
+    >>> page = np.full((90, 120), 255, np.uint8)
+    >>> empty = Cell("a", "a.png", 120, 90, [], karyotype="", karyotype_by_box="", confidence=0.0)
+    >>> build_karyogram(page, empty).strips
+    ()
+
     Args:
         gray: uint8 (H, W), the image whose pixels the boxes are in, dark on light or the reverse.
         cell: what was found in it; a cell without chromosomes gives a page of empty places.

@@ -32,6 +32,11 @@ _LEFT_OUT, _UNIDENTIFIED = MARKS["left_out"].color, MARKS["unidentified"].color
 def draw_overlay(gray: NDArray[np.uint8], cell: Cell) -> NDArray[np.uint8]:
     """Draws boxes and masks colored by Denver group, class labels, and dots for what is marked.
 
+    >>> page = np.full((90, 120), 255, np.uint8)
+    >>> empty = Cell("a", "a.png", 120, 90, [], karyotype="", karyotype_by_box="", confidence=0.0)
+    >>> draw_overlay(page, empty).dtype
+    dtype('uint8')
+
     Args:
         gray: uint8 (H, W), the image that the boxes are in.
         cell: what was found in it.

@@ -81,11 +81,6 @@ def save_case_report(
     save_figure(figure, Path(path), dpi=150)
 
 
-def urgency(cell: Cell) -> tuple[float, str]:
-    """Returns a key by which the cells that need a look most come first."""
-    return cell.confidence, cell.name
-
-
 def _short(text: str, size: int) -> str:
     """Returns a text cut to a number of characters."""
     return text if len(text) <= size else f"{text[: size - 1]}…"

@@ -76,7 +76,7 @@ class Change:
     Attributes:
         index: of the box.
         before: class 0..23 by the box alone, :data:`LEFT_OUT`, or ``UNIDENTIFIED`` once
-            :func:`deepacc_d2.karyotype.interpret.interpret` has told which are.
+            :func:`deepacc_d2.karyotype.interpret.interpret` says which are.
         after: the same by the assignment.
         cost: score that the box gives up by it, 0 or more, in nats.
     """
@@ -269,17 +269,17 @@ class StrengthResult:
         strength: of the prior.
         wrong: boxes with another class than the true one, left out and spurious ones included.
         boxes: of all cells.
-        kept: aneuploid cells whose every true change is told.
+        kept: aneuploid cells whose every true change is detected.
         aneuploid: cells with a true numerical change.
-        told: share of the truly changed classes of all cells whose count is right.
+        detected: share of the truly changed classes of all cells whose count is right.
         false: share of the unchanged ones whose count is not normal.
-        allowed: whether ``told`` less ``false`` is no less than without the prior, and enough
+        allowed: whether ``detected`` less ``false`` is no less than without the prior, and enough
             clear gains are kept, where that was asked.
         right: cells with the right number of each class.
         named_gains, clear_gains: inserted homologs that the boxes name by themselves, and those
             that they name clearly; see :mod:`deepacc_d2.karyotype.made`.
         kept_named_gains, kept_gains: of these, those that are still counted.
-        losses, told_losses: removed chromosomes, and those that are counted as missing.
+        losses, detected_losses: removed chromosomes, and those that are counted as missing.
         loss_factor: that lost copies cost more.
     """
 
@@ -288,7 +288,7 @@ class StrengthResult:
     boxes: int
     kept: int
     aneuploid: int
-    told: float
+    detected: float
     false: float
     allowed: bool
     right: int = 0
@@ -297,7 +297,7 @@ class StrengthResult:
     clear_gains: int = 0
     kept_gains: int = 0
     losses: int = 0
-    told_losses: int = 0
+    detected_losses: int = 0
     loss_factor: float = 1.0
 
 
@@ -332,7 +332,7 @@ def choose_prior_strength(
     for strength in sorted({0.0, *map(float, strengths)}):
         row = try_strength(cells, labels_per_cell, strength, counts_per_cell=counts_per_cell)
         first = results[0] if results else row
-        allowed = row.told - row.false >= first.told - first.false
+        allowed = row.detected - row.false >= first.detected - first.false
         results.append(replace(row, allowed=allowed))
     best = min((r for r in results if r.allowed), key=lambda r: (r.wrong, r.strength))
     return best.strength, results
@@ -359,7 +359,7 @@ def try_strength(
     )
     if not len(cells) == len(labels) == len(counts):
         raise DataError("cells, labels and counts have to be as many")
-    wrong = kept = boxes = told = changes = false = unchanged = right = 0
+    wrong = kept = boxes = detected = changes = false = unchanged = right = 0
     for probabilities, label, count in zip(cells, labels, counts, strict=True):
         assigned = assign(probabilities, strength, loss_factor).assigned
         if len(assigned) != len(label):
@@ -371,7 +371,7 @@ def try_strength(
         found = count_classes(assigned)
         right += bool((found == count).all())
         kept += bool(changed.any() and (found == count)[changed].all())
-        told += int((found == count)[changed].sum())
+        detected += int((found == count)[changed].sum())
         changes += int(changed.sum())
         false += int(_changed_classes(found)[~changed].sum())
         unchanged += int((~changed).sum())
@@ -382,7 +382,7 @@ def try_strength(
         boxes,
         kept,
         aneuploid,
-        told / max(changes, 1),
+        detected / max(changes, 1),
         false / max(unchanged, 1),
         allowed=True,
         right=right,

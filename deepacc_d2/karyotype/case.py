@@ -208,16 +208,16 @@ def summarize_counts(
         raise DataError(f"case {case_id}: two cells are named {twice}: give each its own name")
     reasons = {n: f"unfit: {reason}" for n, reason in (unfit or {}).items()}
     few = chosen.few_chromosomes
-    told = _Told.of(names, found, (unclear, marked), reasons, few)
-    of_boxes = _Told.of(names, by_box, (unclear_by_box, marked), reasons, few)
-    clones, karyotype, boxes = told.clones(), told.karyotype(), of_boxes.karyotype()
+    cells = _Cells.of(names, found, (unclear, marked), reasons, few)
+    of_boxes = _Cells.of(names, by_box, (unclear_by_box, marked), reasons, few)
+    clones, karyotype, boxes = cells.clones(), cells.karyotype(), of_boxes.karyotype()
     own = [
         "" if n in reasons else format_karyotype(found[n], unclear[n], markers=marked[n])
         for n in range(len(names))
     ]
-    disagreeing = told.disagreeing(own)
+    disagreeing = cells.disagreeing(own)
     excluded = tuple(
-        Exclusion(names[n], own[n], reason) for n, reason in sorted(told.result.excluded.items())
+        Exclusion(names[n], own[n], reason) for n, reason in sorted(cells.result.excluded.items())
     )
     return CaseResult(
         case_id=case_id,
@@ -235,7 +235,7 @@ def summarize_counts(
 
 
 @dataclass(frozen=True, eq=False)
-class _Told:
+class _Cells:
     """Cells, and the clones that they make.
 
     Attributes:
@@ -259,7 +259,7 @@ class _Told:
         besides: tuple[Sequence[int], Sequence[int]],
         unfit: Mapping[int, str],
         few: int,
-    ) -> _Told:
+    ) -> _Cells:
         unidentified, markers = besides
         # An unfit cell says nothing of what the others lack.
         fit = [n for n in range(len(counts)) if n not in unfit]

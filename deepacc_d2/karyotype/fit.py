@@ -120,8 +120,8 @@ def choose_loss_factor(
         first: what factor 1 gave.
         tried: what the others gave; not allowed are those that hide clear gains.
     """
-    least = LEAST_KEPT * first.told_losses
-    return [replace(each, allowed=each.allowed and each.told_losses >= least) for each in tried]
+    least = LEAST_KEPT * first.detected_losses
+    return [replace(each, allowed=each.allowed and each.detected_losses >= least) for each in tried]
 
 
 def _most_right(result: StrengthResult) -> tuple[int, float]:

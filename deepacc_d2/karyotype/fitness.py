@@ -15,14 +15,14 @@ from scipy.sparse.csgraph import connected_components
 
 from deepacc_d2.karyotype.settings import KaryotypeSettings
 
-# Boxes of which more than the first share of the smaller's height lies beside the other are beside
+# Boxes of which more than the first share of the smaller's height is next to the other are next to
 # each other; in a row if that is at least the second share.
-_BESIDE, _IN_ROW = 0.1, 0.75
+_NEIGHBORS, _IN_ROW = 0.1, 0.75
 # With fewer boxes, their places mean nothing.
 _ENOUGH_BOXES = 20
-# Share of pairs beside each other that at least three rows have: 1/3, and 46 chromosomes are
+# Share of pairs next to each other that at least three rows have: 1/3, and 46 chromosomes are
 # spread over them unevenly. One row has all, two have half.
-_MOST_BESIDE = 0.45
+_MOST_NEIGHBORS = 0.45
 # A box this many times as high as wide is upright, and so are this many of a page's.
 _UPRIGHT, _MOST_UPRIGHT = 1.2, 0.6
 # Groups of chromosomes farther apart than this many times their size are two spreads.
@@ -113,14 +113,14 @@ def median_size(boxes: ArrayLike) -> float:
 def aligned_share(boxes: ArrayLike) -> tuple[float, float]:
     """Returns how far boxes (N, 4) stand in rows, and how many of their pairs are side by side.
 
-    Two boxes are beside each other if their heights overlap. In a row they overlap wholly, the
+    Two boxes are next to each other if their heights overlap. In a row they overlap wholly, the
     smaller one within the height of the taller, whether baselines or centromeres stand on one
     level; in different rows not at all. Chromosomes of a metaphase are at any height: half of the
     pairs that overlap do so in part only. Nothing hangs on a single box, so that a letter that is
     taken for a chromosome or a chromosome that was missed changes little.
 
     Returns:
-        Of the pairs beside each other the share that is in a row, and these pairs' share of all;
+        Of the pairs next to each other the share that is in a row, and these pairs' share of all;
         0 without pairs.
     """
     b = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
@@ -130,10 +130,10 @@ def aligned_share(boxes: ArrayLike) -> tuple[float, float]:
     smaller = np.minimum(height[:, None], height[None, :])
     shared = np.divide(high - low, smaller, out=np.zeros_like(low), where=smaller > 0)
     pairs = shared[np.triu_indices(len(b), 1)]
-    beside = pairs > _BESIDE
-    if not beside.any():
+    neighbors = pairs > _NEIGHBORS
+    if not neighbors.any():
         return 0.0, 0.0
-    return float((pairs[beside] >= _IN_ROW).mean()), float(beside.mean())
+    return float((pairs[neighbors] >= _IN_ROW).mean()), float(neighbors.mean())
 
 
 def is_karyogram_page(boxes: ArrayLike, aligned: float = KaryotypeSettings.page_aligned) -> bool:
@@ -146,9 +146,9 @@ def is_karyogram_page(boxes: ArrayLike, aligned: float = KaryotypeSettings.page_
     b = np.asarray(boxes, dtype=np.float64).reshape(-1, 4)
     if len(b) < _ENOUGH_BOXES:
         return False
-    in_rows, beside = aligned_share(b)
+    in_rows, neighbors = aligned_share(b)
     upright = (b[:, 3] - b[:, 1]) > _UPRIGHT * (b[:, 2] - b[:, 0])
-    return in_rows >= aligned and beside <= _MOST_BESIDE and upright.mean() >= _MOST_UPRIGHT
+    return in_rows >= aligned and neighbors <= _MOST_NEIGHBORS and upright.mean() >= _MOST_UPRIGHT
 
 
 def smaller_spread(boxes: ArrayLike) -> float:

@@ -75,6 +75,12 @@ def interpret(
 ) -> Interpretation:
     """Interprets one cell.
 
+    >>> classes = [*range(22)] * 2 + [22, 22]  # two of each, and two X
+    >>> boxes = [[30 * n, 0, 30 * n + 20, 60] for n in range(46)]
+    >>> found = interpret(boxes, np.eye(25)[classes] * 0.99 + 0.0004)
+    >>> found.karyotype
+    '46,XX'
+
     Args:
         boxes: (N, 4) XYXY in pixels.
         probabilities: (N, 25) as the network gives them, of the 24 classes and of no chromosome.

@@ -130,7 +130,7 @@ def with_made_cells(
                 clear_gains=kept.total,
                 kept_gains=kept.hits,
                 losses=len(losses),
-                told_losses=sum(n.counted[1] == n.true for n in losses),
+                detected_losses=sum(n.counted[1] == n.true for n in losses),
             )
         )
     return results
@@ -172,9 +172,9 @@ def score_made(
     made: Sequence[Made], settings: KaryotypeSettings, *, not_made: int = 0
 ) -> MadeScores:
     """Scores made cells with settings."""
-    told = [(m, outcome(m, settings)) for m in made]
-    gains = [(m, o) for m, o in told if m.gain]
-    losses = [(m, o) for m, o in told if not m.gain]
+    pairs = [(m, outcome(m, settings)) for m in made]
+    gains = [(m, o) for m, o in pairs if m.gain]
+    losses = [(m, o) for m, o in pairs if not m.gain]
     clear = [o for _, o in gains if o.clear]
     return MadeScores(
         found=Share(sum(o.found for _, o in gains), len(gains)),
@@ -189,14 +189,14 @@ def score_made(
     )
 
 
-def _counted(told: Sequence[tuple[Made, Outcome]]) -> tuple[Share, Share]:
-    first, second = (sum(o.counted[n] == o.true for _, o in told) for n in (0, 1))
-    return Share(first, len(told)), Share(second, len(told))
+def _counted(pairs: Sequence[tuple[Made, Outcome]]) -> tuple[Share, Share]:
+    first, second = (sum(o.counted[n] == o.true for _, o in pairs) for n in (0, 1))
+    return Share(first, len(pairs)), Share(second, len(pairs))
 
 
-def _by_group(told: Sequence[tuple[Made, Outcome]]) -> dict[str, tuple[Share, Share]]:
+def _by_group(pairs: Sequence[tuple[Made, Outcome]]) -> dict[str, tuple[Share, Share]]:
     return {
-        group: _counted([t for t in told if GROUP_OF[CLASSES[t[0].class_index]] == group])
+        group: _counted([t for t in pairs if GROUP_OF[CLASSES[t[0].class_index]] == group])
         for group in DENVER_GROUPS
     }
 
@@ -258,8 +258,8 @@ def score_cells(cells: Sequence[KnownCell], settings: KaryotypeSettings) -> Cell
 Counts = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
-def _both(counts: Counts, told: Callable[[NDArray[np.int64]], bool]) -> tuple[bool, bool]:
-    return told(counts[0]), told(counts[1])
+def _both(counts: Counts, test: Callable[[NDArray[np.int64]], bool]) -> tuple[bool, bool]:
+    return test(counts[0]), test(counts[1])
 
 
 def _gained(counts: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -87,7 +87,7 @@ class Evaluation:
         unidentified: boxes that are counted, but whose class could not be determined.
         right_total: cells with the right number of chromosomes, unidentified ones included.
         changed: boxes that the assignment changed.
-        mended: of these wrong before and right after.
+        corrected: of these wrong before and right after.
         spoilt: of these right before and wrong after.
         boxes: of all cells.
     """
@@ -103,13 +103,13 @@ class Evaluation:
     unidentified: Share
     right_total: Share
     changed: int
-    mended: int
+    corrected: int
     spoilt: int
     boxes: int
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values."""
-        plain = {name: getattr(self, name) for name in ("changed", "mended", "spoilt", "boxes")}
+        plain = {name: getattr(self, name) for name in ("changed", "corrected", "spoilt", "boxes")}
         tables = {name: getattr(self, name).to_dict() for name in ("before", "after", "cells")}
         return {
             "scores": {name: scores.to_dict() for name, scores in self.scores.items()},
@@ -176,7 +176,7 @@ def evaluate_cells(
             np.array([n == len(c.true_classes) for n, c in zip(totals, cells, strict=True)])
         ),
         changed=int((own != after).sum()),
-        mended=int(((own != truth) & (after == truth)).sum()),
+        corrected=int(((own != truth) & (after == truth)).sum()),
         spoilt=int(((own == truth) & (after != truth)).sum()),
         boxes=len(labels),
     )

@@ -38,6 +38,10 @@ _SHARES = (
 class KaryotypeSettings:
     """What :func:`deepacc_d2.karyotype.interpret.interpret` goes by.
 
+    >>> settings = KaryotypeSettings(prior_strength=0.5)
+    >>> KaryotypeSettings.from_dict(settings.to_dict()) == settings
+    True
+
     ``make karyotype`` fits the first two and ``cell_weights`` on validation images; the defaults
     are for a network that nobody has fitted them for. docs/KARYOTYPE.md says how the thresholds
     were chosen.
@@ -151,21 +155,21 @@ class KaryotypeSettings:
         return cls(**values)
 
 
-def _read_weights(told: Any) -> tuple[float, ...]:
+def _read_weights(given: Any) -> tuple[float, ...]:
     """Returns weights that are given by name.
 
     Raises:
         DataError: they are not those of :data:`DOUBTS`.
     """
-    if not told:
+    if not given:
         return ()
     names = ("offset", *DOUBTS)
-    if not isinstance(told, Mapping) or set(told) != set(names):
+    if not isinstance(given, Mapping) or set(given) != set(names):
         raise DataError(
             f"karyotype setting cell_weights: expected {', '.join(names)}: they are of another "
             "version"
         )
-    return tuple(told[name] for name in names)
+    return tuple(given[name] for name in names)
 
 
 def _check_weights(weights: tuple[float, ...]) -> None:

@@ -69,8 +69,8 @@ def evaluation_report(
         f"cell confidence {_confidence(settings)}.",
         "## Each box by itself, and the consistent assignment",
         _answers(result),
-        f"The assignment changes {result.changed} of {result.boxes} boxes: {result.mended} become "
-        f"right, {result.spoilt} become wrong. Shares with 95 % Wilson intervals.",
+        f"The assignment changes {result.changed} of {result.boxes} boxes: {result.corrected} "
+        f"become right, {result.spoilt} become wrong. Shares with 95 % Wilson intervals.",
         "## Calibration",
         _calibration(result, fitted),
         "## Cells and chromosomes in doubt",
@@ -176,7 +176,7 @@ def _strengths(strengths: Sequence[StrengthResult], settings: KaryotypeSettings)
             f"{each.wrong} of {each.boxes}",
             str(each.right),
             f"{each.kept} of {each.aneuploid}",
-            f"{_percent(each.told)} and {_percent(each.false)}",
+            f"{_percent(each.detected)} and {_percent(each.false)}",
             *(_of_made(each) if made else ()),
             "yes" if each.allowed else "no",
         ]
@@ -209,7 +209,7 @@ def _of_made(each: StrengthResult) -> tuple[str, str, str]:
     return (
         str(Share(each.kept_gains, each.clear_gains)),
         str(Share(each.kept_named_gains, each.named_gains)),
-        str(Share(each.told_losses, each.losses)),
+        str(Share(each.detected_losses, each.losses)),
     )
 
 

@@ -72,6 +72,15 @@ def group_inner_adjacency_loss(
 class GroupInnerAdjacencyLoss(nn.Module):
     """Thin module over :func:`group_inner_adjacency_loss`.
 
+    >>> loss = GroupInnerAdjacencyLoss()
+    >>> logits = torch.full((2, 25), -9.0)
+    >>> logits[0, 0] = logits[1, 1] = 9.0  # a 1 and a 2, sure of it
+    >>> round(float(loss(logits, torch.tensor([0, 1]), [2])), 3)
+    0.0
+    >>> logits[0, 1] = 9.0  # the 1 could as well be a 2
+    >>> round(float(loss(logits, torch.tensor([0, 1]), [2])), 3)
+    0.5
+
     Args:
         groups: class names by group; null for the seven Denver groups.
         anchor: see there.

@@ -21,6 +21,12 @@ class SeparatedBoxHead(nn.Module):
     DeepACC (Luo et al. 2020, Fig. 2 and Table 1 row b) splits Faster R-CNN's box head, so that
     what the classifier learns of banding does not pull on the features that place the box.
 
+    >>> import torch
+    >>> head = SeparatedBoxHead(ShapeSpec(channels=8, height=7, width=7), fc_dims=[16, 16])
+    >>> classification, regression = head(torch.zeros(3, 8, 7, 7))
+    >>> classification.shape, regression.shape
+    (torch.Size([3, 16]), torch.Size([3, 16]))
+
     Weights of a shared head (Detectron2's model zoo, row a of Table 1) load into both stacks: the
     two then compute what the one did.
     """

@@ -23,6 +23,10 @@ from deepacc_d2.modeling.local_centers import (
 class AngularMarginBranch(nn.Module):
     """Classifies by the angle to learned class centers, trained with a margin (Eq. 1).
 
+    >>> branch = AngularMarginBranch(16, 24, m=0.25, s=64.0)
+    >>> branch(torch.ones(3, 16)).shape
+    torch.Size([3, 25])
+
     Args:
         in_features: d.
         num_classes: K.

@@ -33,6 +33,10 @@ _LEAST_LOG = -20.0  # of a probability: beyond, differences are rounding
 def box_shapes(boxes: Tensor) -> Tensor:
     """Returns the logs (N, 3) of size (square root of the area), long and short side of boxes.
 
+    >>> shapes = box_shapes(torch.tensor([[0.0, 0.0, 4.0, 9.0]]))
+    >>> [round(float(side)) for side in shapes[0].exp()]
+    [6, 9, 4]
+
     Args:
         boxes: (N, 4) XYXY in any unit; sides under a thousandth count as that.
     """

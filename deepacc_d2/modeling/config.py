@@ -33,6 +33,12 @@ def add_deepacc_config(cfg: CfgNode) -> None:
     Call it before a YAML file with ``MODEL.ROI_HEADS.NAME: DeepACCROIHeads`` is merged. The
     values are DeepACC's (Luo et al. 2020); ``DELTA`` is not in the paper.
 
+    >>> from detectron2.config import get_cfg
+    >>> cfg = get_cfg()
+    >>> add_deepacc_config(cfg)
+    >>> cfg.MODEL.DEEPACC.ALPHA, cfg.MODEL.ROI_HEADS.NUM_CLASSES
+    (0.1, 24)
+
     Keys of ``MODEL.DEEPACC``:
         MARGIN_BRANCH: ``angular`` (Eq. 1), ``linear`` (row d of Table 1) or ``none``.
         INFERENCE_BRANCH: whether the siamese inference branch is on.

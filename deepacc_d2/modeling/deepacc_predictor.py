@@ -74,6 +74,18 @@ def _check_classes(
 class DeepACCPredictor(BoxPredictor):
     """Scores and box deltas of each proposal; its losses are DeepACC's (Eq. 4).
 
+    >>> from detectron2.layers import ShapeSpec
+    >>> from detectron2.modeling.box_regression import Box2BoxTransform
+    >>> from deepacc_d2.modeling import AngularMarginBranch
+    >>> predictor = DeepACCPredictor(
+    ...     ShapeSpec(channels=16),
+    ...     num_classes=24,
+    ...     margin_branch=AngularMarginBranch(16, 24, m=0.25, s=64.0),
+    ...     box2box_transform=Box2BoxTransform(weights=(10.0, 10.0, 5.0, 5.0)),
+    ... )
+    >>> predictor.alpha, predictor.inference_branch
+    (0.1, None)
+
     The result's scores are the inference branch's where it is on, else the margin branch's, else
     those of a plain linear layer.
     """

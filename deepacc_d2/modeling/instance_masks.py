@@ -1,8 +1,8 @@
-"""Instance masks: which pixels in and around a box are its chromosome's, under crossings too.
+"""Instance masks: which pixels in and around a box are its chromosome, also under crossings.
 
 Unlike Detectron2's mask head this one looks at the pixels themselves, at the scale of the
 detector's input, and not only at pooled features: a chromosome is a dozen pixels wide, so that half
-a pixel along its edge is a tenth of it. Which of two crossing chromosomes is meant, the box tells.
+a pixel along its edge is a tenth of it. The box says which of two crossing chromosomes is meant.
 
 Shapes: N boxes of an image (H, W), S x S pixels of a window, C channels of a feature map.
 """
@@ -24,7 +24,7 @@ SIDES = (64, 96, 128, 160, 192)
 """Sides of windows; a larger box is shown shrunk."""
 CONTEXT = 12.0
 """Pixels around a box that a window shows at least."""
-_REACH = 8.0  # pixels over which the distance to the box's sides is told
+_REACH = 8.0  # pixels over which the distance to the box's sides is given
 
 
 class Windows(NamedTuple):
@@ -147,7 +147,7 @@ class InstanceMasks(nn.Module):
             areas: see there.
         """
         inside = place_of(boxes, areas, pixels.shape[-1])
-        # Stains differ in depth: darkness is also told in that of the chromosome itself.
+        # Stains differ in depth: darkness is also given relative to that of the chromosome itself.
         own = pixels.clamp(min=0) * (inside > 0)
         depth = own.square().sum((1, 2, 3)) / own.sum((1, 2, 3)).clamp(min=1e-3)
         relative = pixels / depth.clamp(min=0.05)[:, None, None, None]

@@ -20,6 +20,7 @@ from detectron2.utils import comm
 from torch import Tensor
 
 from deepacc_d2.distributed import count_per_process
+from deepacc_d2.modeling.image_statistics import use_image_statistics
 from deepacc_d2.modeling.instance_masks import InstanceMasks
 from deepacc_d2.modeling.predictor import pack_proposals
 
@@ -61,6 +62,9 @@ def _channels_last(images: ImageList) -> ImageList:
 class ChromosomeRCNN(GeneralizedRCNN):
     """Faster R-CNN over uint8 images, gray (1, H, W) or color (3, H, W).
 
+    >>> META_ARCH_REGISTRY.get("ChromosomeRCNN") is ChromosomeRCNN
+    True
+
     A gray image meets a three-channel trunk by broadcasting: ``pixel_mean`` has as many entries
     as the trunk has input channels, so the image is expanded while it is normalized.
 
@@ -68,13 +72,24 @@ class ChromosomeRCNN(GeneralizedRCNN):
         instance_masks: cuts the chromosomes out of their boxes, see
             :class:`~deepacc_d2.modeling.instance_masks.InstanceMasks`; null for none. It takes no
             part in training and detection.
+        statistics_share: at inference, the weight of an image's own statistics in the trunk's
+            batch normalizations, see :mod:`deepacc_d2.modeling.image_statistics`; 0 leaves the
+            running ones.
         options: of Detectron2's ``GeneralizedRCNN``.
     """
 
     @configurable
-    def __init__(self, *, instance_masks: InstanceMasks | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        instance_masks: InstanceMasks | None = None,
+        statistics_share: float = 0.0,
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
         self.instance_masks = instance_masks
+        if statistics_share:
+            use_image_statistics(self.backbone, statistics_share)
 
     def preprocess_image(self, batched_inputs: BatchedInputs) -> ImageList:
         """Normalizes, pads and batches the images, laid out channels-last."""
@@ -121,7 +136,7 @@ class ChromosomeRetinaNet(RetinaNet):
 
     Detectron2 divides the losses by a running mean of the positive anchors of a step, which it
     keeps as a plain number. Here it is a buffer ``loss_normalizer``, so that a training that goes
-    on from a checkpoint goes on with it, and counts the anchors of all processes of a step.
+    on from a checkpoint continues with it, and counts the anchors of all processes of a step.
 
     Args:
         instance_masks: see :class:`ChromosomeRCNN`.

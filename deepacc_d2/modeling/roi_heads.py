@@ -127,6 +127,9 @@ class ChromosomeROIHeads(StandardROIHeads):
 class DeepACCROIHeads(ChromosomeROIHeads):
     """The heads of DeepACC (Luo et al. 2020, Fig. 2): two streams, margin and inference branch.
 
+    >>> ROI_HEADS_REGISTRY.get("DeepACCROIHeads") is DeepACCROIHeads
+    True
+
     As ``MODEL.ROI_HEADS.NAME``, after :func:`deepacc_d2.modeling.add_deepacc_config`, it builds
     the two streams whatever ``MODEL.ROI_BOX_HEAD.NAME`` says: without them it would not be DeepACC.
     """

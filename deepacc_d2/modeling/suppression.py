@@ -1,8 +1,8 @@
-"""Non-maximum suppression that leaves crossing chromosomes their boxes.
+"""Non-maximum suppression that keeps the boxes of both of two crossing chromosomes.
 
 Where two chromosomes cross, their boxes may overlap as much as two boxes of one chromosome do.
-What tells them apart is their class: of one chromosome, two boxes are seldom both surely something,
-and something else. So the usual suppression, over all classes at one IoU, spares such pairs.
+Their classes separate them: two boxes of one chromosome are seldom both sure, of different
+classes. So the usual suppression, over all classes at one IoU, spares such pairs.
 
 Shapes: N boxes.
 """

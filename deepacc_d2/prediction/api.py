@@ -18,8 +18,8 @@ from deepacc_d2.prediction.inputs import list_images
 from deepacc_d2.prediction.predictor import Predictor, load_predictor
 
 Image = str | Path | NDArray[Any]
-OPTIONS = ("device", "precision", "normalize", "min_foreground", "prior_strength")
-DEFAULTS = ("auto", "32-true", True, None, None)
+OPTIONS = ("device", "precision", "normalize", "min_foreground", "tta", "prior_strength")
+DEFAULTS = ("auto", "32-true", True, None, None, None)
 
 
 def predict(
@@ -31,6 +31,7 @@ def predict(
     precision: str = "32-true",
     normalize: bool = True,
     min_foreground: float | None = None,
+    tta: int | None = None,
     prior_strength: float | None = None,
 ) -> list[Cell]:
     """Finds and classifies the chromosomes of metaphase images; see :func:`deepacc_d2.predict`."""
@@ -39,7 +40,7 @@ def predict(
     if arrays and len(arrays) < len(items):
         raise ConfigError("images mixes arrays and paths: predict them in two calls")
     if isinstance(checkpoint, Predictor):
-        given = (device, precision, normalize, min_foreground, prior_strength)
+        given = (device, precision, normalize, min_foreground, tta, prior_strength)
         for name, value, default in zip(OPTIONS, given, DEFAULTS, strict=True):
             if value != default:
                 raise ConfigError(f"{name} is for a predictor yet to be made")
@@ -51,6 +52,7 @@ def predict(
             precision=precision,
             normalize=normalize,
             min_foreground=min_foreground,
+            tta=tta,
             prior_strength=prior_strength,
         )
     if arrays:

@@ -1,4 +1,4 @@
-"""A job that goes on in its folder: what is there is made to agree with what this call says."""
+"""A job continued in its folder: what is there is made to agree with what this call says."""
 
 from __future__ import annotations
 
@@ -93,11 +93,11 @@ def _agree(folder: OutputFolder, cell: Cell, item: Input, *, write: bool) -> Non
     if not write or (cell.case_id == item.case_id and cell.path == str(item.path)):
         return
     cell.case_id, cell.path = item.case_id, str(item.path)
-    # What a karyogram told of the cell is in its record alone.
+    # What drawing a karyogram found out about the cell is in its record alone.
     kept: Any = read_json(folder.record(cell.name))
-    told = to_record(cell)
+    now = to_record(cell)
     write_json(
-        folder.record(cell.name), {**kept, "case": told["case"], "image": told["image"]}, indent=1
+        folder.record(cell.name), {**kept, "case": now["case"], "image": now["image"]}, indent=1
     )
 
 

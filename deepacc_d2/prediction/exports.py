@@ -1,4 +1,4 @@
-"""Karyograms that a laboratory's system exports beside their metaphases: no images to look at.
+"""Karyograms that a laboratory's system exports next to their metaphases: not images to analyze.
 
 Systems write the metaphase as ``X.A.tif`` and the karyogram cut from it as ``X.K.tif``, or with
 another separator, or none. Only a pair in one folder shows that; a karyogram without its metaphase
@@ -21,7 +21,7 @@ _LETTER = re.compile(r"(.*[0-9])([A-Za-z])")
 
 
 def exported_karyograms(paths: Sequence[Path]) -> dict[Path, Path]:
-    """Finds the karyograms among images that have the metaphase of the same name beside them.
+    """Finds the karyograms among images that have the metaphase of the same name next to them.
 
     >>> found = exported_karyograms([Path("7.A.tif"), Path("7.K.tif"), Path("8.K.tif")])
     >>> [(str(karyogram), str(metaphase)) for karyogram, metaphase in found.items()]

@@ -54,7 +54,7 @@ def list_images(
         cases: None; ``folder``: the folder that an image is in is its case; or a CSV file, see
             :func:`deepacc_d2.prediction.cases.case_ids`.
         out: a folder that is passed over: what a job writes is not its input.
-        skipped: is given each picture that is left out, and why: karyograms that stand beside
+        skipped: is given each picture that is left out, and why: karyograms next to
             their metaphases. A file that is named by itself is never left out.
 
     Raises:

@@ -98,7 +98,7 @@ def draw(folder: OutputFolder, gray: Gray, cell: Cell, options: Mapping[str, Any
 
 
 def add_shapes(record: dict[str, Any], karyogram: Karyogram) -> None:
-    """Adds to a cell's record what its karyogram tells: band level, outlines and rotations."""
+    """Adds to a cell's record what its karyogram shows: band level, outlines and rotations."""
     level = karyogram.band_level
     record["band_level"] = None if level is None else asdict(level)
     for chromosome, strip in zip(record["chromosomes"], karyogram.strips, strict=True):

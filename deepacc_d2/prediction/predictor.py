@@ -114,9 +114,14 @@ def load_predictor(
     precision: str = "32-true",
     normalize: bool = True,
     min_foreground: float | None = None,
+    tta: int | None = None,
     prior_strength: float | None = None,
 ) -> Predictor:
     """Makes a predictor of a checkpoint or an exported model.
+
+    >>> predictor = load_predictor(device="cpu")  # the included detector
+    >>> predictor.detector.view.chromosome_size
+    56.0
 
     Args:
         checkpoint: see :func:`~deepacc_d2.detection.detector.load_detector`, as for device and
@@ -125,16 +130,19 @@ def load_predictor(
         precision: see there.
         normalize: see there.
         min_foreground: see there.
+        tta: see there.
         prior_strength: instead of the checkpoint's; 0 leaves every box its own class.
 
     Raises:
         DataError: the file is missing, damaged, or no detector of this project.
         ConfigError: there is no such device or precision.
     """
-    network, told = open_model(checkpoint, device=device, precision=precision)
-    with content_of(told["path"]):
-        karyotype = KaryotypeSettings.from_dict(told.get("karyotype") or {})
+    network, content = open_model(checkpoint, device=device, precision=precision)
+    with content_of(content["path"]):
+        karyotype = KaryotypeSettings.from_dict(content.get("karyotype") or {})
     if prior_strength is not None:
         karyotype = replace(karyotype, prior_strength=prior_strength)
-    detector = detector_of(network, told, normalize=normalize, min_foreground=min_foreground)
+    detector = detector_of(
+        network, content, normalize=normalize, min_foreground=min_foreground, tta=tta
+    )
     return Predictor(detector, karyotype)

@@ -107,14 +107,14 @@ def _from_pose(record: Mapping[str, Any] | None) -> Pose | None:
     # Records of earlier versions do not have it.
     if record is None:
         return None
-    told = record["centromere"]
-    (px, py), (cx, cy) = record["p_arm"], told["point"]
+    centromere = record["centromere"]
+    (px, py), (cx, cy) = record["p_arm"], centromere["point"]
     return Pose(
         p_arm=(float(px), float(py)),
         probability=record["probability"],
         centromere=(float(cx), float(cy)),
-        share=told["share"],
-        centromere_confidence=told["confidence"],
+        share=centromere["share"],
+        centromere_confidence=centromere["confidence"],
         method=record["method"],
     )
 
@@ -155,11 +155,11 @@ def from_record(record: Mapping[str, Any], source: str = "record") -> Cell:
 
 
 def _from_chromosome(record: Mapping[str, Any]) -> Chromosome:
-    told = record["probabilities"]
+    given = record["probabilities"]
     x0, y0, x1, y1 = (float(v) for v in record["box"])
     return Chromosome(
         box=(x0, y0, x1, y1),
-        probabilities=np.array([told.get(name, 0.0) for name in (*CLASSES, NO_CHROMOSOME)]),
+        probabilities=np.array([given.get(name, 0.0) for name in (*CLASSES, NO_CHROMOSOME)]),
         label=class_index(record["class_by_box"]),
         assigned=_assigned(record["class"]),
         confidence=record["confidence"],

@@ -60,7 +60,7 @@ class CasesWritten:
 
 
 def finish_job(folder: OutputFolder, errors: list[tuple[str, str]], *, about: str) -> JobSummary:
-    """Writes what tells of all cells together: tables and reports of cases.
+    """Writes what covers all cells together: tables and reports of cases.
 
     Each record is read once. Cells of no case are in memory one at a time; of those of cases all
     but the probabilities is kept until their reports are written, some 20 kB a cell.
@@ -153,12 +153,6 @@ def _free_name(case_id: str, taken: set[str]) -> str:
         name = f"{base}_{number}"
     taken.add(name.lower())
     return name
-
-
-def surest(cells: list[Cell]) -> Cell | None:
-    """Returns the surest cell that is fit, of such the one with most chromosomes."""
-    found = [cell for cell in cells if cell.counted and not cell.unfit]
-    return max(found, key=lambda cell: (cell.confidence, len(cell.counted)), default=None)
 
 
 def karyogram_of(cell: Cell, align: str = "centromere") -> Karyogram | None:

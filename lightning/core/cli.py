@@ -26,7 +26,7 @@ from deepacc_d2.errors import (
 )
 from deepacc_d2.secret import redacted
 from deepacc_d2.sole_use import sole_use
-from deepacc_lightning.core.config import compose_config, mended
+from deepacc_lightning.core.config import compose_config, normalized
 from deepacc_lightning.core.orphans import end_with_parent
 from deepacc_lightning.core.processes import (
     DisagreementError,
@@ -138,7 +138,7 @@ def run_entry_point(config_name: str, main: Callable[[], None]) -> None:
     end_on_sigterm()
     if is_lightnings_child() or distributed.is_torchelastic_launched():
         end_with_parent()
-    arguments = sys.argv[1:] = mended(sys.argv[1:])
+    arguments = sys.argv[1:] = normalized(sys.argv[1:])
     if not any(argument.startswith("-") for argument in arguments):
         try:
             check_overrides(config_name, arguments)
@@ -216,9 +216,9 @@ def ended_well(run_dir: Callable[[], Path | None] = lambda: None) -> Iterator[No
     try:
         yield
     except Exception as error:
-        told = error if isinstance(error, UserError) else loader_error(error)
-        if told is not None:
-            fail(told)
+        known = error if isinstance(error, UserError) else loader_error(error)
+        if known is not None:
+            fail(known)
         if is_lightnings_child():
             traceback.print_exc()
             leave(1)

@@ -101,7 +101,7 @@ def compose_config(config_name: str, overrides: Iterable[str] = ()) -> DictConfi
             :func:`~deepacc_lightning.core.method_check.check_method`.
     """
     register_resolvers()
-    overrides = mended(overrides)
+    overrides = normalized(overrides)
     GlobalHydra.instance().clear()
     with initialize_config_dir(config_dir(), version_base="1.3"):
         cfg = compose(config_name, overrides=overrides)
@@ -109,7 +109,7 @@ def compose_config(config_name: str, overrides: Iterable[str] = ()) -> DictConfi
     return cfg
 
 
-def mended(overrides: Iterable[str]) -> list[str]:
+def normalized(overrides: Iterable[str]) -> list[str]:
     """Returns overrides as Hydra takes them, of what people type and earlier versions took.
 
     A path may hold signs of Hydra's grammar, as ``epoch=3,map50=81.2.ckpt`` does: a value that is

@@ -73,8 +73,8 @@ def _begin(pattern: str) -> str:
     key = f"deepacc_run_time_{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
     if rank() == 0:
         store.set(key, now)
-    told: str = store.get(key).decode()
-    return told
+    value: str = store.get(key).decode()
+    return value
 
 
 def was_requeued() -> bool:
@@ -82,13 +82,13 @@ def was_requeued() -> bool:
     return SLURMEnvironment.detect() and os.environ.get("SLURM_RESTART_COUNT", "0") != "0"
 
 
-def check_same_everywhere(what: str, own: str, mend: str) -> None:
+def check_same_everywhere(what: str, own: str, fix: str) -> None:
     """Checks that all processes have the same of something.
 
     Args:
         what: what it is.
         own: what this process has.
-        mend: what to do where they differ.
+        fix: what to do where they differ.
 
     Raises:
         DisagreementError: in all processes, with the first that differs from process 0.
@@ -100,5 +100,5 @@ def check_same_everywhere(what: str, own: str, mend: str) -> None:
     for other, value in enumerate(found):
         if value != found[0]:
             raise DisagreementError(
-                f"process {other} has {what} {value}, process 0 has {found[0]}: {mend}"
+                f"process {other} has {what} {value}, process 0 has {found[0]}: {fix}"
             )

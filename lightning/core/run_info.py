@@ -101,6 +101,6 @@ def make_run_dir(out: str | Path) -> Path:
 
 def describe_run(**extra: Any) -> dict[str, Any]:
     """Returns the facts about this process, with ``extra`` added and without secrets."""
-    told = {"command": list(sys.argv), "git": git_revision(), "versions": versions(), **extra}
-    found: dict[str, Any] = redacted(told)
+    record = {"command": list(sys.argv), "git": git_revision(), "versions": versions(), **extra}
+    found: dict[str, Any] = redacted(record)
     return found

@@ -1,7 +1,7 @@
 """A loader whose processes need no shared memory, and whose failures are one line.
 
 torch's loader processes hand tensors over in /dev/shm, of which a container has 64 MB unless it is
-told otherwise. Where that is full, a process fails unheard and the training waits for ever. Here a
+told otherwise. Where that is full, a process fails silently and the training waits forever. Here a
 batch goes through a pipe: some milliseconds more for a large one, and nothing to run out of.
 """
 

@@ -104,7 +104,7 @@ class Job:
         return changed_since(self.failure, began)
 
     def started_since(self, began: float) -> bool:
-        """Whether any process has begun or gone on with it after a time."""
+        """Whether any process has begun or continued it after a time."""
         return changed_since(self.out / "log.txt", began)
 
     def reason(self) -> str:

@@ -1,6 +1,6 @@
 """Made and composed cells of ``make karyotype``: made, detected, kept among the detections.
 
-Beside the detections of a cell that was made its truth is kept, under its name with ``, truth``:
+The truth of a cell that was made is kept next to its detections, under its name with ``, truth``:
 boxes, and classes as rows of one 1. An order that could not be carried out is kept without any.
 """
 

@@ -12,7 +12,6 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from threading import BoundedSemaphore
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
@@ -191,12 +190,7 @@ class CellWriter(Callback):
             self._pool = drawing_pool(self.workers)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         if self._pool is not None:
             # After Ctrl-C what has not begun is dropped; without a record it is done again.
             self._pool.shutdown(wait=True, cancel_futures=kind is not None)

@@ -99,7 +99,7 @@ def predict_cells(
     try:
         options = OmegaConf.to_container(
             OmegaConf.masked_copy(
-                cfg, ["normalize", "precision", "min_foreground", "prior_strength"]
+                cfg, ["normalize", "precision", "min_foreground", "tta", "prior_strength"]
             )
         )
         assert isinstance(options, dict)

@@ -1,4 +1,4 @@
-"""Tells of jobs that got done or failed, in whatever process."""
+"""Prints which jobs are done or have failed, in any process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from deepacc_lightning.training.callbacks import format_duration
 
 
 class Progress(threading.Thread):
-    """Prints a line for each job that got done or failed, with the time left.
+    """Prints a line for each job that is done or has failed, with the time left.
 
     Args:
         total: how many jobs there are to be in all.
@@ -26,7 +26,7 @@ class Progress(threading.Thread):
         self.total = total
         self.began = began
         self.before = 0
-        self.told: dict[Path, bool] = {}
+        self.printed: dict[Path, bool] = {}
         self.jobs: dict[Path, Job] = {}
         # Jobs in this process print into their logs meanwhile.
         self.stream = sys.stdout
@@ -34,11 +34,11 @@ class Progress(threading.Thread):
         self._lock = threading.Lock()
 
     def add(self, jobs: Sequence[Job]) -> None:
-        """Takes jobs in; of those that are done already nothing is told."""
+        """Takes jobs in; nothing is printed for those that are done."""
         with self._lock:
             for job in jobs:
                 if job.out not in self.jobs and job.done:
-                    self.told[job.out] = True
+                    self.printed[job.out] = True
                     self.before += 1
                 self.jobs[job.out] = job
 
@@ -51,7 +51,7 @@ class Progress(threading.Thread):
         """Prints what happened since the last call."""
         with self._lock:
             for out, job in self.jobs.items():
-                if out in self.told:
+                if out in self.printed:
                     continue
                 if job.done:
                     self._line(job, f"{job.outcome()}  {self._left()} left")
@@ -59,13 +59,13 @@ class Progress(threading.Thread):
                     self._line(job, f"failed: {job.reason()}")
 
     def _left(self) -> str:
-        ended = len(self.told) + 1
+        ended = len(self.printed) + 1
         each = (time.time() - self.began) / max(1, ended - self.before)
         return format_duration(each * max(0, self.total - ended))
 
     def _line(self, job: Job, text: str) -> None:
-        self.told[job.out] = job.done
-        place = f"[{len(self.told)}/{self.total}]"
+        self.printed[job.out] = job.done
+        place = f"[{len(self.printed)}/{self.total}]"
         print(f"{place} {values_text(job)}  {text}", file=self.stream, flush=True)
 
     def __enter__(self) -> Progress:

@@ -1,4 +1,4 @@
-"""Runs jobs by Hydra's launchers, and tells of each one that is done."""
+"""Runs jobs by Hydra's launchers, and reports each one that is done."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from deepacc_d2.errors import ConfigError, Terminated, UserError, end_on_sigterm
 from deepacc_lightning.core.cli import fail, one_line
-from deepacc_lightning.core.config import config_dir, mended, quoted
+from deepacc_lightning.core.config import config_dir, normalized, quoted
 from deepacc_lightning.jobs.job import Job
 from deepacc_lightning.jobs.launchers import Processes, launcher_overrides, share_cores
 from deepacc_lightning.jobs.progress import Progress, values_text
@@ -41,14 +41,14 @@ class Runner:
     """Runs jobs, of which some may be done, taken, or fail, by a launcher.
 
     Hydra's own sweeper for grids starts every job each time, and ends at the first one that fails.
-    This takes the jobs as they were planned, leaves out what is done, and goes on until none is
+    This takes the jobs as they were planned, leaves out what is done, and continues until none is
     left. It is no plugin of Hydra, which takes sweepers from ``hydra_plugins`` packages only.
 
     Attributes:
         folder: the folder that the jobs' are in; absolute.
         settings: the ``sweep`` node.
         launcher: what starts them.
-        progress: is told of the jobs.
+        progress: gets the jobs.
         waits: whether it waits for jobs that other processes have; it leaves them out otherwise.
     """
 
@@ -120,12 +120,12 @@ class Runner:
         return ""
 
     def _wait_for_others(self, jobs: Sequence[Job]) -> None:
-        told = False
+        announced = False
         while claimed := [job for job in self._open(jobs) if job.claimed]:
-            if not told:
+            if not announced:
                 names = ", ".join(values_text(job) for job in claimed[:3])
                 print(f"waiting for {len(claimed)} jobs of other processes: {names}", flush=True)
-                told = True
+                announced = True
             time.sleep(1.0)
             self.progress.tell()
 
@@ -156,7 +156,7 @@ class Runner:
 def running(
     folder: Path, cfg: DictConfig, total: int, hydra: Sequence[str] = (), *, waits: bool = True
 ) -> Iterator[Runner]:
-    """Makes a runner, and tells of each job that is done.
+    """Makes a runner, and reports each job that is done.
 
     Args:
         folder: the folder that the jobs' are in; absolute.
@@ -191,7 +191,7 @@ def run_program(run: Callable[[Sequence[str]], Result]) -> Result:
     began = time.monotonic()
     end_on_sigterm()
     try:
-        result = run(mended(sys.argv[1:]))
+        result = run(normalized(sys.argv[1:]))
     except UserError as error:
         fail(error)
     except (HydraException, OmegaConfBaseException) as error:
@@ -199,7 +199,7 @@ def run_program(run: Callable[[Sequence[str]], Result]) -> Result:
     except OSError as error:
         fail(UserError(f"{error.filename or 'disk'}: {error.strerror or error}"))
     except (KeyboardInterrupt, Terminated) as error:
-        print("interrupted: the same command goes on where it was stopped", file=sys.stderr)
+        print("interrupted: the same command continues where it was stopped", file=sys.stderr)
         sys.exit(143 if isinstance(error, Terminated) else 130)
     print(f"done in {format_duration(time.monotonic() - began)}", flush=True)
     return result

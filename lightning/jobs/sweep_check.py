@@ -297,7 +297,7 @@ def check_origins(found: Sequence[Training], trunk: str | None = None) -> set[st
         Fingerprints of the data sets.
 
     Raises:
-        UserError: what lies there is no data set, or a job was begun on another one.
+        UserError: what is there is no data set, or a job was begun on another one.
     """
     fingerprints: dict[str, str] = {}
     for training in found:

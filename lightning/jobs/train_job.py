@@ -43,7 +43,7 @@ class NotValidatedError(DataError):
 
 
 def train_one(cfg: DictConfig) -> None:
-    """Trains one job, goes on with it, or leaves it alone where there is no need.
+    """Trains one job, continues it, or leaves it alone if it is done.
 
     A failure is written down and not raised: it must not end the jobs that come after it.
 
@@ -182,7 +182,7 @@ def summarize(out: Path, seconds: float) -> dict[str, Any]:
 
     Args:
         out: the run directory.
-        seconds: how long this part of it took, since it was last gone on with.
+        seconds: how long this part of it took, since it was last continued.
 
     Returns:
         ``objective`` (percent), ``val`` (all metrics of the validation with the best objective, in

@@ -1,4 +1,4 @@
-"""The processes that Lightning starts beside the main one: none is left behind, none fails unheard.
+"""The processes that Lightning starts next to the main one: none is left behind or fails unnoticed.
 
 Lightning kills the main process as soon as another one fails, so that nothing says what the run
 came to. Here the main process ends by itself, with its record written and the other's exit status.
@@ -26,7 +26,7 @@ from deepacc_lightning.core.processes import DisagreementError
 INTERVAL = 0.5
 """Seconds between two looks at the other processes."""
 GRACE = 20.0
-"""Seconds that the main process has to notice the loss by itself. Not every backend tells of it."""
+"""Seconds that the main process has to notice the loss by itself. Not every backend reports it."""
 # What torch says where the process at the other end is gone.
 _CONNECTION = re.compile(
     r"gloo|nccl|connection|broken pipe|socket|tcpstore|\bpeer\b|\bstore\b", re.IGNORECASE

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -18,7 +17,7 @@ from deepacc_d2.context import ContextCell, Disturbance, disturbed, pad_cells
 from deepacc_d2.context.batches import IGNORED
 from deepacc_d2.errors import DataError
 from deepacc_d2.modeling import CellContext
-from deepacc_lightning.training.schedule import adamw_with_cosine
+from deepacc_lightning.training.added_part import AddedPart
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -67,15 +66,15 @@ class CellsDataModule(pl.LightningDataModule):
         super().__init__()
         if not any(map(len, train)) or not any(map(len, val)):
             raise DataError("the detector found no chromosome: train it longer before its context")
-        self.train_cells = DisturbedCells(train, disturbance, seed)
-        self.val_cells = list(val)
+        self.train_data = DisturbedCells(train, disturbance, seed)
+        self.val_data = list(val)
         self.batch_size = batch_size
         self.seed = seed
 
     def train_dataloader(self) -> DataLoader:
         """Returns the shuffled loader of disturbed cells."""
         return DataLoader(
-            self.train_cells,
+            self.train_data,
             batch_size=self.batch_size,
             shuffle=True,
             collate_fn=pad_cells,
@@ -85,49 +84,30 @@ class CellsDataModule(pl.LightningDataModule):
     def val_dataloader(self) -> DataLoader:
         """Returns the loader of cells as they are."""
         return DataLoader(
-            self.val_cells,  # type: ignore[arg-type]
+            self.val_data,  # type: ignore[arg-type]
             batch_size=self.batch_size,
             collate_fn=pad_cells,
         )
 
 
-class ContextModule(pl.LightningModule):
+class ContextModule(AddedPart):
     """Trains a context by cross entropy over all kept boxes.
 
-    Args:
-        context: what is trained.
-        lr: of AdamW, after the warm-up; it falls to zero by a cosine.
-        weight_decay: of AdamW, on matrices alone.
-        warmup_steps: over which the rate rises; a fifth of a very short training at most.
-
-    Attributes:
-        figures: of the last validation, in percent and nats: ``by_box`` and ``in_context`` (found
-            chromosomes that are named right), ``nll_by_box`` and ``nll_in_context`` (mean negative
-            log-likelihood of all kept boxes).
-        history: the figures of each epoch.
+    Its figures are in percent and nats: ``by_box`` and ``in_context`` (found chromosomes that are
+    named right), ``nll_by_box`` and ``nll_in_context`` (mean negative log-likelihood of all kept
+    boxes).
     """
 
-    def __init__(
-        self, context: CellContext, *, lr: float, weight_decay: float, warmup_steps: int
-    ) -> None:
-        super().__init__()
-        self.context = context
-        self.lr, self.weight_decay, self.warmup_steps = lr, weight_decay, warmup_steps
-        self.figures: dict[str, float] = {}
-        self.history: list[dict[str, float]] = []
-        self._sums = torch.zeros(6)
+    part: CellContext
+    _sums: Tensor
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Returns the loss of a batch of cells."""
         known, shapes, hidden, labels = batch
-        logits = self.context.correct(known, shapes, hidden)
+        logits = self.part.correct(known, shapes, hidden)
         loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(known))
         return loss
-
-    def on_train_epoch_start(self) -> None:
-        """Disturbs cells anew."""
-        self.trainer.datamodule.train_cells.epoch = self.current_epoch  # type: ignore[attr-defined]
 
     def on_validation_epoch_start(self) -> None:
         """Starts counting."""
@@ -136,7 +116,7 @@ class ContextModule(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Counts what is right with and without context."""
         known, shapes, hidden, labels = batch
-        logits = self.context.correct(known, shapes, hidden)
+        logits = self.part.correct(known, shapes, hidden)
         before = known[..., -(NUM_CLASSES + 1) :]
         real = labels != IGNORED
         found = real & (labels < NUM_CLASSES)
@@ -151,21 +131,10 @@ class ContextModule(pl.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Computes the figures."""
         found, boxes, before, nll_before, after, nll_after = self._sums.tolist()
-        self.figures = {
+        figures = {
             "by_box": 100 * before / max(found, 1),
             "in_context": 100 * after / max(found, 1),
             "nll_by_box": nll_before / max(boxes, 1),
             "nll_in_context": nll_after / max(boxes, 1),
         }
-        self.history.append(dict(self.figures))
-        self.log("in_context", self.figures["in_context"], prog_bar=True)
-
-    def configure_optimizers(self) -> Any:
-        """Makes AdamW and its schedule, a step at a time."""
-        return adamw_with_cosine(
-            self.context,
-            lr=self.lr,
-            weight_decay=self.weight_decay,
-            warmup_steps=self.warmup_steps,
-            total_steps=int(self.trainer.estimated_stepping_batches),
-        )
+        self.keep(figures, shown="in_context")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -19,8 +18,8 @@ from deepacc_d2.data.masks.samples import MaskSample, make_sample
 from deepacc_d2.data.masks.spreads import Spread
 from deepacc_d2.images.transforms import RandomResolution, RandomTone
 from deepacc_d2.modeling.instance_masks import InstanceMasks, show
+from deepacc_lightning.training.added_part import AddedPart
 from deepacc_lightning.training.loading import numpy_seed
-from deepacc_lightning.training.schedule import adamw_with_cosine
 
 CROSSING = 0.05
 """Share of a mask that others cover from which on it counts as crossing."""
@@ -70,13 +69,13 @@ class MasksDataModule(pl.LightningDataModule):
         self, train: ComposedSpreads, val: ComposedSpreads, *, batch_size: int, seed: int
     ) -> None:
         super().__init__()
-        self.train_spreads, self.val_spreads = train, val
+        self.train_data, self.val_data = train, val
         self.batch_size, self.seed = batch_size, seed
 
     def train_dataloader(self) -> DataLoader:
         """Returns the shuffled loader."""
         return DataLoader(
-            self.train_spreads,
+            self.train_data,
             batch_size=self.batch_size,
             shuffle=True,
             collate_fn=list,
@@ -85,7 +84,7 @@ class MasksDataModule(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader:
         """Returns the loader of validation spreads, one a time."""
-        return DataLoader(self.val_spreads, batch_size=1, collate_fn=list)
+        return DataLoader(self.val_data, batch_size=1, collate_fn=list)
 
 
 def mask_loss(logits: Tensor, target: Tensor) -> Tensor:
@@ -105,36 +104,21 @@ def mask_loss(logits: Tensor, target: Tensor) -> Tensor:
     return entropy / (area + 1) + dice
 
 
-class MasksModule(pl.LightningModule):
+class MasksModule(AddedPart):
     """Trains instance masks.
 
-    Args:
-        masks: what is trained.
-        lr: of AdamW, after the warm-up; it falls to zero by a cosine.
-        weight_decay: of AdamW, on kernels alone.
-        warmup_steps: over which the rate rises; a fifth of a very short training at most.
-
-    Attributes:
-        figures: of the last validation: ``iou`` and ``iou_crossing``, medians over the windows of
-            composed spreads, in percent, and how many there are, ``masks`` and ``crossing``.
-        history: the figures of each validation.
+    Its figures are ``iou`` and ``iou_crossing``, medians over the windows of composed spreads, in
+    percent, and how many there are, ``masks`` and ``crossing``.
     """
 
-    def __init__(
-        self, masks: InstanceMasks, *, lr: float, weight_decay: float, warmup_steps: int
-    ) -> None:
-        super().__init__()
-        self.masks = masks
-        self.lr, self.weight_decay, self.warmup_steps = lr, weight_decay, warmup_steps
-        self.figures: dict[str, float] = {}
-        self.history: list[dict[str, float]] = []
-        self._seen: list[tuple[float, float]] = []
+    part: InstanceMasks
+    _seen: list[tuple[float, float]]
 
     def training_step(self, batch: list[MaskSample], batch_idx: int) -> Tensor:
         """Returns the mean loss over the chromosomes of a few spreads."""
         losses = [mask_loss(logits, target) for s in batch for logits, target, _ in self._look(s)]
         # A spread without a mask is a step without a gradient.
-        loss = torch.cat(losses).mean() if losses else self.masks.out.weight.sum() * 0
+        loss = torch.cat(losses).mean() if losses else self.part.out.weight.sum() * 0
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch))
         return loss
 
@@ -145,15 +129,11 @@ class MasksModule(pl.LightningModule):
         found = []
         for group, masks in zip(sample.windows, sample.masks, strict=True):
             areas = group.areas.to(self.device)
-            logits = self.masks.of_pixels(
+            logits = self.part.of_pixels(
                 show(image, areas, group.side), boxes[group.rows.to(self.device)], areas
             )
             found.append((logits, masks.to(self.device), sample.covered[group.rows]))
         return found
-
-    def on_train_epoch_start(self) -> None:
-        """Composes anew."""
-        self.trainer.datamodule.train_spreads.epoch = self.current_epoch  # type: ignore[attr-defined]
 
     def on_validation_epoch_start(self) -> None:
         """Starts counting."""
@@ -171,21 +151,10 @@ class MasksModule(pl.LightningModule):
         """Computes the figures."""
         seen = np.reshape(self._seen, (-1, 2))
         crossing = seen[seen[:, 1] > CROSSING, 0]
-        self.figures = {
+        figures = {
             "iou": 100 * float(np.median(seen[:, 0])) if len(seen) else 0.0,
             "iou_crossing": 100 * float(np.median(crossing)) if len(crossing) else 0.0,
             "masks": len(seen),
             "crossing": len(crossing),
         }
-        self.history.append(dict(self.figures))
-        self.log("iou", self.figures["iou"], prog_bar=True)
-
-    def configure_optimizers(self) -> Any:
-        """Makes AdamW and its schedule, a step at a time."""
-        return adamw_with_cosine(
-            self.masks,
-            lr=self.lr,
-            weight_decay=self.weight_decay,
-            warmup_steps=self.warmup_steps,
-            total_steps=int(self.trainer.estimated_stepping_batches),
-        )
+        self.keep(figures, shown="iou")

@@ -47,7 +47,7 @@ class TimedCheckpoint(ModelCheckpoint):
     """Lightning's ``ModelCheckpoint`` within epochs, at places that can be resumed from.
 
     Not between the batches of a step; and not at an epoch's last batch, from where Lightning would
-    go on without the epoch's validation: the checkpoint of the epoch's end follows soon.
+    continue without the epoch's validation: the checkpoint of the epoch's end follows soon.
     """
 
     def on_train_batch_end(
@@ -67,7 +67,7 @@ class EndOnSignal(Callback):
     """Lets SIGTERM end a test or a prediction at once.
 
     Lightning's own handler waits for an end of the loop that looking at images does not have, and
-    of several processes tells the others by a broadcast amid whatever they are computing.
+    of several processes informs the others by a broadcast amid whatever they are computing.
     """
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -117,7 +117,7 @@ class WandbLogger(loggers.WandbLogger):
         """Notes the best checkpoint's score in the summary, as ``best/val_map50``.
 
         The summary's own ``val/map50.max`` is that of one process: it begins anew in a run that
-        goes on.
+        continues.
         """
         super().after_save_checkpoint(checkpoint_callback)
         score = checkpoint_callback.best_model_score
@@ -239,7 +239,7 @@ def run_columns(config: Mapping[str, Any] | None, facts: Mapping[str, Any]) -> d
 def define_metrics(run: Any) -> None:
     """Tells W&B the x axis of all curves, and what is the best of each validation metric.
 
-    In the run's summary a validation metric gets ``max`` (``min`` where lower is better) beside
+    In the run's summary a validation metric gets ``max`` (``min`` where lower is better) next to
     ``last``, as in ``val/map50.max``.
     """
     from deepacc_d2.evaluation.types import SUMMARY_KEYS

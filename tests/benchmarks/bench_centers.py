@@ -1,11 +1,11 @@
-"""What pair centers, shrinkage and cell context cost: ``deepacc`` beside ``siamese_gia``.
+"""What pair centers, shrinkage, context and image statistics cost: ``deepacc`` / ``siamese_gia``.
 
 Both are of one scale and of the same weights; only the kind of local center differs. They take
 turns, each going first in every other turn, and a ratio is taken within a turn. Untrained scores
 are low: the threshold is lowered until most classes have a pair, so that no work is left out.
 
 First the forward pass of the heads from pooled features, then a whole image at SCALE=lab. The two
-predictors' inference branch alone, in which all of the difference lies, is in the details.
+predictors' inference branch alone, which makes all of the difference, is in the details.
 
 Run as a script: ``python tests/benchmarks/bench_centers.py``.
 """
@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from deepacc_d2.chromosomes import NUM_CLASSES
 from deepacc_d2.modeling import CellContext
+from deepacc_d2.modeling.image_statistics import use_image_statistics
 from deepacc_lightning.core.config import compose_config
 from deepacc_lightning.train import quiet
 
@@ -34,6 +35,7 @@ PRESETS = ("deepacc", "siamese_gia")
 SIZE = (640, 832)
 PROPOSALS = 1000
 DELTA = 0.06
+STATISTICS_SHARE = 0.5
 
 Job = Callable[[], Any]
 
@@ -134,10 +136,11 @@ def run(turns: int = 40, overrides: tuple[str, ...] = ()) -> list[Measurement]:
     with_context = copy.deepcopy(models[0])
     predictor: Any = with_context.roi_heads.box_predictor
     predictor.context = CellContext(predictor.bbox_pred.in_features, NUM_CLASSES).eval()
+    use_image_statistics(with_context.backbone, STATISTICS_SHARE)
     contexts = [image_of(with_context), images[1]]
     return [
         measure(
-            f"whole image, with cell context: {pair}",
+            f"whole image, with cell context and image statistics: {pair}",
             contexts,
             turns,
             f"<= {GOAL}",

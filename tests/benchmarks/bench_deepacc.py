@@ -1,4 +1,4 @@
-"""What DeepACC costs beside the separated heads alone: row (f) of its Table 1 against row (b).
+"""What DeepACC costs next to the separated heads alone: row (f) of its Table 1 against row (b).
 
 Both are ``conf/scale/paper.yaml``'s R-101-FPN on one 800 x 1067 image with 46 boxes: a training
 step samples 512 proposals, testing takes 1,000. They are built from one seed, so that trunk and RPN
@@ -389,7 +389,7 @@ def own_losses(
 
 
 def _compare_stage(turns: int) -> Measurement:
-    """Two images of 512 proposals whose features lie near their class's center, as when trained."""
+    """Two images of 512 proposals whose features are near their class's center, as when trained."""
     torch.manual_seed(0)
     predictor = instantiate(_compose("siamese_gia", ()).model.roi_heads.box_predictor).to(DEVICE)
     counts = [SAMPLED, SAMPLED]

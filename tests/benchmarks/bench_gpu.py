@@ -81,7 +81,7 @@ class Bench:
 
         Args:
             precision: ``bf16-mixed`` or ``32-true``.
-            channels_last: how weights and so feature maps lie in memory.
+            channels_last: how weights and so feature maps are in memory.
             backend: of ``torch.compile`` for the backbone; empty for none.
         """
         pl.seed_everything(0, verbose=False)

@@ -1,10 +1,10 @@
 """A training step under Lightning against the same step in a bare loop.
 
 Both train their own copy of one model (``conf/train.yaml`` at quick scale, with its default
-callbacks and the CSV logger) on the same batches, which lie in memory. The bare step runs after
+callbacks and the CSV logger) on the same batches, which are in memory. The bare step runs after
 each step of Lightning, from within the loader that Lightning reads: with the same random numbers,
 so that both do the same work (the weights are compared after the first). A ratio is taken over
-each ten steps, a whole period of logging. The ratio of CPU times is kept beside it: other load
+each ten steps, a whole period of logging. The ratio of CPU times is kept next to it: other load
 disturbs it less.
 
 Run as a script: ``python tests/benchmarks/bench_lightning_step.py``.

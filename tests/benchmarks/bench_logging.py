@@ -20,7 +20,7 @@ from turns import Training, stage
 
 GOAL = 1.02
 IMAGES = 64
-# The steps that are written then lie within the turns, not at their ends.
+# The steps that are written are then within the turns, not at their ends.
 WARM_UP = 5
 SMALLER = ("scale.image_size=224", "scale.batch_size=2")
 OFF, ON = "off", "on"

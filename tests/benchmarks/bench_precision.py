@@ -2,7 +2,7 @@
 
 Two trainings of the baseline at quick scale, same seed, images and schedule, take turns of a few
 steps; both are tested at the end. They are short: what is compared is whether bf16 learns as fast,
-not how good either gets. A third one in fp32 with another seed, which is not timed, tells how much
+not how good either gets. A third one in fp32 with another seed, which is not timed, shows how much
 of a difference is chance.
 
 Run as a script: ``python tests/benchmarks/bench_precision.py``.

@@ -1,7 +1,7 @@
 """``make predict``: where the time of an image goes, and what it costs as the work grows.
 
 Stages are timed one at a time on one thread. Of growing pictures, cells and folders, seconds and
-peak memory are told: of the process for one picture, of all its processes for a folder. Synthetic
+peak memory are given: of the process for one picture, of all its processes for a folder. Synthetic
 spreads serve, or the pictures in the folder that ``DEEPACC_IMAGES`` names.
 
 Run as a script with ``--figure F.png`` it draws the curves too.
@@ -93,32 +93,32 @@ def pictures(count: int) -> Iterator[list[Path]]:
 def stages(predictor: Predictor, paths: Sequence[Path], folder: Path) -> dict[str, float]:
     """Returns milliseconds of CPU of an image by stage, the mean of all but the first two."""
     detector = predictor.detector
-    told = Stages()
+    timed = Stages()
     for number, path in enumerate(paths):
         if number == 2:
-            told.seconds.clear()
-        gray = told("read and decode", read_gray, path)
-        view = told("find the spread, bring it to size", make_view, gray, detector.view)
-        first = told("network with cell context, first look", detector.look, view)
+            timed.seconds.clear()
+        gray = timed("read and decode", read_gray, path)
+        view = timed("find the spread, bring it to size", make_view, gray, detector.view)
+        first = timed("network with cell context, first look", detector.look, view)
         sure = first.boxes[detector.sure(first)]
         other = second_view(gray, view, sure, detector.view)
         if other is not None:
-            told("network, second look, mean of all", detector.look, other)
+            timed("network, second look, mean of all", detector.look, other)
         found = detector.choose(gray, first)
-        told("assignment, flags, confidence", predictor.interpret, found)
+        timed("assignment, flags, confidence", predictor.interpret, found)
         cell = predictor.cell(gray, name=path.stem, path=str(path), view=view)
-        overlay = told("draw the overlay", draw_overlay, gray, cell)
-        told("encode the overlay", cv2.imencode, ".png", overlay[..., ::-1])
+        overlay = timed("draw the overlay", draw_overlay, gray, cell)
+        timed("encode the overlay", cv2.imencode, ".png", overlay[..., ::-1])
         boxes = [chromosome.box for chromosome in cell.chromosomes]
-        told("cut the chromosomes out", cut_cell, gray, boxes)
-        built = told("karyogram", build_karyogram, gray, cell)
-        told("karyogram to PNG", built.save, folder / "k.png")
-        told("karyogram to SVG", built.save, folder / "k.svg")
-        told("record to JSON", record_text, cell)
-    told.seconds["straighten, turn, lay out"] = told.seconds.pop("karyogram") - told.seconds.get(
+        timed("cut the chromosomes out", cut_cell, gray, boxes)
+        built = timed("karyogram", build_karyogram, gray, cell)
+        timed("karyogram to PNG", built.save, folder / "k.png")
+        timed("karyogram to SVG", built.save, folder / "k.svg")
+        timed("record to JSON", record_text, cell)
+    timed.seconds["straighten, turn, lay out"] = timed.seconds.pop("karyogram") - timed.seconds.get(
         "cut the chromosomes out", 0.0
     )
-    return {name: 1000 * took / (len(paths) - 2) for name, took in told.seconds.items()}
+    return {name: 1000 * took / (len(paths) - 2) for name, took in timed.seconds.items()}
 
 
 def record_text(cell: Cell) -> str:
@@ -159,13 +159,13 @@ def boxes_curve(predictor: Predictor, path: Path, folder: Path) -> list[dict[str
             np.arange(count),
             view,
         )
-        told = Stages()
-        told("assign", predictor.interpret, found)
-        built = told("draw", build_karyogram, tiled, cell)
-        told("draw", built.save, folder / "k.png")
-        told("draw", built.save, folder / "k.svg")
-        told("draw", draw_overlay, tiled, cell)
-        points.append({"boxes": count, **told.seconds})
+        timed = Stages()
+        timed("assign", predictor.interpret, found)
+        built = timed("draw", build_karyogram, tiled, cell)
+        timed("draw", built.save, folder / "k.png")
+        timed("draw", built.save, folder / "k.svg")
+        timed("draw", draw_overlay, tiled, cell)
+        points.append({"boxes": count, **timed.seconds})
     return points
 
 
@@ -175,13 +175,13 @@ def one_picture(path: Path) -> dict[str, float]:
     with one_thread(), tempfile.TemporaryDirectory() as folder:
         predictor.cell(render_metaphase(SyntheticConfig(), 0, 0)[0])  # warm
         before = peak_mb()
-        told = Stages()
-        gray = told("read", read_gray, path)
-        cell = told("predict", predictor.cell, gray)
-        built = told("draw", build_karyogram, gray, cell)
-        told("draw", built.save, Path(folder) / "k.png")
-        told("draw", draw_overlay, gray, cell)
-        return {**told.seconds, "before_mb": before, "peak_mb": peak_mb()}
+        timed = Stages()
+        gray = timed("read", read_gray, path)
+        cell = timed("predict", predictor.cell, gray)
+        built = timed("draw", build_karyogram, gray, cell)
+        timed("draw", built.save, Path(folder) / "k.png")
+        timed("draw", draw_overlay, gray, cell)
+        return {**timed.seconds, "before_mb": before, "peak_mb": peak_mb()}
 
 
 def peak_mb() -> float:
@@ -250,7 +250,7 @@ def folder_job(images: Path, out: Path, *options: str) -> dict[str, float]:
 
 
 class Tree:
-    """A process and all below it, as far as Linux tells; looked at while it runs.
+    """A process and all below it, as far as Linux reports it; looked at while it runs.
 
     What the system adds up at the end leaves out processes that another than their parent awaits.
     """
@@ -305,43 +305,29 @@ def draw_curves(result: dict[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 3.4), layout="constrained")
-    boxes, sizes, folders = figure.subplots(1, 3)
-    for key, label in (("assign", "assignment"), ("draw", "overlay and karyogram")):
-        boxes.plot(
-            [p["boxes"] for p in result["boxes"]],
-            [p[key] for p in result["boxes"]],
-            "o-",
-            label=label,
-        )
-    boxes.set(xlabel="boxes of a cell", ylabel="CPU seconds", xscale="log", yscale="log")
-    for key, label in (("read", "read"), ("predict", "find, detect, assign"), ("draw", "draw")):
-        sizes.plot(
-            [p["megapixels"] for p in result["sizes"]],
-            [p[key] for p in result["sizes"]],
-            "o-",
-            label=label,
-        )
-    sizes.set(xlabel="megapixels", ylabel="CPU seconds", xscale="log", yscale="log")
-    _memory_axis(sizes, result["sizes"], "megapixels")
-    for key, label in (("seconds", "wall clock"), ("cpu_seconds", "CPU, all processes")):
-        folders.plot(
-            [p["images"] for p in result["folders"]],
-            [p[key] for p in result["folders"]],
-            "o-",
-            label=label,
-        )
-    folders.set(xlabel="images of a folder", ylabel="seconds", xscale="log", yscale="log")
-    _memory_axis(folders, result["folders"], "images")
-    for axes in (boxes, sizes, folders):
+    work = {"assign": "assignment", "draw": "overlay and karyogram"}
+    steps = {"read": "read", "predict": "find, detect, assign", "draw": "draw"}
+    clocks = {"seconds": "wall clock", "cpu_seconds": "CPU, all processes"}
+    for axes, curve, across, xlabel, ylabel, lines in zip(
+        figure.subplots(1, 3),
+        (result["boxes"], result["sizes"], result["folders"]),
+        ("boxes", "megapixels", "images"),
+        ("boxes of a cell", "megapixels", "images of a folder"),
+        ("CPU seconds", "CPU seconds", "seconds"),
+        (work, steps, clocks),
+        strict=True,
+    ):
+        x = [p[across] for p in curve]
+        for key, label in lines.items():
+            axes.plot(x, [p[key] for p in curve], "o-", label=label)
+        axes.set(xlabel=xlabel, ylabel=ylabel, xscale="log", yscale="log")
         axes.legend(frameon=False, fontsize=8, loc="upper left")
         axes.grid(alpha=0.3)
+        if "peak_mb" in curve[0]:
+            peaks, twin = [p["peak_mb"] for p in curve], axes.twinx()
+            twin.plot(x, peaks, "k:", lw=1.2)
+            twin.set(ylabel="peak memory, MB (dotted)", ylim=(0, 1.3 * max(peaks)))
     figure.savefig(path, dpi=110)
-
-
-def _memory_axis(axes: Any, points: list[dict[str, float]], key: str) -> None:
-    twin = axes.twinx()
-    twin.plot([p[key] for p in points], [p["peak_mb"] for p in points], "k:", lw=1.2)
-    twin.set(ylabel="peak memory, MB (dotted)", ylim=(0, 1.3 * max(p["peak_mb"] for p in points)))
 
 
 def measure() -> dict[str, Any]:
@@ -358,7 +344,7 @@ def measure() -> dict[str, Any]:
 
 
 def run() -> list[Measurement]:
-    """Measures and tells the totals; the rest is in the details."""
+    """Measures and returns the totals; the rest is in the details."""
     result = measure()
     total = sum(result["stages_ms"].values())
     first = result["folders"][0]["first"]

@@ -5,7 +5,7 @@ steps, images loaded in the process itself: one process with a thread for each c
 thread, two of one thread each, the same without common batch norm statistics (which torch has on
 GPUs; on the CPU they are our own code), and two trainings of one thread side by side that share
 nothing. The last tell what two cores give without the engine: what they lose to each other (caches,
-memory, clock) is not the engine's loss. Ratios of CPU time are kept beside those of seconds: other
+memory, clock) is not the engine's loss. Ratios of CPU time are kept next to those of seconds: other
 load disturbs them less.
 
 Run as a script: ``python tests/benchmarks/bench_processes.py``.

@@ -1,6 +1,6 @@
-"""Synthetic spreads a second on one core, beside a fixed piece of work measured in turn.
+"""Synthetic spreads a second on one core, next to a fixed piece of work measured in turn.
 
-The fixed work (JPEG encoding and decoding of one spread) tells a slow machine from a slow
+The fixed work (JPEG encoding and decoding of one spread) separates a slow machine from a slow
 generator. Both are timed in CPU time of one thread, so that other load counts less.
 
 Run as a script: ``python tests/benchmarks/bench_synthetic.py``.

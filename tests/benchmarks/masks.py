@@ -1,7 +1,7 @@
 """Measures masks against outlines: ``python tests/benchmarks/masks.py --help``.
 
 Masks are asked for in the true boxes, so that finding chromosomes plays no part. ``--outlines`` is
-a folder of LabelMe files, with the image inside or beside them, whose classes do not matter;
+a folder of LabelMe files, with the image inside or next to them, whose classes do not matter;
 ``--data`` is a data set whose images are composed anew, with isolated chromosomes put across each
 other. Both report what the masks of a checkpoint and what cutting by thresholds have in common
 with the truth: the median and mean IoU of all, and of those that cross others.
@@ -73,13 +73,13 @@ def labelme(folder: Path, every: int) -> Iterator[tuple[NDArray[np.uint8], list[
     if not paths:
         raise DataError(f"{folder} holds no LabelMe file (*.json)")
     for path in paths:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        if told.get("imageData"):
-            raw = np.frombuffer(base64.b64decode(told["imageData"]), np.uint8)
+        labels = json.loads(path.read_text(encoding="utf-8"))
+        if labels.get("imageData"):
+            raw = np.frombuffer(base64.b64decode(labels["imageData"]), np.uint8)
             gray = cv2.imdecode(raw, cv2.IMREAD_GRAYSCALE)
         else:
-            gray = read_gray(path.parent / told["imagePath"])
-        shapes = [s["points"] for s in told["shapes"] if len(s["points"]) > 2]
+            gray = read_gray(path.parent / labels["imagePath"])
+        shapes = [s["points"] for s in labels["shapes"] if len(s["points"]) > 2]
         yield np.asarray(gray, np.uint8), [np.ravel(points).tolist() for points in shapes]
 
 

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/other_labs.py FOLDER [--ckpt best.ckpt] [--draw OUT]
 
-FOLDER holds images, and beside each with a known truth a JSON of the same stem: ``chromosomes``, a
+FOLDER holds images, and next to each with a known truth a JSON of the same stem: ``chromosomes``, a
 list of ``cls`` (1 to 22, X, Y) and ``box`` (XYXY in pixels). Images without one are only drawn.
 """
 
@@ -34,16 +34,16 @@ def read_truth(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def row(predictor: Predictor, path: Path, out: Path | None) -> list[object]:
-    """Returns what is told of one image; draws it where a folder is given."""
+    """Returns the row of one image; draws it where a folder is given."""
     gray = read_image(path).gray
     cell = predictor.cell(gray, name=path.stem)
     if out is not None:
         overlay = np.ascontiguousarray(draw_overlay(gray, cell)[..., ::-1])
         cv2.imwrite(str(out / f"{path.stem}.png"), overlay)
-    told: list[object] = [path.stem, len(cell.chromosomes), cell.status, f"{cell.confidence:.4f}"]
+    row: list[object] = [path.stem, len(cell.chromosomes), cell.status, f"{cell.confidence:.4f}"]
     truth = path.with_suffix(".json")
     if not truth.is_file():
-        return told
+        return row
     boxes, classes = read_truth(truth)
     placed = np.array([c.box for c in cell.chromosomes]).reshape(-1, 4)
     p = np.array([c.probabilities for c in cell.chromosomes]).reshape(-1, NUM_CLASSES + 1)
@@ -52,7 +52,7 @@ def row(predictor: Predictor, path: Path, out: Path | None) -> list[object]:
     assigned = [c.assigned for c in cell.chromosomes]
     ratio = median_size(boxes) * cell.view["zoom"] / predictor.detector.view.chromosome_size
     right = [int((np.array(answer) == labels).sum()) for answer in (own, assigned)]
-    return [*told, len(classes), int((labels < NUM_CLASSES).sum()), *right, f"{ratio:.2f}"]
+    return [*row, len(classes), int((labels < NUM_CLASSES).sum()), *right, f"{ratio:.2f}"]
 
 
 def main() -> None:
@@ -60,9 +60,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("folder", type=Path)
     parser.add_argument("--ckpt", type=Path, help="instead of the shipped DeepACC")
+    parser.add_argument("--tta", type=int, help="looks at an image; the checkpoint's if left out")
     parser.add_argument("--draw", type=Path, help="a folder for overlays")
     options = parser.parse_args()
-    predictor = load_predictor(options.ckpt)
+    predictor = load_predictor(options.ckpt, tta=options.tta)
     if options.draw is not None:
         options.draw.mkdir(parents=True, exist_ok=True)
     paths = sorted(p for p in options.folder.iterdir() if p.suffix.lower() in IMAGES)

@@ -1,4 +1,4 @@
-"""Runs the benchmarks beside this file and saves their table.
+"""Runs the benchmarks next to this file and saves their table.
 
 ``make bench``, or ``python tests/benchmarks/run.py [--out FILE.md] [NAME ...]``. A name is that of
 a module without ``bench_``; none runs all. A missed goal is marked in the table and does not
@@ -52,7 +52,7 @@ def _machine() -> str:
 
 
 def _save(results: list[Measurement], out: Path) -> None:
-    """Writes the Markdown table and a JSON file with all details beside it."""
+    """Writes the Markdown table and a JSON file with all details next to it."""
     date = datetime.date.today().isoformat()
     text = (
         f"# Benchmarks\n\nMeasured {date} by `make bench` on {_machine()}.\n\n{_table(results)}\n"

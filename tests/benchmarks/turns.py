@@ -81,7 +81,7 @@ class TakeTurns(Callback):
         while not go.is_file() or int(go.read_text(encoding="utf-8")) <= len(self.blocks):
             # A killed benchmark could not end its trainings: they become another's children.
             if os.getppid() != self._parent or time.monotonic() - began > PATIENCE:
-                raise RuntimeError("nobody lets this training go on")
+                raise RuntimeError("nobody lets this training continue")
             time.sleep(POLL)
 
 
@@ -90,7 +90,7 @@ def _clocks() -> tuple[float, float, float]:
 
 
 def _children_cpu_seconds() -> float:
-    """Returns the CPU time of the processes below this one, as far as Linux tells; else NaN."""
+    """Returns the CPU time of the processes below this one, as Linux reports it, else NaN."""
     parents, used = {}, {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):  # it ended meanwhile

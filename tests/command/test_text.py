@@ -24,9 +24,11 @@ def test_the_overview_fits_a_screen() -> None:
 
 
 @pytest.mark.parametrize("command", public(), ids=lambda command: command.name)
-def test_help_has_every_key_and_an_example_within_its_width(command) -> None:
-    text = help_of(command, CONF, width=80)
-    assert max(map(len, text.splitlines())) <= 80
+def test_help_has_every_key_and_an_example_within_a_screen(command) -> None:
+    short = help_of(command, CONF, width=80).splitlines()
+    assert len(short) <= 24
+    text = help_of(command, CONF, width=80, full=True)
+    assert max(map(len, [*short, *text.splitlines()])) <= 80
     assert f"  deepacc {command.name}" in text
     for option in command.options:
         assert f"{option.key}=" in text
@@ -38,6 +40,7 @@ def test_help_has_every_key_and_an_example_within_its_width(command) -> None:
         listed = {option.key for option in command.options}
         for key in own_keys(command.config, CONF):
             assert key.name in keys | listed or not key.default, key.name
+            assert key.name in " ".join(short) or not key.default, key.name
         for group in groups_of(command.config, CONF):
             assert group in keys, group
 

@@ -50,7 +50,7 @@ def test_a_third_homolog_comes_from_another_cell_of_the_case_and_goes_to_a_pair(
     assert found.shares()["third"] == {"by_box": 0.0, "in_context": 0.0, "of": 1}
 
 
-def test_a_context_that_errs_is_told() -> None:
+def test_a_context_that_errs_is_reported() -> None:
     context = CellContext(D, K, width=8, layers=1, heads=1).eval()
     context.head.bias.data[4] = 50  # everything a 5
     cells = [cell([4, 4, 0, 0], [4, 4, 0, 0], 1), cell([4, 0], [4, 0], 2)]

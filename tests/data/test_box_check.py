@@ -26,7 +26,7 @@ def test_sound_boxes_pass_unchanged():
         ((3, -20, 10, 20), (3, 0, 10, 20), Defect.BOX_CUT),
     ],
 )
-def test_overhang_is_clamped_and_told(xyxy, clamped, defect):
+def test_overhang_is_clamped_and_reported(xyxy, clamped, defect):
     kept, issues = clean(Box("1", xyxy))
     assert kept[0].xyxy == clamped
     assert [issue.defect for issue in issues] == [defect]
@@ -46,7 +46,7 @@ def test_overhang_is_clamped_and_told(xyxy, clamped, defect):
         ((5, -9, 8, 0), Defect.BOX_OUTSIDE, "outside 64x48"),
     ],
 )
-def test_useless_boxes_are_dropped_and_told(xyxy, defect, message):
+def test_useless_boxes_are_dropped_and_reported(xyxy, defect, message):
     kept, issues = clean(Box("C6", xyxy))
     assert kept == []
     assert issues[0].defect is defect

@@ -12,7 +12,7 @@ from deepacc_d2.data.contact_sheet import (
 from deepacc_d2.data.convert import convert
 
 
-def test_box_edges_have_the_colour_of_the_group_at_scale():
+def test_box_edges_have_the_color_of_the_group_at_scale():
     image = np.full((60, 80), 200, np.uint8)
     drawn = draw_boxes(image, np.array([[10, 20, 50, 40]]), [0], scale=2.0)
     assert drawn.shape == (120, 160, 3)
@@ -34,7 +34,7 @@ def test_labels_of_stacked_boxes_hide_none():
     assert label_pixels(four) - line > 3 * (label_pixels(one) - line)
 
 
-def test_no_boxes_and_colour_images_are_fine():
+def test_no_boxes_and_color_images_are_fine():
     image = np.zeros((20, 30, 3), np.uint8)
     assert draw_boxes(image, np.empty((0, 4)), []).shape == (20, 30, 3)
 

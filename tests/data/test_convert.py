@@ -113,7 +113,7 @@ def test_own_output_can_be_read_back_as_coco(tseng_source, tmp_path):
         assert a == b
 
 
-def test_every_image_defect_skips_that_image_and_is_told(tseng_source, tmp_path):
+def test_every_image_defect_skips_that_image_and_is_reported(tseng_source, tmp_path):
     root = tseng_source.root
     (root / JPEG / "1050001.jpg").write_bytes(b"")
     cut = root / JPEG / "1050002.jpg"

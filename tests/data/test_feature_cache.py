@@ -124,7 +124,7 @@ def test_a_cache_of_something_else_is_refused_and_kept(tmp_path: Path) -> None:
     assert (tmp_path / "c" / "maps.npy").read_bytes() == before
 
 
-def test_damage_is_told(tmp_path: Path) -> None:
+def test_damage_is_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no feature cache"):
         FeatureCache(tmp_path / "none")
     FeatureCache(tmp_path / "c", layout())

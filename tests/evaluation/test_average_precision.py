@@ -39,7 +39,7 @@ def row_of_squares(num: int, class_index: int = 0) -> dict:
 
 
 def detect(hits: list[bool], class_index: int = 0, shift: float = 0.0) -> list[ImagePrediction]:
-    """Detections of descending score; a hit lies on the next square, moved by ``shift``."""
+    """Detections of descending score; a hit is on the next square, moved by ``shift``."""
     boxes, square = [], 0
     for number, hit in enumerate(hits):
         x, y = (20.0 * square + shift, 0.0) if hit else (20.0 * number, 500.0)

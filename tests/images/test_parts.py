@@ -1,4 +1,4 @@
-"""Which parts are chromosomes: rods of known length, width and number, beside disks and grains."""
+"""Which parts are chromosomes: rods of known length, width and number, next to disks and grains."""
 
 from __future__ import annotations
 

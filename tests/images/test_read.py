@@ -93,7 +93,7 @@ def test_either_decoder_gives_the_same_gray_levels(tmp_path, monkeypatch, kind, 
         np.testing.assert_array_equal(read_gray(path), gray)
 
 
-def test_shortcomings_are_told(tmp_path):
+def test_shortcomings_are_reported(tmp_path):
     pixels = _smooth()
     few = _save(tmp_path / "a.png", (pixels // 20 * 20).astype(np.uint8))
     assert read_image(few).facts.shortcomings == ("only 13 gray levels",)
@@ -174,7 +174,7 @@ def test_what_is_transparent_is_white(tmp_path, mode):
     assert (gray[5:, 10:] == 100).all()
 
 
-def test_an_alpha_channel_that_is_empty_is_ignored_and_told(tmp_path):
+def test_an_alpha_channel_that_is_empty_is_ignored_and_reported(tmp_path):
     pixels = _smooth()
     image = Image.fromarray(pixels).convert("RGBA")
     image.putalpha(0)
@@ -191,7 +191,7 @@ def test_cmyk_jpeg_is_not_inverted(tmp_path):
     assert np.abs(read_image(path).gray.astype(int) - pixels).mean() < 3
 
 
-def test_of_several_pages_the_first_is_taken_and_told(tmp_path):
+def test_of_several_pages_the_first_is_taken_and_reported(tmp_path):
     first, second = _smooth(), _smooth(30, 30, seed=1)
     path = tmp_path / "a.tiff"
     Image.fromarray(first).save(path, save_all=True, append_images=[Image.fromarray(second)])
@@ -254,8 +254,8 @@ def test_what_a_decoder_complains_of_is_not_printed(tmp_path, capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_a_size_is_told_of_whatever_is_read(tmp_path):
-    """A text that expands to 100 MB beside the pixels, which Pillow refuses."""
+def test_a_size_is_given_for_whatever_is_read(tmp_path):
+    """A text that expands to 100 MB besides the pixels, which Pillow refuses."""
     path = _save(tmp_path / "a.png", _smooth(20, 30))
     data = path.read_bytes()
     body = b"Comment\0\0" + zlib.compress(bytes(100_000_000), 9)
@@ -295,7 +295,7 @@ def test_without_permission(tmp_path):
 
 
 def _png_header(width: int, height: int) -> bytes:
-    """A PNG that ends after it has told its size."""
+    """A PNG that ends after its size."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return (

@@ -53,8 +53,8 @@ def test_pixel_sizes(tmp_path: Path, tags: dict[str, object], expected: float | 
 
 
 def test_places_on_the_slide(tmp_path: Path) -> None:
-    told = write(tmp_path / "a.tif", text=OME.format(size="0.065", unit="um"))
-    assert read_scale(told).position == "1200.5, -3 µm"
+    path = write(tmp_path / "a.tif", text=OME.format(size="0.065", unit="um"))
+    assert read_scale(path).position == "1200.5, -3 µm"
     tags = {"x": 100_000.0, "y": 100_000.0, "unit": 3, "left": 1.25, "top": 0.5}
     assert read_scale(write(tmp_path / "b.tif", **tags)) == Scale(
         pytest.approx(0.1),  # type: ignore[arg-type]

@@ -28,7 +28,7 @@ def _scaled(image: np.ndarray, factor: float) -> np.ndarray:
 
 
 def _in_field(image: np.ndarray, noise: float = 3.0, nuclei: tuple[int, ...] = ()) -> np.ndarray:
-    """The image at 300, 200 of a gray field of 1280x1024, beside nuclei of these gray levels."""
+    """The image at 300, 200 of a gray field of 1280x1024, next to nuclei of these gray levels."""
     field = np.full((1024, 1280), 185.0)
     height, width = image.shape
     field[200 : 200 + height, 300 : 300 + width] = np.minimum(
@@ -88,7 +88,7 @@ def test_nuclei_in_a_noisy_field_are_told_from_the_spread(metaphase, nuclei):
     assert spread.chromosome_size == pytest.approx(own.chromosome_size * 0.4, rel=0.15)
 
 
-def test_of_two_spreads_the_larger_is_taken_and_the_other_told(metaphase):
+def test_of_two_spreads_the_larger_is_taken_and_the_other_reported(metaphase):
     image, around, size = metaphase
     small = _scaled(image, 0.4)
     field = _in_field(small)

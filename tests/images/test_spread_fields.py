@@ -1,4 +1,4 @@
-"""Spreads that one look at a whole field does not show: in very large ones, and beside nuclei."""
+"""Spreads that one look at a whole field does not show: in very large ones, and next to nuclei."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_spread_in_a_very_large_field_of_nuclei(metaphase, side):
     _check(find_spread(field), around + np.array([x, y, x, y]), size)
 
 
-def test_of_two_in_a_very_large_field_the_other_is_told(metaphase):
+def test_of_two_in_a_very_large_field_the_other_is_reported(metaphase):
     image, around, size = metaphase
     height = len(image)
     field = _field(6000, 0, 1, (0, 0, 1, 1))

@@ -108,7 +108,7 @@ def test_resize_to_the_same_size_copies_nothing() -> None:
     assert CV2ResizeTransform(HEIGHT, WIDTH, HEIGHT, WIDTH).apply_image(image) is image
 
 
-def test_colour_images_resize_and_transpose() -> None:
+def test_color_images_resize_and_transpose() -> None:
     image = np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8)
     image[5, 7] = (1, 2, 3)
     assert CV2ResizeTransform(HEIGHT, WIDTH, 20, 30).apply_image(image).shape == (20, 30, 3)

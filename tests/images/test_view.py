@@ -21,7 +21,7 @@ from deepacc_d2.images.view import (
     ViewSettings,
     make_view,
     second_view,
-    told_size,
+    typical_size,
 )
 
 SETTINGS = ViewSettings(chromosome_size=40, max_size=832)
@@ -134,8 +134,8 @@ def _squares(side: float, count: int = 30, x: float = 100, y: float = 80) -> np.
 
 def test_boxes_tell_a_size():
     boxes = np.array([[0, 0, 10, 40], [0, 0, 30, 30], [5, 5, 5 + 90, 5 + 10.0]])
-    assert told_size(boxes) == pytest.approx(30 / BOX_TO_SIZE)
-    assert told_size(boxes.astype(np.float32)) == pytest.approx(told_size(boxes))
+    assert typical_size(boxes) == pytest.approx(30 / BOX_TO_SIZE)
+    assert typical_size(boxes.astype(np.float32)) == pytest.approx(typical_size(boxes))
 
 
 def _first(zoom: float, crop: tuple[int, int, int, int]) -> tuple[np.ndarray, View]:
@@ -145,16 +145,16 @@ def _first(zoom: float, crop: tuple[int, int, int, int]) -> tuple[np.ndarray, Vi
     return image, View(np.zeros(sides, np.uint8), zoom, crop, False, True, "first")
 
 
-@pytest.mark.parametrize(("told", "corrected"), [(30, 40 / 30), (50, 0.8), (10, 2.0), (200, 0.5)])
-def test_a_second_look_zooms_by_what_boxes_tell(told, corrected):
+@pytest.mark.parametrize(("size", "corrected"), [(30, 40 / 30), (50, 0.8), (10, 2.0), (200, 0.5)])
+def test_a_second_look_zooms_by_what_boxes_measure(size, corrected):
     image, view = _first(0.5, (100, 100, 1100, 800))
     settings = replace(SETTINGS, max_size=1600)
-    again = second_view(image, view, _squares(told * BOX_TO_SIZE), settings)
+    again = second_view(image, view, _squares(size * BOX_TO_SIZE), settings)
     assert again is not None
     assert again.zoom == pytest.approx(0.5 * corrected, rel=1e-6)
     assert again.normalized
     assert again.note.startswith("first; second look, zoomed")
-    # It shows at least what the first one did, at the zoom it tells.
+    # It shows at least what the first one did, at the zoom that it gives.
     x0, y0, x1, y1 = again.crop
     assert x0 <= 100
     assert y0 <= 100
@@ -175,8 +175,8 @@ def test_a_second_look_shows_the_rim_of_larger_chromosomes():
 
 def test_no_second_look_where_the_first_stands():
     image, view = _first(0.5, (100, 100, 1100, 800))
-    for told in (40 * 1.06, 40 / 1.06):
-        assert second_view(image, view, _squares(told * BOX_TO_SIZE), SETTINGS) is None
+    for size in (40 * 1.06, 40 / 1.06):
+        assert second_view(image, view, _squares(size * BOX_TO_SIZE), SETTINGS) is None
     wrong = _squares(30 * BOX_TO_SIZE)
     assert second_view(image, view, wrong, SETTINGS) is not None
     assert second_view(image, view, wrong[:14], SETTINGS) is None

@@ -340,8 +340,8 @@ def test_the_strength_mends_labels_but_keeps_aneuploid_cells() -> None:
     # exp(4 * 2) is more than the odds that the third 21 stands for.
     assert by_strength[2.0].kept == 0
     assert not by_strength[2.0].allowed
-    assert (by_strength[0.0].told, by_strength[2.0].told) == (1.0, 0.0)
-    assert strength == 0.25  # the weaker of two that mend all
+    assert (by_strength[0.0].detected, by_strength[2.0].detected) == (1.0, 0.0)
+    assert strength == 0.25  # the weaker of two that correct all
 
 
 def test_a_prior_that_hides_an_aneuploidy_is_not_chosen_though_it_mends_more() -> None:

@@ -47,11 +47,11 @@ def test_calibration_lessens_the_expected_error_and_keeps_the_order() -> None:
     logs, labels = drawn(3.0, 4000, seed=1)
     p = np.exp(logs - logs.max(axis=1, keepdims=True))
     p /= p.sum(axis=1, keepdims=True)
-    mended = apply_temperature(p, fit_temperature(np.log(p), labels))
-    assert (mended.argmax(axis=1) == p.argmax(axis=1)).all()
+    calibrated = apply_temperature(p, fit_temperature(np.log(p), labels))
+    assert (calibrated.argmax(axis=1) == p.argmax(axis=1)).all()
     right = p.argmax(axis=1) == labels
     before = expected_calibration_error(p.max(axis=1), right)
-    after = expected_calibration_error(mended.max(axis=1), right)
+    after = expected_calibration_error(calibrated.max(axis=1), right)
     assert before > 0.15
     assert after < 0.04
 

@@ -93,7 +93,7 @@ def test_the_clones_of_a_case(groups: list[tuple[int, str]], karyotype: str) -> 
     assert case_of(cells(*groups)).karyotype == karyotype
 
 
-def test_cells_that_disagree_are_told_with_what_differs() -> None:
+def test_cells_that_disagree_are_reported_with_what_differs() -> None:
     given_cells = cells((6, "47,XY,+21"), (1, "45,X,-5,+21"), (1, "46,XY,+21,-22"), (4, "46,XY"))
     result = case_of(given_cells, case_id="A7")
     assert result.karyotype == "47,XY,+21[6]/46,XY[4]"
@@ -221,7 +221,7 @@ def test_an_unidentified_chromosome_is_no_evidence_of_a_loss() -> None:
     # Where all cells are incomplete, so is their karyotype.
     alone = summarize_counts(names[5:], counts[5:], unidentified=[1, 1, 1])
     assert alone.karyotype == "46,XX,inc[3]"
-    # A second loss beside it is a loss: what the fewest cells lack is taken to be the one.
+    # A second loss besides it is a loss: what the fewest cells lack is taken to be the one.
     for n, lost in zip((5, 6, 7), (3, 4, 5), strict=True):
         counts[n] = counts[n].copy()
         counts[n][lost] -= 1

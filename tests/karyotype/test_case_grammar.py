@@ -67,10 +67,10 @@ def test_a_case_is_in_iscn(found: list[tuple[str, list[int], list[int]]], unclea
 
     # The published parser takes numbers of cells only between several clones.
     several = "/" in case.karyotype
-    told = validate_karyotype(case.karyotype if several else case.clones[0].karyotype)
-    assert told.valid, told.errors
-    assert told.parsed is not None
-    lines = told.parsed.cell_lines
+    checked = validate_karyotype(case.karyotype if several else case.clones[0].karyotype)
+    assert checked.valid, checked.errors
+    assert checked.parsed is not None
+    lines = checked.parsed.cell_lines
     if lines and not any(clone.composite or "inc" in clone.karyotype for clone in case.clones):
         assert [line.count for line in lines] == [clone.n for clone in case.clones]
         for line, clone in zip(lines, case.clones, strict=True):

@@ -81,7 +81,7 @@ def test_what_was_put_in_is_fitted() -> None:
     json.dumps(settings_record(settings, tried), allow_nan=False)
 
 
-def test_nothing_to_fit_with_is_told() -> None:
+def test_nothing_to_fit_with_is_reported() -> None:
     empty = KnownCell(
         np.zeros((0, 4)), np.zeros((0, 25)), np.zeros((0, 4)), np.zeros(0, dtype=np.int64)
     )
@@ -155,8 +155,8 @@ def test_the_assignment_mends_what_the_counts_tell() -> None:
     before, after = result.scores["by_box"], result.scores["assigned"]
     assert after.acc > before.acc + 5
     assert after.exact_counts.hits > before.exact_counts.hits
-    assert result.mended > result.spoilt
-    assert result.changed >= result.mended + result.spoilt
+    assert result.corrected > result.spoilt
+    assert result.changed >= result.corrected + result.spoilt
     assert math.isnan(after.sensitivity.value)
     assert after.to_dict()["sensitivity"]["share"] is None
 
@@ -216,6 +216,6 @@ def test_weights_are_fitted_where_cells_of_either_outcome_are_enough() -> None:
     sure = [interpret(c.boxes, c.probabilities, settings).confidence for c in [*noisy, *clear]]
     assert min(sure[14:]) > 0.8
     assert max(sure[:14]) < 0.4
-    # All of one outcome: nothing tells the doubts apart, and the product stands in for them.
+    # All of one outcome: nothing separates the doubts, and the product stands in for them.
     only, _ = fit_settings(clear, strengths=[0.25])
     assert only.cell_weights == ()

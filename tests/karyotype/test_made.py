@@ -23,7 +23,7 @@ NONE = 24
 
 
 def cell(classes: list[int], odds: dict[int, dict[int, float]] | None = None) -> KnownCell:
-    """A cell whose boxes are found and sure, but those (by row) that ``odds`` tells otherwise."""
+    """A cell whose boxes are found and sure, except those (by row) that ``odds`` names."""
     x = 50.0 * np.arange(len(classes))
     zero = np.zeros(len(classes))
     boxes = np.stack([x, zero, x + 40, zero + 90], axis=1)
@@ -41,7 +41,7 @@ def classes_of(iscn: str) -> list[int]:
 
 
 def gain(k: int, odds: dict[int, float] | None = None) -> Made:
-    """A cell with an inserted k, the last, whose probabilities may be told."""
+    """A cell with an inserted k, the last, whose probabilities may be given."""
     classes = [*classes_of("46,XY"), k]
     return Made(cell(classes, {46: odds} if odds else None), True, k)
 
@@ -59,9 +59,9 @@ def prior(strength: float) -> KaryotypeSettings:
 def test_a_clear_gain_is_kept_and_an_unsure_one_is_dropped_by_a_strong_prior() -> None:
     sure, unsure = gain(20), gain(20, {20: 0.9, NONE: 0.1})
     for made in (sure, unsure):
-        told = outcome(made, prior(0.0))
-        assert (told.found, told.named, told.clear) == (True, True, True)
-        assert (told.counted, told.true, told.kept) == ((3, 3), 3, 3)
+        found = outcome(made, prior(0.0))
+        assert (found.found, found.named, found.clear) == (True, True, True)
+        assert (found.counted, found.true, found.kept) == ((3, 3), 3, 3)
     # Odds of 9 to 1 are below exp(4 x 1), those of the sure one far above.
     assert outcome(sure, prior(1.0)).counted == (3, 3)
     dropped = outcome(unsure, prior(1.0))
@@ -71,28 +71,33 @@ def test_a_clear_gain_is_kept_and_an_unsure_one_is_dropped_by_a_strong_prior() -
 
 def test_a_gain_is_clear_only_if_its_own_box_and_the_count_tell_it() -> None:
     misnamed = gain(20, {21: 0.9, 20: 0.1})
-    told = outcome(misnamed, prior(0.0))
-    assert (told.found, told.named, told.clear, told.counted) == (True, False, False, (2, 2))
+    found = outcome(misnamed, prior(0.0))
+    assert (found.found, found.named, found.clear, found.counted) == (
+        True,
+        False,
+        False,
+        (2, 2),
+    )
     # Named right, but of low confidence: flagged, so not clear.
-    told = outcome(gain(20, {20: 0.7, NONE: 0.3}), prior(0.0))
-    assert (told.found, told.named, told.clear, told.counted) == (True, True, False, (3, 3))
+    found = outcome(gain(20, {20: 0.7, NONE: 0.3}), prior(0.0))
+    assert (found.found, found.named, found.clear, found.counted) == (True, True, False, (3, 3))
     # Sure itself, but one of the others is not.
     row = classes_of("46,XY").index(20)
     shy = Made(cell([*classes_of("46,XY"), 20], {row: {20: 0.7, NONE: 0.3}}), True, 20)
-    told = outcome(shy, prior(0.0))
-    assert (told.found, told.named, told.clear, told.counted) == (True, True, False, (3, 3))
+    found = outcome(shy, prior(0.0))
+    assert (found.found, found.named, found.clear, found.counted) == (True, True, False, (3, 3))
     # The inserted one is named right, but another of the class is not: two are counted.
     base = gain(20).cell
     p = base.probabilities.copy()
     row = base.true_classes.tolist().index(20)
     p[row, [20, 21]] = p[row, [21, 20]]
     other = Made(KnownCell(base.boxes, p, base.true_boxes, base.true_classes), True, 20)
-    told = outcome(other, prior(0.0))
-    assert (told.found, told.named, told.counted) == (True, False, (2, 2))
+    found = outcome(other, prior(0.0))
+    assert (found.found, found.named, found.counted) == (True, False, (2, 2))
     # Not found at all.
     missed = KnownCell(base.boxes[:46], base.probabilities[:46], base.true_boxes, base.true_classes)
-    told = outcome(Made(missed, True, 20), prior(0.0))
-    assert (told.found, told.named, told.counted) == (False, False, (2, 2))
+    found = outcome(Made(missed, True, 20), prior(0.0))
+    assert (found.found, found.named, found.counted) == (False, False, (2, 2))
 
 
 def test_scores_of_made_cells_counted_by_hand() -> None:
@@ -138,7 +143,7 @@ def test_whole_cells_counted_by_hand() -> None:
 
 
 def confused_cells() -> list[KnownCell]:
-    """Normal cells whose 8 looks like a 9, which only a prior above 0.5 mends; one is a trisomy."""
+    """Normal cells whose 8 looks like a 9, which a prior above 0.5 corrects; one is a trisomy."""
     odds = {14: {8: 0.995, 7: 0.005}}
     return [cell(classes_of("46,XX"), odds) for _ in range(8)]
 
@@ -156,7 +161,7 @@ def test_clear_inserted_homologs_allow_a_stronger_prior() -> None:
     assert settings.prior_strength == 0.75
     assert [each.kept_gains for each in tried] == [ENOUGH_CLEAR_GAINS] * 4
     assert [each.kept_named_gains for each in tried] == [ENOUGH_CLEAR_GAINS] * 4
-    assert [each.told_losses for each in tried] == [24] * 4
+    assert [each.detected_losses for each in tried] == [24] * 4
     assert [each.right for each in tried] == [0, 0, 8, 8]
     # One too few: the old rule.
     settings, tried = fit_settings(cells, STRENGTHS, made=made[1:])
@@ -194,7 +199,10 @@ def test_a_loss_factor_that_hides_more_than_one_loss_in_20_is_not_allowed(
     settings, tried = fit_settings(cells, [0.5], made=made)
     factors = {each.loss_factor: each for each in tried if each.strength == 0.5}
     assert [factors[f].right for f in (1.0, 2.0, 3.0)] == [3, 6, 7]
-    assert [factors[f].told_losses for f in (1.0, 3.0)] == [ENOUGH_LOSSES, ENOUGH_LOSSES - filled]
+    assert [factors[f].detected_losses for f in (1.0, 3.0)] == [
+        ENOUGH_LOSSES,
+        ENOUGH_LOSSES - filled,
+    ]
     assert (settings.prior_strength, settings.loss_factor) == (0.5, chosen)
     assert factors[3.0].allowed == (chosen == 3.0)
     # One removed chromosome too few: none is tried.

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from deepacc_d2.data.synthetic import SyntheticConfig, ensure_dataset
+from tests.lightning.programs import Programs
 
 TINY = (
     "scale.image_size=96",
@@ -53,6 +54,14 @@ def shared_overrides(tiny_data: Path) -> list[str]:
 @pytest.fixture
 def overrides(shared_overrides: list[str], tmp_path: Path) -> list[str]:
     return [*shared_overrides, f"out={tmp_path / 'run'}"]
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
+    """Starts programs as processes without the seconds that their imports take."""
+    server = Programs(tmp_path_factory.mktemp("programs"))
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="session")

@@ -46,7 +46,7 @@ class FailInProcess(Callback):
         if trainer.global_rank != 1:
             return
         if self.how == "error":
-            raise DataError("image 7.png is cut short: mend it")
+            raise DataError("image 7.png is cut short: replace it")
         if self.how == "bug":
             raise ZeroDivisionError("division by zero")
         os.kill(os.getpid(), signal.SIGKILL)

@@ -1,11 +1,9 @@
-"""The ablation end to end at tiny size: both protocols, going on, sharing work, bad input."""
+"""The ablation end to end at tiny size: both protocols, continuing, sharing work, bad input."""
 
 from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,7 @@ from deepacc_d2.errors import ConfigError, DataError
 from deepacc_lightning import ablation, evaluate
 from deepacc_lightning.core.config import compose_config
 from deepacc_lightning.jobs.job import Job, first_difference
+from tests.lightning.programs import Programs
 
 PRESETS = ["sep", "siamese_gia"]
 SMALL = [
@@ -89,29 +88,12 @@ def test_evaluating_a_jobs_checkpoint_on_images_gives_what_the_cache_gave(
             assert a["bbox"] == pytest.approx(b["bbox"], abs=1e-2)
 
 
-def test_a_second_run_does_nothing_again_and_a_lost_job_is_made_up(
-    finished: Path, heads_overrides: list[str]
-) -> None:
-    def stamps() -> dict[str, float]:
-        return {
-            str(p): p.stat().st_mtime_ns
-            for p in finished.glob("**/*")
-            if p.name in ("run.json", "best.ckpt", "maps.npy")
-        }
-
-    before = stamps()
-    ablation.run([*heads_overrides, f"out={finished}"])
-    assert stamps() == before
-    lost = finished / "sep" / "seed1"
-    (lost / "test" / "metrics.json").unlink()
-    (lost / "checkpoints" / "last.ckpt").unlink()
-    ablation.run([*heads_overrides, f"out={finished}"])
-    changed = {path for path, stamp in stamps().items() if before.get(path) != stamp}
-    assert changed
-    assert all(path.startswith(str(lost)) for path in changed)
+def stamps(folder: Path) -> dict[Path, int]:
+    names = ("run.json", "best.ckpt", "maps.npy")
+    return {p: p.stat().st_mtime_ns for p in folder.glob("**/*") if p.name in names}
 
 
-def test_a_folder_of_an_earlier_version_is_done(
+def test_a_second_run_does_nothing_again_nor_in_a_folder_of_an_earlier_version(
     finished: Path, heads_overrides: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = finished / "sep" / "seed0"
@@ -121,9 +103,31 @@ def test_a_folder_of_an_earlier_version_is_done(
     del config["callbacks"]["stop_on_signal"]["asked"]
     path.write_text(yaml.safe_dump(config))
     (run / "log.txt").unlink()
+    before = stamps(finished)
     assert ablation.run([*heads_overrides, f"out={finished}"]) is not None
+    assert stamps(finished) == before
     assert "heads: 4 jobs, 4 done" in capsys.readouterr().out
     assert not (run / "log.txt").exists()
+
+
+def test_a_lost_job_is_made_up_unless_another_process_has_it(
+    finished: Path, heads_overrides: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    lost, elsewhere = finished / "sep" / "seed1", finished / "siamese_gia" / "seed1"
+    before = stamps(finished)
+    (lost / "test" / "metrics.json").unlink()
+    (lost / "checkpoints" / "last.ckpt").unlink()
+    (elsewhere / "test" / "predictions.json").unlink()
+    with FileLock(elsewhere.parent / ".seed1.lock"):
+        # flock is per open file, so that this process can stand in for another one.
+        assert ablation.run([*heads_overrides, f"out={finished}"]) is None
+    assert "1 jobs are with other processes" in capfd.readouterr().out
+    changed = {path for path, stamp in stamps(finished).items() if before.get(path) != stamp}
+    assert changed
+    assert all(lost in path.parents for path in changed)
+    assert not (elsewhere / "test" / "predictions.json").exists()
+    assert ablation.run([*heads_overrides, f"out={finished}"]) is not None
+    assert (elsewhere / "test" / "predictions.json").is_file()
 
 
 def test_other_settings_are_refused_in_the_same_folder(
@@ -155,22 +159,8 @@ def test_runs_of_another_trunk_or_data_set_are_refused(
         job.check_origin("0" * 64, None)
 
 
-def test_a_job_that_another_process_has_is_neither_taken_nor_called_failed(
-    finished: Path, heads_overrides: list[str], capfd: pytest.CaptureFixture[str]
-) -> None:
-    lost = finished / "siamese_gia" / "seed1"
-    (lost / "test" / "predictions.json").unlink()
-    with FileLock(lost.parent / ".seed1.lock"):
-        # flock is per open file, so that this process can stand in for another one.
-        assert ablation.run([*heads_overrides, f"out={finished}"]) is None
-    assert "1 jobs are with other processes" in capfd.readouterr().out
-    assert not (lost / "test" / "predictions.json").exists()
-    assert ablation.run([*heads_overrides, f"out={finished}"]) is not None
-    assert (lost / "test" / "predictions.json").is_file()
-
-
 def test_end_to_end_shares_the_work_between_two_processes_and_publishes(
-    shared_overrides: list[str], finished: Path, tmp_path: Path
+    shared_overrides: list[str], finished: Path, tmp_path: Path, programs: Programs
 ) -> None:
     out, results = tmp_path / "out", tmp_path / "docs" / "RESULTS.md"
     results.parent.mkdir()
@@ -178,12 +168,7 @@ def test_end_to_end_shares_the_work_between_two_processes_and_publishes(
     overrides = [*shared_overrides, *SMALL, f"out={out}", "ablation.protocol=end_to_end"]
     overrides += ["ablation.seeds=1", "ablation.jobs=2", f"ablation.results={results}"]
     overrides.append(f"ablation.trunk={finished / 'trunk' / 'checkpoints' / 'best.ckpt'}")
-    done = subprocess.run(
-        [sys.executable, "-m", "deepacc_lightning.ablation", *overrides],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = programs.run("deepacc_lightning.ablation", *overrides)
     assert done.returncode == 0, done.stderr
     assert "[2/2]" in done.stdout
     text = results.read_text()

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from deepacc_d2.files import read_json
 from deepacc_lightning import train
 from deepacc_lightning.compare import compare, main
 from deepacc_lightning.core.config import compose_config
+from tests.lightning.programs import Programs
 
 RUNS = {"sep": (0, 1), "siamese_gia": (0, 1)}
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
@@ -148,10 +148,11 @@ def test_a_second_comparison_replaces_the_first(runs: Path, tmp_path: Path) -> N
     assert sorted(path.name for path in images.iterdir()) == ["curves.png", "mine.png"]
 
 
-def test_the_command_groups_as_asked_and_prints_where_all_lies(runs: Path, tmp_path: Path) -> None:
-    program = [sys.executable, "-m", "deepacc_lightning.compare", str(runs)]
-    program += ["--out", str(tmp_path), "--by=seed", "--ref=seed=1", "--resamples=0"]
-    done = subprocess.run(program, capture_output=True, text=True, check=False)
+def test_the_command_groups_as_asked_and_prints_where_all_is(
+    runs: Path, tmp_path: Path, programs: Programs
+) -> None:
+    options = ["--out", str(tmp_path), "--by=seed", "--ref=seed=1", "--resamples=0"]
+    done = programs.run("deepacc_lightning.compare", str(runs), *options)
     assert done.returncode == 0, done.stderr
     assert "difference to seed=1" in done.stdout
     assert "note: Groups mix runs that differ in preset" in done.stdout

@@ -20,6 +20,7 @@ from deepacc_d2.images.view import make_view
 from deepacc_lightning import context
 from deepacc_lightning.core.config import compose_config, to_plain
 from deepacc_lightning.training import context_store
+from deepacc_lightning.training.added_part import without_part
 from deepacc_lightning.training.context_module import DisturbedCells
 
 SMALL = (
@@ -65,10 +66,10 @@ def test_the_detector_stays_and_the_context_learns(finished: Path, checkpoint: P
     assert new
     assert all(name.startswith("roi_heads.box_predictor.context.") for name in new)
     assert after["model"]["roi_heads.box_predictor.context.head.weight"].abs().max() > 0
-    told = json.loads((finished / "context.json").read_text())
-    assert len(told["history"]) == 8
+    record = json.loads((finished / "context.json").read_text())
+    assert len(record["history"]) == 8
     # Random weights call everything a chromosome; that few boxes are is quickly learnt.
-    assert told["figures"]["nll_in_context"] < told["figures"]["nll_by_box"]
+    assert record["figures"]["nll_in_context"] < record["figures"]["nll_by_box"]
 
 
 def test_the_figures_are_those_of_the_model_that_is_written(
@@ -86,8 +87,8 @@ def test_the_figures_are_those_of_the_model_that_is_written(
         logs = predictor.context.correct(known, shapes, hidden)[0].log_softmax(1)
         nll -= sum(float(logs[n, labels[0, n]]) for n in range(len(cell)))
         boxes += len(cell)
-    told = json.loads((finished / "context.json").read_text())["figures"]
-    assert nll / boxes == pytest.approx(told["nll_in_context"], abs=1e-3)
+    record = json.loads((finished / "context.json").read_text())["figures"]
+    assert nll / boxes == pytest.approx(record["nll_in_context"], abs=1e-3)
 
 
 def test_the_checkpoint_predicts_with_its_context(
@@ -120,7 +121,7 @@ def test_stored_cells_are_used_again_and_of_another_detector_made_anew(
 
 def test_a_context_is_trained_anew_not_twice(finished: Path, options: list[str]) -> None:
     content = read_checkpoint(finished / "checkpoints/best.ckpt")
-    bare = context.without_context(content)
+    bare = without_part(content, context.PLACE)
     assert not any(".context." in name for name in bare["model"])
     assert "context" not in bare["deepacc_config"]["model"]["roi_heads"]["box_predictor"]
     assert any(".context." in name for name in content["model"])

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,27 +19,35 @@ import torch
 from deepacc_d2.errors import ConfigError
 from deepacc_lightning import train
 from deepacc_lightning.core.config import compose_config
+from tests.lightning.programs import Programs
 
 HERE = Path(__file__).parent
+TRAIN = "deepacc_lightning.train"
+Run = Callable[..., subprocess.CompletedProcess[str]]
 # Images of different sizes are padded to the largest of a process's batch, which batch norm sees.
 SAME_SIZE = "[{_target_: detectron2.data.transforms.Resize, shape: [96,96]}]"
 ONE = ["scale.batch_size=2", f"scale.train_augmentations={SAME_SIZE}"]
 TWO = [*ONE, "trainer=ddp_sim", "+trainer.enable_progress_bar=false", "scale.batch_size=1"]
 
 
-def _run(
-    overrides: list[str],
-    *extra: str,
-    launcher: tuple[str, ...] = (),
-    env: dict[str, str] | None = None,
-) -> subprocess.CompletedProcess[str]:
-    # What the shared overrides append to the trainer would be lost to the choice of another.
-    given = [o for o in overrides if not o.startswith("+trainer.")]
-    command = [sys.executable, *launcher, "-m", "deepacc_lightning.train", *given, *extra]
-    environment = {**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1", **(env or {})}
-    return subprocess.run(
-        command, env=environment, capture_output=True, text=True, check=False, timeout=240
-    )
+@pytest.fixture
+def run(programs: Programs) -> Run:
+    """Runs a training, by torchrun if its words are given."""
+
+    def start(
+        overrides: list[str], *extra: str, launcher: tuple[str, ...] = ()
+    ) -> subprocess.CompletedProcess[str]:
+        # What the shared overrides append to the trainer would be lost to the choice of another.
+        given = [o for o in overrides if not o.startswith("+trainer.")]
+        if not launcher:
+            return programs.run(TRAIN, *given, *extra)
+        command = [sys.executable, *launcher, "-m", TRAIN, *given, *extra]
+        environment = {**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"}
+        return subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=False, timeout=240
+        )
+
+    return start
 
 
 def _curves(out: Path) -> pd.DataFrame:
@@ -51,10 +60,10 @@ def _top1(out: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("experiment", ["siamese_gia", "retinanet"])
 def test_two_processes_train_what_one_does(
-    overrides: list[str], tmp_path: Path, experiment: str
+    run: Run, overrides: list[str], tmp_path: Path, experiment: str
 ) -> None:
     preset = [f"experiment={experiment}", "scale.max_epochs=2"]
-    done = _run(overrides, *preset, *TWO, f"out={tmp_path / 'two'}")
+    done = run(overrides, *preset, *TWO, f"out={tmp_path / 'two'}")
     assert done.returncode == 0, done.stderr
     torch.set_num_threads(1)
     train.run(compose_config("train", [*overrides, *preset, *ONE, f"out={tmp_path / 'one'}"]))
@@ -98,10 +107,12 @@ def _torchrun() -> tuple[str, ...]:
     return ("-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={_free_port()}")
 
 
-def test_torchrun_agrees_on_the_run_directory(shared_overrides: list[str], tmp_path: Path) -> None:
+def test_torchrun_agrees_on_the_run_directory(
+    run: Run, shared_overrides: list[str], tmp_path: Path
+) -> None:
     runs = "out=" + str(tmp_path) + "/${run_time:%Y-%m-%d_%H-%M-%S-%f}"
     # The microsecond of either process's start would differ.
-    done = _run(shared_overrides, *TWO, "test=false", runs, launcher=_torchrun())
+    done = run(shared_overrides, *TWO, "test=false", runs, launcher=_torchrun())
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("training,") == 1
     (out,) = tmp_path.iterdir()
@@ -110,7 +121,7 @@ def test_torchrun_agrees_on_the_run_directory(shared_overrides: list[str], tmp_p
 
 
 def test_processes_with_different_data_say_so(
-    shared_overrides: list[str], tiny_data: Path, tmp_path: Path
+    run: Run, shared_overrides: list[str], tiny_data: Path, tmp_path: Path
 ) -> None:
     for rank, name in enumerate(("0", "1")):
         (tmp_path / name).mkdir()
@@ -122,7 +133,7 @@ def test_processes_with_different_data_say_so(
         (tmp_path / name / "dataset.json").write_text(json.dumps(info))
     root = "data.root=" + str(tmp_path) + "/${oc.env:LOCAL_RANK,0}"
     out = tmp_path / "run"
-    done = _run([*shared_overrides, root], *TWO, f"out={out}")
+    done = run([*shared_overrides, root], *TWO, f"out={out}")
     assert done.returncode != 0
     errors = [line for line in done.stderr.splitlines() if line.startswith("error")]
     assert len(errors) == 1, done.stderr
@@ -133,7 +144,7 @@ def test_processes_with_different_data_say_so(
 
 
 def test_sigterm_to_one_process_ends_both_with_a_checkpoint(
-    overrides: list[str], tmp_path: Path
+    run: Run, overrides: list[str], tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
     callback = [
@@ -141,7 +152,7 @@ def test_sigterm_to_one_process_ends_both_with_a_checkpoint(
         "+callbacks.signal.name=SIGTERM",
         "+callbacks.signal.step=1",
     ]
-    done = _run(overrides, *TWO, *callback, f"out={out}", "test=false")
+    done = run(overrides, *TWO, *callback, f"out={out}", "test=false")
     assert done.returncode == 128 + signal.SIGTERM, done.stderr
     assert f"interrupted by SIGTERM; checkpoint kept in {out}" in done.stderr
     content: dict[str, Any] = torch.load(out / "checkpoints" / "last.ckpt", weights_only=True)
@@ -149,7 +160,7 @@ def test_sigterm_to_one_process_ends_both_with_a_checkpoint(
     assert content["deepacc_training"]["effective_batch"] == 2
 
     # Lightning starts the second process while the first one has begun to rewrite run.json.
-    again = _run([], f"resume={out}")
+    again = run([], f"resume={out}")
     assert again.returncode == 0, again.stderr
     assert json.loads((out / "run.json").read_text())["status"] == "finished"
     assert _curves(out).dropna(subset=["train/loss"])["step"].tolist() == [0, 1, 2]
@@ -162,10 +173,10 @@ def test_sigterm_to_one_process_ends_both_with_a_checkpoint(
         train.run(one)
 
 
-def test_ddp_without_a_gpu_is_refused(overrides: list[str]) -> None:
+def test_ddp_without_a_gpu_is_refused(run: Run, overrides: list[str]) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    done = _run(overrides, "trainer=ddp")
+    done = run(overrides, "trainer=ddp")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: trainer.accelerator=gpu asks for a GPU")
     assert "trainer=ddp_sim" in done.stderr

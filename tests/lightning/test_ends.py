@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
+from tests.lightning.programs import Program, Programs
+
+Start = Callable[..., Program]
+
 SAME_SIZE = "[{_target_: detectron2.data.transforms.Resize, shape: [96,96]}]"
 TWO = [
     *(f"scale.train_augmentations={SAME_SIZE}", "trainer=ddp_sim", "scale.batch_size=1"),
@@ -21,15 +21,11 @@ TWO = [
 ]
 
 
-def start(overrides: list[str], *more: str) -> subprocess.Popen[str]:
+@pytest.fixture
+def start(overrides: list[str], programs: Programs) -> Start:
+    """Starts a training."""
     given = [o for o in overrides if not o.startswith("+trainer.")]
-    return subprocess.Popen(
-        [sys.executable, "-m", "deepacc_lightning.train", *given, *more],
-        env={**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return lambda *more: programs.start("deepacc_lightning.train", *given, *more)
 
 
 def fails(how: str, **options: object) -> list[str]:
@@ -62,9 +58,9 @@ def is_alive(pid: int) -> bool:
     ],
 )
 def test_the_other_process_failed(
-    overrides: list[str], tmp_path: Path, how: str, status: int, lines: list[str]
+    start: Start, tmp_path: Path, how: str, status: int, lines: list[str]
 ) -> None:
-    process = start(overrides, *TWO, *fails(how), "test=false")
+    process = start(*TWO, *fails(how), "test=false")
     _, said = process.communicate(timeout=600)
     assert process.returncode == status, said
     for line in lines:
@@ -73,20 +69,20 @@ def test_the_other_process_failed(
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
 
 
-def test_a_killed_run_leaves_no_process(overrides: list[str], tmp_path: Path) -> None:
-    process = start(overrides, *TWO, *fails("wait", folder=tmp_path), "test=false")
+def test_a_killed_run_leaves_no_process(start: Start, tmp_path: Path) -> None:
+    process = start(*TWO, *fails("wait", folder=tmp_path), "test=false")
     wait_until(lambda: (tmp_path / "1").is_file() and (tmp_path / "0").is_file())
     other = int((tmp_path / "1").read_text())
     assert is_alive(other)
     process.kill()
-    process.wait()  # its pipes stay open for as long as the other process lives
+    process.wait()
     wait_until(lambda: not is_alive(other), seconds=60)
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_sigterm_in_the_final_test(overrides: list[str], tmp_path: Path, processes: int) -> None:
+def test_sigterm_in_the_final_test(start: Start, tmp_path: Path, processes: int) -> None:
     more = TWO if processes == 2 else ["+trainer.enable_progress_bar=false"]
-    process = start(overrides, *more, *fails("wait", folder=tmp_path, test="true"))
+    process = start(*more, *fails("wait", folder=tmp_path, test="true"))
     wait_until(lambda: all((tmp_path / str(rank)).is_file() for rank in range(processes)))
     pids = [int((tmp_path / str(rank)).read_text()) for rank in range(processes)]
     process.send_signal(signal.SIGTERM)

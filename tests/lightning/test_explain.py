@@ -119,7 +119,7 @@ def test_an_image_from_elsewhere_has_no_truth_unless_its_data_set_is_named(
     assert (tmp_path / "two.json").is_file()
 
 
-def test_bad_input_is_told_in_one_line_and_leaves_nothing(
+def test_bad_input_is_reported_in_one_line_and_leaves_nothing(
     checkpoint: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
     image, _ = record_of(tiny_data)

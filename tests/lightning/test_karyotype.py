@@ -182,7 +182,9 @@ def test_kept_detections_are_read_back(tmp_path: Path) -> None:
         karyotype.read_raw(path, "key")
 
 
-def test_bad_input_is_told_before_anything_is_written(options: list[str], tmp_path: Path) -> None:
+def test_bad_input_is_reported_before_anything_is_written(
+    options: list[str], tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     bad = "split=other", f"ckpt={tmp_path}/none.ckpt", "gains=-1", f"crops={tmp_path}/none"
     for more in ([each] for each in bad):

@@ -57,10 +57,10 @@ def test_the_detector_stays_and_has_masks(finished: Path, checkpoint: Path) -> N
     assert new
     assert all(name.startswith("instance_masks.") for name in new)
     assert after["selection"] == before["selection"]
-    told = json.loads((finished / "masks.json").read_text())
-    assert told["masks"] > 60  # of three images and a drawn one
-    assert len(told["history"]) == 4
-    assert 0 <= told["figures"]["iou"] <= 100
+    record = json.loads((finished / "masks.json").read_text())
+    assert record["masks"] > 60  # of three images and a drawn one
+    assert len(record["history"]) == 4
+    assert 0 <= record["figures"]["iou"] <= 100
 
 
 def test_a_detector_of_the_checkpoint_cuts_masks(finished: Path, checkpoint: Path) -> None:
@@ -85,8 +85,8 @@ def test_masks_are_taken_over_as_they_are(
     before, after = (read_checkpoint(p) for p in (old, tmp_path / "b/checkpoints/best.ckpt"))
     for name, value in before["model"].items():
         assert torch.equal(value, after["model"][name]), name
-    told = json.loads((finished / "masks.json").read_text())["figures"]
-    assert taken == pytest.approx(told, abs=0.02)
+    record = json.loads((finished / "masks.json").read_text())["figures"]
+    assert taken == pytest.approx(record, abs=0.02)
 
 
 @pytest.mark.parametrize(

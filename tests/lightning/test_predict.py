@@ -77,7 +77,7 @@ def records(out: Path) -> dict[str, dict[str, Any]]:
 
 
 def without_drawn(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Records without what only a drawn karyogram tells."""
+    """Records without what only a drawn karyogram shows."""
     drawn = ("band_level", "outline", "rotation", "polarity", "doubtful_cut")
     for record in found.values():
         for each in (record, *record["chromosomes"]):
@@ -226,10 +226,12 @@ def test_bad_files_are_reported_and_the_rest_goes_on(
     (images / "text.jpg").write_text("no image")
     result = predict.run(config(checkpoint, images, tmp_path / "job"))
     assert result == {"cells": 1, "predicted": 1, "failed": 3}
-    told = capsys.readouterr()
+    printed = capsys.readouterr()
     for name in ("cut.png", "empty.tif", "text.jpg"):
-        assert len([x for x in told.out.splitlines() if x.startswith("error:") and name in x]) == 1
-    assert "3 of 4 images were left out" in told.err
+        assert (
+            len([x for x in printed.out.splitlines() if x.startswith("error:") and name in x]) == 1
+        )
+    assert "3 of 4 images were left out" in printed.err
     errors = [Path(row["image"]).name for row in rows(tmp_path / "job" / "errors.csv")]
     assert errors == ["cut.png", "empty.tif", "text.jpg"]
     (images / "good.png").unlink()

@@ -111,8 +111,8 @@ def test_sets_that_cannot_be_together_are_refused(
     leaking = [*both, f"data.root=[{tmp_path / 'mine'},{tiny_data}]"]
     with pytest.raises(DataError, match=f"case {tested} is in train of .*mine and in val of"):
         build_datamodule(compose_config("train", leaking)).info()
-    told_apart = compose_config("train", [*leaking, "data.cases=own"])
-    assert build_datamodule(told_apart).info().counts["train"] == 14
+    separate = compose_config("train", [*leaking, "data.cases=own"])
+    assert build_datamodule(separate).info().counts["train"] == 14
     drawn = [o for o in both if o != "data=coco"]
     with pytest.raises(ConfigError, match="drawn metaphases are one data set"):
         build_datamodule(compose_config("train", [*drawn, "data=synthetic"]))

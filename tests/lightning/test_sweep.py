@@ -1,4 +1,4 @@
-"""A real grid at tiny size with a job that fails: going on, sharing, stopping, the report."""
+"""A real grid at tiny size with a job that fails: continuing, sharing, stopping, the report."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import io
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -32,6 +30,7 @@ from deepacc_lightning.jobs.train_job import (
     summarize,
 )
 from deepacc_lightning.reports.sweep_report import format_rows, table_rows, to_csv
+from tests.lightning.programs import Programs
 
 GRID = ["experiment=siamese_gia", "alpha=.1,.2", "m=.25,.5"]
 # A model of one epoch is sure of nothing, and nothing has no metrics to tell apart.
@@ -47,7 +46,7 @@ def grid(shared_overrides: list[str], tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="module")
 def output(grid: list[str]) -> str:
-    """What a grid prints one of whose jobs fails: a checkpoint lies there that cannot be read."""
+    """What a grid prints one of whose jobs fails: a checkpoint is there that cannot be read."""
     plan = make_plan(grid)
     plan.folder.mkdir()
     (plan.folder / "sweep.json").write_text(json.dumps(plan.manifest))
@@ -177,20 +176,19 @@ def test_a_job_of_another_process_is_waited_for_and_made_up_if_that_one_dies(
 
 
 def test_ctrl_c_exits_130_with_what_was_trained_kept(
-    shared_overrides: list[str], tmp_path: Path
+    shared_overrides: list[str], tmp_path: Path, programs: Programs
 ) -> None:
     folder = tmp_path / "s"
     overrides = [*shared_overrides, "experiment=sep", "seed=0,1", f"sweep.dir={folder}"]
     overrides += ["scale.max_epochs=200", "scale.check_val_every_n_epoch=50", "test=false"]
-    command = [sys.executable, "-m", "deepacc_lightning.sweep", *overrides]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = programs.start("deepacc_lightning.sweep", *overrides)
     last = folder / "seed=0" / "checkpoints" / "last.ckpt"
     while not last.is_file() and process.poll() is None:
         time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
-    assert errors.splitlines()[-1] == "interrupted: the same command goes on where it was stopped"
+    assert errors.splitlines()[-1] == "interrupted: the same command continues where it was stopped"
     facts = json.loads((folder / "seed=0" / "run.json").read_text())
     assert facts["status"] == "interrupted"
     assert not (folder / "seed=0" / "job.json").exists()
@@ -198,12 +196,11 @@ def test_ctrl_c_exits_130_with_what_was_trained_kept(
 
 
 def test_bad_input_of_the_command_line_exits_2_and_writes_nothing(
-    shared_overrides: list[str], tmp_path: Path
+    shared_overrides: list[str], tmp_path: Path, programs: Programs
 ) -> None:
     folder = tmp_path / "s"
-    command = [sys.executable, "-W", "ignore", "-m", "deepacc_lightning.sweep"]
-    command += [*shared_overrides, "experiment=sep", "alhpa=1,2", f"sweep.dir={folder}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    overrides = [*shared_overrides, "experiment=sep", "alhpa=1,2", f"sweep.dir={folder}"]
+    done = programs.run("deepacc_lightning.sweep", *overrides)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == "error: unknown key alhpa: did you mean alpha?"
     assert not folder.exists()

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +22,7 @@ from deepacc_lightning import evaluate, train
 from deepacc_lightning.core.cli import message
 from deepacc_lightning.core.config import compose_config
 from deepacc_lightning.training.module import DetectionModule, NonFiniteLossError
+from tests.lightning.programs import Programs
 
 SUMMARY = {"map50", "map50_max", "coco_ap", "acc", "aer", "precision", "recall", "f1", "wcr"}
 
@@ -206,24 +204,17 @@ def test_bad_environments(overrides: list[str], tmp_path: Path) -> None:
         start(overrides, f"data.root={tmp_path / 'empty'}")
 
 
-def test_interrupt_keeps_a_checkpoint_and_exits_130(overrides: list[str], tmp_path: Path) -> None:
+def test_interrupt_keeps_a_checkpoint_and_exits_130(
+    overrides: list[str], tmp_path: Path, programs: Programs
+) -> None:
     arguments = [*overrides, "scale.max_epochs=10000", "test=false"]
-    # A shell's background job, as a CI runner may be, has SIGINT ignored and would pass that on.
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
-    process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-m", "deepacc_lightning.train", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    signal.signal(signal.SIGINT, previous)
+    process = programs.start("deepacc_lightning.train", *arguments)
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
     try:
         deadline = time.monotonic() + 180
         while not last.is_file() and time.monotonic() < deadline and process.poll() is None:
             time.sleep(0.2)
-        assert last.is_file(), process.stderr.read() if process.poll() is not None else "too slow"
+        assert last.is_file(), process.said()[1]
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=120)
     finally:

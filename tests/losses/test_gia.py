@@ -255,7 +255,7 @@ def test_groups_as_yaml_reads_them() -> None:
         pytest.param({}, id="none"),
         pytest.param({"A": ["1", "2"]}, id="classes left out"),
         pytest.param({**DENVER_GROUPS, "H": ["1"]}, id="a class twice"),
-        pytest.param({**DENVER_GROUPS, "H": ["Z"]}, id="no class of ours"),
+        pytest.param({**DENVER_GROUPS, "H": ["Z"]}, id="no class of these"),
         pytest.param({"A": [1, 2, "X"]}, id="numbers"),
     ],
 )

@@ -126,7 +126,9 @@ def _roi_heads(
     )
 
 
-def _rcnn(*, in_channels: int = 1, separated: bool = False, **options: Any) -> ChromosomeRCNN:
+def _rcnn(
+    *, in_channels: int = 1, separated: bool = False, statistics_share: float = 0.0, **options: Any
+) -> ChromosomeRCNN:
     torch.manual_seed(0)
     anchors = DefaultAnchorGenerator(**ANCHORS)
     return ChromosomeRCNN(
@@ -142,6 +144,7 @@ def _rcnn(*, in_channels: int = 1, separated: bool = False, **options: Any) -> C
             pre_nms_topk=(100, 100),
             post_nms_topk=(30, 30),
         ),
+        statistics_share=statistics_share,
         roi_heads=_roi_heads(separated=separated, **options),
         pixel_mean=[200.0] * in_channels,
         pixel_std=[40.0] * in_channels,

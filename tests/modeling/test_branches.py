@@ -353,7 +353,7 @@ def test_a_batch_is_its_images() -> None:
 
 @pytest.mark.parametrize("scale", [S, 64.0])
 def test_order_of_proposals_does_not_matter(scale: float) -> None:
-    """At 64, float32 rounds the score of every proposal that lies well to 1."""
+    """At 64, float32 rounds the score of every proposal that is well placed to 1."""
     w = F.normalize(torch.eye(C, D) + 0.05 * torch.randn(C, D, generator=_seeded(6)), dim=1)
     x = w[torch.arange(12) % 3] + 0.1 * torch.randn(12, D, generator=_seeded(7))
     margin, inference = _angular(w, s=scale), _inference()

@@ -124,7 +124,7 @@ def hydra_model(*overrides: str) -> nn.Module:
 
 @pytest.fixture
 def coco_dataset(tmp_path: Path) -> Iterator[str]:
-    """Three colour images with rectangles of all classes, registered as a COCO data set."""
+    """Three color images with rectangles of all classes, registered as a COCO data set."""
     rng = np.random.default_rng(0)
     images, annotations = [], []
     for image_id, (height, width) in enumerate([(96, 128), (64, 96), (128, 80)], start=1):

@@ -87,15 +87,15 @@ def test_outputs_are_in_pixels_of_the_original(make_detector: Build, make_item: 
         _assert_same(plain[kind], scaled[kind], scale=(3.0, 10.0))
 
 
-def test_gray_image_in_a_colour_trunk_is_the_image_thrice(
+def test_gray_image_in_a_color_trunk_is_the_image_thrice(
     make_detector: Build, make_item: Build
 ) -> None:
     model = make_detector(in_channels=3)
     image = make_item()["image"]
     assert image.shape == (1, 64, 96)
-    (gray,), (colour,) = (_detect(model, [{"image": x}]) for x in (image, image.repeat(3, 1, 1)))
+    (gray,), (color,) = (_detect(model, [{"image": x}]) for x in (image, image.repeat(3, 1, 1)))
     for kind in gray:
-        _assert_same(colour[kind], gray[kind])
+        _assert_same(color[kind], gray[kind])
 
 
 def test_images_are_normalized_padded_and_channels_last(

@@ -139,7 +139,7 @@ def test_testing_without_proposals(make_roi_heads: Build, features: dict[str, Te
 def test_baseline_is_detectron2s_own_heads(
     make_roi_heads: Build, make_item: Build, features: dict[str, Tensor]
 ) -> None:
-    """Nothing of ours in the reference: the same weights give the same losses and detections."""
+    """The reference is Detectron2 alone: the same weights give the same losses and detections."""
     heads = make_roi_heads()
     reference = StandardROIHeads(
         num_classes=NUM_CLASSES,

@@ -7,52 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from hydra.utils import instantiate
-from torch import nn
 
 from deepacc_d2.cell import LEFT_OUT, Cell, Chromosome
 from deepacc_d2.checkpoint import build_from_checkpoint
 from deepacc_d2.detection.network import TorchDetector
 from deepacc_d2.karyotype.iscn import format_karyotype
-from deepacc_lightning.core.config import compose_config, to_plain
-
-TINY = (
-    "pixel_mean=228",
-    "pixel_std=45",
-    "scale=lab",
-    "scale.backbone.stem_channels=8",
-    "scale.backbone.res2_channels=8",
-    "scale.fpn.out_channels=32",
-    "scale.roi.fc_dims=[16,16]",
-    "scale.rpn.pre_nms_topk=[100,100]",
-    "scale.rpn.post_nms_topk=[40,40]",
-)
-
-
-def tiny_content(*overrides: str, preset: str = "siamese_gia") -> dict[str, Any]:
-    """Returns the content of a checkpoint of a tiny model with random weights."""
-    cfg = to_plain(
-        compose_config(
-            "train",
-            [*TINY, "data.root=unused", "out=unused", f"experiment={preset}", *overrides],
-        )
-    )
-    torch.manual_seed(5)
-    model: nn.Module = instantiate(cfg["model"])
-    return {"model": model.state_dict(), "deepacc_config": cfg}
 
 
 @pytest.fixture(scope="session")
-def make_content() -> Callable[..., dict[str, Any]]:
-    """Makes the content of a checkpoint of a tiny model."""
-    return tiny_content
-
-
-@pytest.fixture(scope="session")
-def tiny_detector() -> TorchDetector:
+def tiny_detector(make_content: Callable[..., dict[str, Any]]) -> TorchDetector:
     """A tiny DeepACC."""
-    return TorchDetector(build_from_checkpoint(tiny_content(), "tiny.ckpt"))
+    return TorchDetector(build_from_checkpoint(make_content(), "tiny.ckpt"))
 
 
 def some_cell(name: str = "a", case_id: str | None = None, seed: int = 0) -> Cell:

@@ -113,7 +113,7 @@ def test_an_image_that_was_moved_is_done(
     assert json.loads(folder.record("a").read_text())["image"]["path"] == str(moved)
 
 
-def test_results_of_images_that_are_gone_stay_and_are_told(
+def test_results_of_images_that_are_gone_stay_and_are_reported(
     folder: OutputFolder, make_cell: Callable[..., Cell], tmp_path: Path
 ) -> None:
     put(folder, make_cell("a", "p1"), tmp_path / "gone" / "a.png", there=False)

@@ -55,14 +55,14 @@ def test_the_python_face_warns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     from deepacc_d2.prediction import api
 
     class Nobody:
-        def cell(self, gray: object, **told: object) -> object:
-            return told["name"]
+        def cell(self, gray: object, **facts: object) -> object:
+            return facts["name"]
 
     for name in ("7.A.tif", "7.K.tif"):
         (tmp_path / name).touch()
     monkeypatch.setattr(api, "load_predictor", lambda *_, **__: Nobody())
     monkeypatch.setattr(api, "read_image", lambda path: type("Read", (), {"gray": None}))
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         assert deepacc_d2.predict(tmp_path) == ["7.A"]
-    assert any("karyogram of 7.A.tif" in str(warning.message) for warning in told)
+    assert any("karyogram of 7.A.tif" in str(warning.message) for warning in caught)

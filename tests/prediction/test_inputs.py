@@ -100,7 +100,7 @@ def test_links_to_folders_are_not_followed_and_loops_end(folder):
         ("x" * 5000, "cannot be looked at"),
     ],
 )
-def test_nothing_found_is_told_in_one_line(folder, monkeypatch, images, what):
+def test_nothing_found_is_reported_in_one_line(folder, monkeypatch, images, what):
     monkeypatch.chdir(folder)
     Path("empty").mkdir()
     with pytest.raises(ConfigError, match=what) as error:

@@ -42,8 +42,8 @@ def test_shapes_and_single_chromosomes(folder: OutputFolder) -> None:
     record = json.loads(folder.record("a").read_text())
     assert from_record(record).name == "a"
     assert record["band_level"] is None
-    for told, chromosome in zip(record["chromosomes"], cell.chromosomes, strict=True):
-        points = np.array(told["outline"])
+    for written, chromosome in zip(record["chromosomes"], cell.chromosomes, strict=True):
+        points = np.array(written["outline"])
         x0, y0, x1, y1 = chromosome.box
         # By hand: the outline of a bar is within a pixel or two of the bar itself.
         assert np.abs(points.min(axis=0) - (x0, y0)).max() <= 2.5

@@ -69,7 +69,7 @@ def test_boxes_return_to_the_pixels_of_the_image() -> None:
     np.testing.assert_array_equal(cell.counts(), [2] * 22 + [1, 1])
 
 
-def test_an_extra_chromosome_is_told() -> None:
+def test_an_extra_chromosome_is_reported() -> None:
     detector = FixedDetector(grid(47), [*normal_male(), 20])
     cell = Predictor(Detector(detector, PLAIN)).cell(np.full((100, 200), 240, dtype=np.uint8))
     assert cell.karyotype == cell.karyotype_by_box == "47,XY,+21"
@@ -162,8 +162,8 @@ def test_predict_is_the_same_from_files_and_arrays(
     assert [(c.name, c.case_id) for c in cells] == [("a", "slides"), ("b", "slides")]
     predictor = load_predictor(path)
     (array,) = deepacc_d2.predict(image, checkpoint=predictor)
-    colour = np.repeat(image[..., None], 3, axis=2)
-    found = [*cells, array, *deepacc_d2.predict([colour, image], checkpoint=predictor)]
+    color = np.repeat(image[..., None], 3, axis=2)
+    found = [*cells, array, *deepacc_d2.predict([color, image], checkpoint=predictor)]
     assert array.chromosomes
     for cell in found:
         assert [c.box for c in cell.chromosomes] == [c.box for c in array.chromosomes]

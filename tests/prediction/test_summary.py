@@ -82,7 +82,7 @@ def test_what_is_said(folder: OutputFolder, make_cell: Callable[..., Cell]) -> N
     assert (folder.root / "errors.csv").read_text().splitlines()[1] == "x.png,is cut"
 
 
-def test_unfit_cells_are_told_with_their_reason_and_have_no_place_in_a_case(
+def test_unfit_cells_are_reported_with_their_reason_and_have_no_place_in_a_case(
     folder: OutputFolder, make_cell: Callable[..., Cell]
 ) -> None:
     for number in range(12):

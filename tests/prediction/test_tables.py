@@ -60,7 +60,7 @@ def test_coco_is_read_by_the_reference_library(folder: OutputFolder) -> None:
     assert coco.loadCats([23])[0]["name"] == "X"
 
 
-def test_unfit_cells_and_unidentified_chromosomes_are_told(
+def test_unfit_cells_and_unidentified_chromosomes_are_reported(
     tmp_path: Path, make_cell: Callable[..., Cell]
 ) -> None:
     folder = open_folder(tmp_path, {"kind": "prediction"})

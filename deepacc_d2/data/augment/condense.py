@@ -31,7 +31,7 @@ CHROMATID = 0.62
 
 @dataclass(frozen=True)
 class Condensed(Placed):
-    """A chromosome that is shortened and widened where it lies.
+    """A chromosome that is shortened and widened in its place.
 
     Attributes:
         length: factor along its axis.

@@ -141,32 +141,32 @@ class _Images:
         self.named: set[Path] = set()
         self._index = FileIndex(self.paths, src)
 
-    def claimed(self, coco: dict[str, Any], beside: Path) -> set[Path]:
+    def claimed(self, coco: dict[str, Any], json_path: Path) -> set[Path]:
         """Returns the images, resolved, that a COCO file names with their folder."""
         found: set[Path] = set()
         for image in coco["images"]:
             name = image.get("file_name") if isinstance(image, dict) else None
             if isinstance(name, str):
                 with suppress(AmbiguousNameError):
-                    path = self._index.find_in(name, self._folders(beside))
+                    path = self._index.find_in(name, self._folders(json_path))
                     found |= {path.resolve()} if path is not None else set()
         return found
 
-    def _folders(self, beside: Path) -> list[Path]:
-        split = split_of_path(beside.relative_to(self.src)) or ""
-        folders = [beside.parent]
+    def _folders(self, json_path: Path) -> list[Path]:
+        split = split_of_path(json_path.relative_to(self.src)) or ""
+        folders = [json_path.parent]
         folders += [self.src / "images" / split, self.src / split] if split else []
-        folders += [self.src / beside.stem.split("_")[-1], self.src / "images", self.src]
+        folders += [self.src / json_path.stem.split("_")[-1], self.src / "images", self.src]
         return folders
 
-    def find(self, file_name: str, beside: Path, claimed: set[Path]) -> Path | None:
+    def find(self, file_name: str, json_path: Path, claimed: set[Path]) -> Path | None:
         """Returns the image that a COCO file means.
 
         Raises:
             AmbiguousNameError: several fit.
         """
         try:
-            path = self._index.find(file_name, self._folders(beside), claimed)
+            path = self._index.find(file_name, self._folders(json_path), claimed)
         except AmbiguousNameError as error:
             self.named |= {path.resolve() for path in error.paths}
             raise

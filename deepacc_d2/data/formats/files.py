@@ -50,7 +50,7 @@ def files_under(folder: Path, *suffixes: str) -> list[Path]:
     seen: set[str] = set()
     waiting, links = [folder], list[Path]()
     while waiting or links:
-        # links last: what lies in the source itself goes by its own name
+        # links last: what is in the source itself goes by its own name
         current = waiting.pop() if waiting else links.pop(0)
         real = os.path.realpath(current)
         if real in seen:
@@ -100,14 +100,14 @@ class FileIndex:
             self._by_folder.setdefault(path.parent, []).append(path)
 
     def in_folder(self, folder: Path) -> list[Path]:
-        """Returns the files that lie in a folder itself."""
+        """Returns the files directly in a folder."""
         return self._by_folder.get(folder, [])
 
     def find(self, name: str, folders: Sequence[Path], taken: Collection[Path] = ()) -> Path | None:
         """Returns the file that a name means, None if there is none.
 
         The name as it is, in the first of the folders that has it; else without ``%20`` and the
-        like; else whatever its case and composition of accents; else wherever its last part lies.
+        like; else whatever its case and composition of accents; else wherever its last part is.
 
         Args:
             name: as a tool wrote it.

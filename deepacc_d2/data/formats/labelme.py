@@ -97,7 +97,7 @@ def read_labelme(src: Path, options: ReadOptions) -> Source:
 
 
 def _find_image(path: Path, image_path: str, index: FileIndex) -> Path | None:
-    """Returns the named image, which may have been moved beside the JSON since, or None.
+    """Returns the named image, which may have been moved next to the JSON since, or None.
 
     Raises:
         AmbiguousNameError: several images fit.

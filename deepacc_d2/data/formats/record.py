@@ -97,7 +97,11 @@ class Defect(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """One defect met: what, in which file, and the particulars."""
+    """One defect met: what, in which file, and the particulars.
+
+    >>> print(Issue(Defect.NO_BOXES, "a.png"))
+    a.png: image without a usable box
+    """
 
     defect: Defect
     name: str
@@ -265,7 +269,7 @@ def _are_copies(own: list[ImageRecord], total: int) -> bool:
 
 
 def _join_copies(records: list[ImageRecord]) -> str:
-    """Gives copies of one image the same case, where nothing else tells it.
+    """Gives copies of one image the same case, where nothing else says which it is.
 
     Returns:
         What the report says of it.

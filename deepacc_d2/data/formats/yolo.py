@@ -154,7 +154,7 @@ class _Labels:
             self._by_path.setdefault(_key(relative_name(path, src)), []).append(path)
 
     def of(self, image: Path) -> Path | None:
-        """Returns the label file of an image: in ``labels`` for ``images``, or beside it."""
+        """Returns the label file of an image: in ``labels`` for ``images``, or next to it."""
         parts = list(relative_name(image, self.src).split("/"))
         choices = ["/".join(parts)]
         for place in range(len(parts) - 2, -1, -1):
@@ -169,8 +169,8 @@ class _Labels:
             for found in (exact, same):
                 if len(found) == 1:
                     return found[0]
-        beside = image.with_suffix(".txt")  # of an image outside the source
-        return beside if not image.is_relative_to(self.src) and beside.is_file() else None
+        own = image.with_suffix(".txt")  # of an image outside the source
+        return own if not image.is_relative_to(self.src) and own.is_file() else None
 
 
 def _key(name: str) -> str:

@@ -110,7 +110,7 @@ def resolve(text: str, config: dict[str, Any], config_path: Path) -> Path | None
     """Finds a path of data.yaml, which tools write relative to ``path`` or to the YAML file."""
     here = config_path.parent
     text = text.replace("\\", "/")
-    # Roboflow writes ../train/images though the folder lies beside the YAML file
+    # Roboflow writes ../train/images though the folder is next to the YAML file
     bases = [here / str(config.get("path") or ""), here]
     tries = [base / text for base in bases] + [here / text.removeprefix("../")]
     return next((path for path in tries if os.path.exists(path)), None)  # noqa: PTH110

@@ -23,6 +23,12 @@ STREAM_BATCH, STREAM_CASE, STREAM_CELL = 1, 2, 3
 class SyntheticConfig:
     """Options of the generator; two equal configs draw identical pixels.
 
+    >>> SyntheticConfig(seed=1).digest() == SyntheticConfig(seed=1).digest()
+    True
+    >>> SyntheticConfig(overlap_rate=2)
+    Traceback (most recent call last):
+    deepacc_d2.errors.ConfigError: synthetic overlap_rate must be in 0..1, not 2
+
     Attributes:
         cells_per_case: metaphases (images) of one case.
         num_batches: staining batches; case ``c`` belongs to batch ``c % num_batches``.

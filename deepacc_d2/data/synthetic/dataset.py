@@ -168,6 +168,13 @@ def write_dataset(
 ) -> dict[str, Any]:
     """Draws a data set of synthetic metaphases in the internal layout.
 
+    >>> from tempfile import TemporaryDirectory
+    >>> config = SyntheticConfig(size=(256, 256), cells_per_case=1)
+    >>> with TemporaryDirectory() as folder:
+    ...     info = write_dataset(f"{folder}/a", config, {"train": 1}, num_workers=0, progress=False)
+    >>> info["counts"]
+    {'train': 1, 'val': 0, 'test': 0}
+
     All is written to a temporary sibling of ``root`` that takes its place at the end, so that an
     interrupted run leaves nothing behind. Images and annotations depend on ``config`` and
     ``splits`` alone, not on the number of workers.

@@ -1,7 +1,7 @@
 """Where the chromosomes of a spread are placed.
 
 Chromosomes are laid one after another, longest first, into a roughly round region. Each looks at
-a number of random places on a coarse occupancy grid and takes the freest one; a set share lies
+a number of random places on a coarse occupancy grid and takes the freest one; a set share is placed
 across others on purpose, as in real spreads.
 """
 

@@ -2,7 +2,7 @@
 
 Workers are fresh interpreters that run :func:`main` of this module alone: they read their jobs
 from standard input and answer one JSON line for each. Not multiprocessing: a forked child of a
-process in which OpenCV or PyTorch already runs threads can hang for ever, and a spawned one
+process in which OpenCV or PyTorch already runs threads can hang forever, and a spawned one
 imports the caller's whole program again.
 """
 

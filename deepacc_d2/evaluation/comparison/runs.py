@@ -126,7 +126,7 @@ def find_runs(patterns: Sequence[str | Path]) -> list[Path]:
 
     A directory is a run's if it has ``run.json``, or ``config.yaml`` next to ``csv`` or
     ``checkpoints``; or if a sweep has noted its failure there (``failed.txt``), or an ablation
-    beside it (``.NAME.failed``).
+    next to it (``.NAME.failed``).
 
     Args:
         patterns: directories, or shell patterns such as ``runs/sep-*``.

@@ -95,7 +95,7 @@ class Explanation:
 
     Attributes:
         boxes: (P, 4) float64.
-        classes: (P,) int64, the class that is told: by the karyotype where that has one, else by
+        classes: (P,) int64, the final class: by the karyotype where that has one, else by
             the box itself.
         by_box: (P,) int64, the class of the box by itself.
         scores: (P,) the score of ``by_box``.
@@ -182,7 +182,7 @@ class Explanation:
             row: dict[str, Any] = {
                 "box": _numbers(self.boxes[i], 2),
                 "detected": bool(self.detected[i]),
-                "class": self._told(i),
+                "class": self._class_of(i),
                 "class_by_box": CLASSES[self.by_box[i]] if self.detected[i] else None,
                 "score": round(float(self.scores[i]), 6),
                 "point": _numbers(self.points[i], 6),
@@ -217,7 +217,7 @@ class Explanation:
             ]
         return content
 
-    def _told(self, row: int) -> str | None:
+    def _class_of(self, row: int) -> str | None:
         """Returns a row's class as the records of ``make predict`` have it, None for none."""
         last = self.by_box if self.karyotype is None else self.karyotype.classes
         return class_name(last[row]) if self.detected[row] and last[row] != BACKGROUND else None

@@ -54,6 +54,7 @@ def load(job: dict[str, Any], checkpoint: str) -> Predictor:
         precision=str(job.get("precision", "32-true")),
         normalize=bool((settings.get("view") or {}).get("normalize", True)),
         min_foreground=(settings.get("selection") or {}).get("min_foreground"),
+        tta=(settings.get("selection") or {}).get("tta"),
         prior_strength=(settings.get("karyotype") or {}).get("prior_strength"),
     )
     if json.loads(json.dumps(predictor.settings(), default=str)) != settings:

@@ -114,7 +114,7 @@ def test_where_two_cross_light_is_multiplied_or_the_darker_one_seen(additive: bo
 
 
 def test_one_that_lies_where_another_was_is_cut_out_whole() -> None:
-    """The first comes to lie on the place that the second leaves."""
+    """The first moves to the place that the second leaves."""
     image, boxes = draw(LONE, FAR)
     first, second = isolated(image, boxes)
     moves = [Move(first, (206.0, 135.0), True, 0.0), Move(second, (100.0, 100.0), True, 0.0)]
@@ -154,7 +154,7 @@ def test_boxes_keep_their_number_and_order_and_enclose_what_moved() -> None:
         assert 1 <= moved.sum() <= 8
         moved_in_all += moved.sum()
         assert (found.boxes[:, 2:] > found.boxes[:, :2]).all()
-        # Whatever is dark now lies in a box.
+        # Whatever is dark now is in a box.
         covered = np.zeros(SIZE, dtype=bool)
         for x0, y0, x1, y1 in found.boxes:
             rows = slice(int(np.floor(y0)), int(np.ceil(y1)))

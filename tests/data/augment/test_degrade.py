@@ -185,8 +185,8 @@ def test_a_nucleus_multiplies_light_and_leaves_the_bar_visible() -> None:
     assert 0.05 < covered.mean() < 1
     # Transmission is that of the nucleus alone, on the bar as on the slide: densities add up.
     rows = slice(BOX[1], BOX[3])
-    on_bar, beside = light[rows, BOX[0] + 1], light[rows, BOX[0] - 2]
-    assert np.abs(on_bar - beside).max() < 0.2
+    on_bar, off_bar = light[rows, BOX[0] + 1], light[rows, BOX[0] - 2]
+    assert np.abs(on_bar - off_bar).max() < 0.2
     inside = covered[rows, BOX[0] + 1] & covered[rows, BOX[0] - 2]
     assert inside.any()
     assert (changed[rows, BOX[0] + 1] < changed[rows, BOX[0] - 2])[inside].all()

@@ -128,7 +128,7 @@ def test_images_in_a_linked_folder_are_used_and_not_missed(source, tmp_path):
     assert result.issues == []
 
 
-def test_names_are_found_and_doubtful_ones_told(source):
+def test_names_are_found_and_doubtful_ones_reported(source):
     for name in ("my cell.PNG", "p1/x.png", "p2/x.png", "p2/only.png"):
         source.image(f"images/{name}")
     source.json(
@@ -145,7 +145,7 @@ def test_names_are_found_and_doubtful_ones_told(source):
     assert "p1/x.png and " in str(result.issues[0])
 
 
-def test_other_encodings_of_unicode_are_read_and_none_is_told(source):
+def test_other_encodings_of_unicode_are_read_and_none_is_reported(source):
     source.image("images/a.png")
     path = source.json("annotations/all.json", coco(["a.png"]))
     text = path.read_text()

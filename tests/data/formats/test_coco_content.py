@@ -60,7 +60,7 @@ def test_two_ids_of_one_class_are_noted(two_images):
     ]
 
 
-def test_a_key_that_is_there_twice_is_told(two_images):
+def test_a_key_that_is_there_twice_is_reported(two_images):
     text = json.dumps(coco([(1, "a.png")], [(1, 1, [4, 5, 10, 20])]))
     two_images.text("annotations/all.json", text[:-1] + ', "annotations": []}')
     with pytest.raises(DataError, match="the key 'annotations' twice"):
@@ -166,7 +166,7 @@ def test_damaged_outlines_are_none(segmentation):
     ("flag", "crowd"),
     [(1, True), ("1", True), (True, True), ("0", False), (0, False), (None, False)],
 )
-def test_a_crowd_region_is_one_chromosome_and_told(flag, crowd):
+def test_a_crowd_region_is_one_chromosome_and_reported(flag, crowd):
     box, notes = box_of({"bbox": [1, 2, 3, 4], "iscrowd": flag}, "1")
     assert box.xyxy == (1, 2, 4, 6)
     assert [defect for defect, _ in notes] == [Defect.CROWD] * crowd

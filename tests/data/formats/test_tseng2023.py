@@ -25,7 +25,7 @@ def test_case_is_the_stem_less_its_last_digit(stem, case):
     assert case_of(stem) == case
 
 
-def test_every_defect_is_survived_and_told(tseng_source):
+def test_every_defect_is_survived_and_reported(tseng_source):
     source = tseng_source
     folder = "24_chromosomes_object"
     source.tseng(["unknow003"])  # in no list

@@ -121,7 +121,7 @@ def test_a_file_in_a_wrong_encoding_costs_that_file_alone(source):
     ]
 
 
-def test_a_list_in_another_encoding_is_told(source):
+def test_a_list_in_another_encoding_is_reported(source):
     source.image("JPEGImages/a.png")
     source.voc("Annotations/a.xml")
     source.text("ImageSets/Main/train.txt", "a\n")
@@ -182,7 +182,7 @@ def test_an_annotation_never_goes_to_another_folders_image(source):
     assert [(i.defect, i.name) for i in result.issues] == [(Defect.MISSING_IMAGE, "p1/1.xml")]
 
 
-def test_two_annotations_of_one_image_are_told(source):
+def test_two_annotations_of_one_image_are_reported(source):
     source.voc("Annotations/p1/1.xml")
     source.voc("Annotations/p2/1.xml")
     source.image("JPEGImages/1.png")

@@ -127,7 +127,7 @@ def test_a_key_or_index_given_twice_is_refused(source, yaml, message):
         one_image(source, yaml, "")
 
 
-def test_pixels_percent_and_half_an_index_are_told(source):
+def test_pixels_percent_and_half_an_index_are_reported(source):
     lines = "0 50 50 20 40\n0 100 60 20 40\n0.5 .5 .5 .2 .4\n0 .5 .5 .2 .4 .9\n0 .5 .5 .2 .4\n"
     _, record = one_image(source, "names: ['1']\n", lines)
     assert [box.xyxy for box in record.boxes] == [pytest.approx((80, 30, 120, 70))]
@@ -147,7 +147,7 @@ def test_oriented_boxes_are_enclosed(source):
     assert record.boxes[0].xyxy == pytest.approx((20, 20, 100, 70))
 
 
-def test_label_files_in_another_encoding_or_for_two_images_are_told(source):
+def test_label_files_in_another_encoding_or_for_two_images_are_reported(source):
     source.text("data.yaml", "names: ['1']\ntrain: list.txt\n")
     for name in ("a.png", "b.png", "b.jpg", "c.PNG"):
         source.image(f"images/{name}")

@@ -79,7 +79,7 @@ def test_crops_are_found_by_their_names(tmp_path: Path) -> None:
     assert [path.name for path in second.files] == ["3_0.TIF", "21_0.tiff", "21_1.tiff"]
 
 
-def test_no_crops_are_told(tmp_path: Path) -> None:
+def test_no_crops_are_reported(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         find_cells(tmp_path / "none")
     with pytest.raises(DataError, match="holds no chromosome crops"):

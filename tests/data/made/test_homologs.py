@@ -81,7 +81,7 @@ def test_a_homolog_is_added_and_nothing_else_changes(
     scale, contrast = scene.size / piece.size, scene.depth / piece.depth
     expected = float((piece.dark * piece.alpha).sum()) * scale**2 * contrast
     assert difference.sum() == pytest.approx(expected, rel=0.05)
-    # It lies where nothing was, and its box is around what is dark.
+    # It is where nothing was, and its box is around what is dark.
     where = difference > 0.25 * scene.depth
     assert not (where & scene.busy).any()
     rows, columns = np.nonzero(where)

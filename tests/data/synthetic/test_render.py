@@ -72,7 +72,7 @@ def test_centromere_axis_and_polarity(cells):
         for annotation in record["annotations"]:
             mask = coco_mask.decode(annotation["segmentation"])
             x, y = annotation["centromere"]
-            assert mask[round(y), round(x)], "the centromere lies in the mask"
+            assert mask[round(y), round(x)], "the centromere is in the mask"
             p_tip, q_tip = np.array(annotation["axis"])
             direction = np.array(annotation["polarity"])
             assert np.linalg.norm(direction) == pytest.approx(1, abs=1e-3)
@@ -80,7 +80,7 @@ def test_centromere_axis_and_polarity(cells):
                 np.linalg.norm(p_tip - q_tip), rel=1e-3
             )
             assert annotation["p_arm_up"] == (p_tip[1] < q_tip[1])
-            # Both tips end the body: each lies within 4 px of the mask.
+            # Both tips end the body: each is within 4 px of the mask.
             rows, columns = np.nonzero(mask)
             for tip in (p_tip, q_tip):
                 assert np.hypot(columns - tip[0], rows - tip[1]).min() < 4

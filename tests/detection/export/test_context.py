@@ -33,6 +33,7 @@ def content(make_content: Callable[..., dict[str, Any]]) -> dict[str, Any]:
     head = "roi_heads.box_predictor.context.head.weight"
     # As it is built it corrects nothing.
     made["model"][head] = torch.randn(made["model"][head].shape) * 2
+    made["deepacc_config"]["model"]["statistics_share"] = 0.5
     return made
 
 

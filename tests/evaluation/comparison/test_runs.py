@@ -1,4 +1,4 @@
-"""Run directories are found wherever they lie, and what cannot be compared is said, not dropped."""
+"""Run directories are found wherever they are, and what cannot be compared is said, not dropped."""
 
 from __future__ import annotations
 

@@ -126,7 +126,9 @@ def test_keys_are_resolved_by_label_end_or_whole(settings_of: Callable[..., Sett
         found.resolve("nope")
 
 
-def test_settings_that_always_vary_together_are_told(settings_of: Callable[..., Settings]) -> None:
+def test_settings_that_always_vary_together_are_reported(
+    settings_of: Callable[..., Settings],
+) -> None:
     runs = [{"alpha": a, "m": a * 2, "seed": s} for a in (0.1, 0.2) for s in (0, 1)]
     assert inseparable(settings_of(*runs)) == [("alpha", "m")]
     crossed = [{"alpha": a, "m": m} for a in (0.1, 0.2) for m in (0.1, 0.2)]

@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
 from deepacc_d2.errors import ConfigError
 from deepacc_lightning.core.cli import check_accelerator, check_data_root, check_overrides
 from deepacc_lightning.core.config import compose_config
+from tests.lightning.programs import Programs
 
 
 @pytest.mark.parametrize(
@@ -25,7 +23,7 @@ from deepacc_lightning.core.config import compose_config
         ("scale.max_epochs", r"missing EQUAL"),
     ],
 )
-def test_misspelt_overrides_are_told_in_one_line(override: str, message: str) -> None:
+def test_misspelt_overrides_are_reported_in_one_line(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
         check_overrides("train", [override])
     assert "\n" not in str(caught.value)
@@ -57,13 +55,8 @@ def test_accelerators_that_exist_pass() -> None:
     check_accelerator("cpu")
 
 
-def test_the_command_line_exits_2_with_one_line() -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "deepacc_lightning.train", "experiment=nope"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_the_command_line_exits_2_with_one_line(programs: Programs) -> None:
+    done = programs.run("deepacc_lightning.train", "experiment=nope")
     assert done.returncode == 2
     lines = done.stderr.strip().splitlines()
     assert lines[-1].startswith("error: unknown experiment 'nope'")

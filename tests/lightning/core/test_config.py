@@ -6,7 +6,7 @@ import pytest
 
 from deepacc_d2.errors import ConfigError
 from deepacc_lightning.core.cli import check_overrides
-from deepacc_lightning.core.config import compose_config, mended, recorded, to_plain
+from deepacc_lightning.core.config import compose_config, normalized, recorded, to_plain
 
 EPOCH = "epoch=3,map50=81.2.ckpt"
 
@@ -35,8 +35,8 @@ def test_a_path_may_hold_signs_of_the_grammar(
 
 def test_a_list_is_a_path_where_a_file_is_called_so(tmp_path: Path) -> None:
     (tmp_path / "a,b").mkdir()
-    assert mended([f"data.root={tmp_path}/a,b"]) == [f'data.root="{tmp_path}/a,b"']
-    assert mended([f"data.root={tmp_path}/a,c"]) == [f"data.root={tmp_path}/a,c"]
+    assert normalized([f"data.root={tmp_path}/a,b"]) == [f'data.root="{tmp_path}/a,b"']
+    assert normalized([f"data.root={tmp_path}/a,c"]) == [f"data.root={tmp_path}/a,c"]
 
 
 @pytest.mark.parametrize(
@@ -47,10 +47,10 @@ def test_a_list_is_a_path_where_a_file_is_called_so(tmp_path: Path) -> None:
     ],
 )
 def test_what_the_grammar_takes_stays(override: str) -> None:
-    assert mended([override]) == [override]
+    assert normalized([override]) == [override]
 
 
-def test_bad_grammar_that_is_no_path_is_still_told() -> None:
+def test_bad_grammar_that_is_no_path_is_still_reported() -> None:
     with pytest.raises(ConfigError):
         check_overrides("train", ["data=coco", "data.root=x", "alpha=.25,.5)"])
 

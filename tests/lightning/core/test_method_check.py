@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from deepacc_d2.errors import ConfigError
 from deepacc_lightning.core.config import compose_config
+from tests.lightning.programs import Programs
 
 PREDICTOR = "model.roi_heads.box_predictor"
 
@@ -131,21 +130,11 @@ def test_an_unknown_anchor() -> None:
     assert "labelled or predicted" in refuse("siamese_gia", f"{PREDICTOR}.gia.anchor=best")
 
 
-def test_the_program_exits_2_with_one_line_and_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_the_program_exits_2_with_one_line_and_leaves_nothing_behind(
+    tmp_path: Path, programs: Programs
+) -> None:
     out = tmp_path / "run"
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "deepacc_lightning.train",
-            "experiment=siamese_gia",
-            "s=0",
-            f"out={out}",
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = programs.run("deepacc_lightning.train", "experiment=siamese_gia", "s=0", f"out={out}")
     assert done.returncode == 2
     errors = [line for line in done.stderr.splitlines() if line.startswith("error")]
     assert errors == ["error: s=0: the scale of the cosines must be greater than 0"]

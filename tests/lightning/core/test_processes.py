@@ -53,6 +53,6 @@ def test_a_shell_within_a_slurm_allocation_is_no_job() -> None:
 
 
 def test_alone_there_is_nothing_to_agree_on() -> None:
-    processes.check_same_everywhere("data set", "x", "mend")
+    processes.check_same_everywhere("data set", "x", "fix")
     assert processes.rank() == 0
     assert processes.is_main_process()

@@ -150,7 +150,7 @@ def test_the_last_of_two_overrides_holds_and_hydras_own_are_kept_apart() -> None
         (["sweep.sweeper=optuna", "m=interval(0,4)"], "m=4.0: the angular margin"),
     ],
 )  # fmt: skip
-def test_bad_input_is_told_in_one_line(base: list[str], more: list[str], words: str) -> None:
+def test_bad_input_is_reported_in_one_line(base: list[str], more: list[str], words: str) -> None:
     with pytest.raises(ConfigError, match=words) as caught:
         make_plan([*base, *more])
     assert "\n" not in str(caught.value)

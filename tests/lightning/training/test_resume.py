@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,8 +18,10 @@ from deepacc_lightning import train
 from deepacc_lightning.core.config import compose_config
 from deepacc_lightning.training.checkpoint_io import read_intact
 from deepacc_lightning.training.resume import continued, relocate
+from tests.lightning.programs import Programs
 
 HERE = Path(__file__).parents[1]
+TRAIN = "deepacc_lightning.train"
 # Three epochs of three steps; averaged weights and all of DeepACC's losses.
 LONGER = (
     "experiment=siamese_gia",
@@ -56,7 +56,7 @@ def _config(overrides: list[str], out: Path) -> DictConfig:
 
 
 def _resume(out: Path) -> None:
-    """Goes on in a directory, with the stopping callback of its config taken out."""
+    """Continues in a directory, with the stopping callback of its config taken out."""
     cfg = continued(out, [])
     if "signal" in cfg.callbacks:
         cfg.callbacks.signal = None
@@ -103,7 +103,7 @@ def reference(shared_overrides: list[str], tmp_path_factory: pytest.TempPathFact
 
 @pytest.mark.parametrize("every", [None, 2], ids=["epochs_only", "within_epochs"])
 def test_a_killed_training_ends_as_if_nothing_had_happened(
-    overrides: list[str], tmp_path: Path, reference: Path, every: int | None
+    overrides: list[str], tmp_path: Path, reference: Path, programs: Programs, every: int | None
 ) -> None:
     out = tmp_path / "run"
     extra = _signal("SIGKILL", 5)  # the last step of the second epoch
@@ -112,9 +112,7 @@ def test_a_killed_training_ends_as_if_nothing_had_happened(
             "callbacks.timed_checkpoint.train_time_interval=null",
             f"+callbacks.timed_checkpoint.every_n_train_steps={every}",
         ]
-    command = [sys.executable, "-m", "deepacc_lightning.train", *overrides, *LONGER, *extra]
-    env = {**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    done = programs.run(TRAIN, *overrides, *LONGER, *extra)
     assert done.returncode == -9, done.stderr
     assert _state(out)["global_step"] == (4 if every else 3)
     assert json.loads((out / "run.json").read_text())["status"] == "running"
@@ -123,23 +121,51 @@ def test_a_killed_training_ends_as_if_nothing_had_happened(
     assert json.loads((out / "run.json").read_text())["status"] == "finished"
 
 
-@pytest.mark.parametrize(
-    ("name", "error"), [("SIGINT", KeyboardInterrupt), ("SIGTERM", Terminated)]
-)
-def test_a_signal_ends_after_the_step_and_can_be_gone_on_from(
-    shared_overrides: list[str],
-    tmp_path: Path,
-    reference: Path,
-    name: str,
-    error: type[BaseException],
-) -> None:
-    out = tmp_path / "run"
-    cfg = _config([*shared_overrides, *_signal(name, 4)], out)
+def _interrupt(overrides: list[str], out: Path, name: str, error: type[BaseException]) -> None:
     with pytest.raises(error):
-        train.run(cfg)
+        train.run(_config([*overrides, *_signal(name, 4)], out))
     # The step in which the signal came was finished: it is the fifth.
     assert _state(out)["global_step"] == 5
     assert json.loads((out / "run.json").read_text())["status"] == "interrupted"
+
+
+@pytest.fixture(scope="module")
+def interrupted(
+    shared_overrides: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path]:
+    """A training that SIGTERM ended after its fifth step, and a copy of it."""
+    out = tmp_path_factory.mktemp("interrupted") / "run"
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(HERE))
+        _interrupt(shared_overrides, out, "SIGTERM", Terminated)
+    torch.set_num_threads(threads)
+    return out, Path(shutil.copytree(out, out.with_name("moved")))
+
+
+def test_after_sigterm_it_is_continued_as_if_unbroken(
+    interrupted: tuple[Path, Path], reference: Path
+) -> None:
+    import pandas as pd
+
+    out, _ = interrupted
+    _resume(out)
+    _assert_same_training(out, reference)
+    found, wanted = (pd.read_csv(folder / "csv" / "metrics.csv") for folder in (out, reference))
+    names = [c for c in wanted if c.startswith(("train/", "val/"))]
+    steps = [frame.dropna(subset=["train/loss"])["step"].tolist() for frame in (found, wanted)]
+    assert steps[0] == steps[1] == list(range(9))
+    for name in names:
+        one, other = (frame[name].dropna().tolist() for frame in (found, wanted))
+        assert one == other, name
+
+
+def test_after_ctrl_c_it_is_continued_as_if_unbroken(
+    shared_overrides: list[str], tmp_path: Path, reference: Path
+) -> None:
+    out = tmp_path / "run"
+    _interrupt(shared_overrides, out, "SIGINT", KeyboardInterrupt)
     _resume(out)
     _assert_same_training(out, reference)
 
@@ -154,24 +180,6 @@ def test_a_signal_in_the_last_step_of_an_epoch_waits_for_its_validation(
     assert (out / "checkpoints" / "best.ckpt").is_file()
     _resume(out)
     _assert_same_training(out, reference)
-
-
-def test_curves_are_those_of_an_unbroken_training(
-    shared_overrides: list[str], tmp_path: Path, reference: Path
-) -> None:
-    import pandas as pd
-
-    out = tmp_path / "run"
-    with pytest.raises(Terminated):
-        train.run(_config([*shared_overrides, *_signal("SIGTERM", 4)], out))
-    _resume(out)
-    found, wanted = (pd.read_csv(folder / "csv" / "metrics.csv") for folder in (out, reference))
-    names = [c for c in wanted if c.startswith(("train/", "val/"))]
-    steps = [frame.dropna(subset=["train/loss"])["step"].tolist() for frame in (found, wanted)]
-    assert steps[0] == steps[1] == list(range(9))
-    for name in names:
-        one, other = (frame[name].dropna().tolist() for frame in (found, wanted))
-        assert one == other, name
 
 
 @pytest.fixture
@@ -253,7 +261,7 @@ def test_other_settings_are_refused(
         continued(stopped, [override])
 
 
-def test_a_run_of_before_pair_centers_goes_on_with_single_ones(
+def test_a_run_of_before_pair_centers_continues_with_single_ones(
     stopped: Path, shared_overrides: list[str]
 ) -> None:
     path = stopped / "config.yaml"
@@ -285,35 +293,29 @@ def test_another_data_set_is_refused(stopped: Path) -> None:
         train.run(continued(stopped, []))
 
 
-def _make_train(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "deepacc_lightning.train", *arguments]
-    env = {**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-
-
-def test_the_command_line_goes_on_twice(
-    shared_overrides: list[str], tmp_path: Path, reference: Path
+def test_the_command_line_continues_twice(
+    shared_overrides: list[str], tmp_path: Path, reference: Path, programs: Programs
 ) -> None:
     out = tmp_path / "run"
     with pytest.raises(Terminated):
         train.run(_config([*shared_overrides, *_signal("SIGTERM", 1)], out))
     _as_begun_by_make(out, [*shared_overrides, *_signal("SIGTERM", 4)])
 
-    again = _make_train(f"resume={out}")
+    again = programs.run(TRAIN, f"resume={out}")
     assert again.returncode == 143, again.stderr
     assert f"interrupted by SIGTERM; checkpoint kept in {out}" in again.stderr
     assert _state(out)["global_step"] == 5
 
-    done = _make_train(f"resume={out}", "experiment=siamese_gia")
+    done = programs.run(TRAIN, f"resume={out}", "experiment=siamese_gia")
     assert done.returncode == 0, done.stderr
     _assert_same_training(out, reference)
 
-    nothing = _make_train(f"resume={out}")
+    nothing = programs.run(TRAIN, f"resume={out}")
     assert (nothing.returncode, nothing.stdout.splitlines()[0]) == (
         0,
         f"{out} is finished: there is nothing to continue",
     )
-    other = _make_train(f"resume={out}", "experiment=sep")
+    other = programs.run(TRAIN, f"resume={out}", "experiment=sep")
     assert other.returncode == 2
     assert other.stderr.splitlines()[-1].startswith(f"error: {out} holds a run of other settings")
 
@@ -326,13 +328,8 @@ def test_a_directory_with_a_run_is_not_trained_into(stopped: Path) -> None:
     train.check_new(stopped.with_name("new"))
 
 
-def test_the_best_checkpoint_is_found_in_a_moved_run(
-    shared_overrides: list[str], tmp_path: Path
-) -> None:
-    out = tmp_path / "run"
-    with pytest.raises(Terminated):
-        train.run(_config([*shared_overrides, *_signal("SIGTERM", 4)], out))
-    moved = out.rename(tmp_path / "moved")
+def test_the_best_checkpoint_is_found_in_a_moved_run(interrupted: tuple[Path, Path]) -> None:
+    out, moved = interrupted
     best = moved / "checkpoints" / "best.ckpt"
     assert best.is_file()
     content = torch.load(moved / "checkpoints" / "last.ckpt", weights_only=True)
@@ -368,23 +365,15 @@ def test_averages_begin_when_a_short_warm_up_ends(reference: Path) -> None:
 
 
 def test_a_signal_to_the_whole_group_spares_the_loader_workers(
-    overrides: list[str], tmp_path: Path
+    overrides: list[str], tmp_path: Path, programs: Programs
 ) -> None:
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "deepacc_lightning.train", *overrides, "scale.num_workers=2"]
-    command += ["scale.max_epochs=10000", "test=false", f"out={out}"]
-    process = subprocess.Popen(
-        command,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    more = ["scale.num_workers=2", "scale.max_epochs=10000", "test=false", f"out={out}"]
+    process = programs.start(TRAIN, *overrides, *more, own=True)
     try:
         deadline = time.monotonic() + 120
         while not (out / "checkpoints" / "last.ckpt").is_file():
-            assert process.poll() is None, process.stderr.read()
+            assert process.poll() is None, process.said()[1]
             assert time.monotonic() < deadline
             time.sleep(0.1)
         os.killpg(process.pid, signal.SIGTERM)

@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 
 from deepacc_d2.errors import ConfigError
 from deepacc_lightning import train
-from deepacc_lightning.core.config import compose_config, mended, to_plain
+from deepacc_lightning.core.config import compose_config, normalized, to_plain
 from deepacc_lightning.training.run_settings import first_difference, settings_of
 from deepacc_lightning.training.trainer import build_trainer
 
@@ -26,8 +26,11 @@ def test_config_has_every_flag_of_this_lightning() -> None:
 
 
 def test_flags_work_with_and_without_a_plus() -> None:
-    assert mended(["+trainer.min_steps=3"]) == ["trainer.min_steps=3"]
-    assert mended(["+model.x=1", "+trainer.new.x=2"]) == ["+model.x=1", "+trainer.new.x=2"]
+    assert normalized(["+trainer.min_steps=3"]) == ["trainer.min_steps=3"]
+    assert normalized(["+model.x=1", "+trainer.new.x=2"]) == [
+        "+model.x=1",
+        "+trainer.new.x=2",
+    ]
     for plus in ("", "+"):
         cfg = compose_config("train", [f"{plus}trainer.limit_train_batches=2", "logger=csv"])
         assert build_trainer(cfg, []).limit_train_batches == 2

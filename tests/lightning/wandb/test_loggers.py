@@ -172,7 +172,7 @@ def test_images_have_boxes_of_both_kinds(run: SimpleNamespace, tiny_data: Path) 
     records = {image["file_name"]: image for image in truth["images"]}
     (files,) = [files for files in run.artifacts.values() if "test/images.table.json" in files]
     for path in files.values():
-        assert path.is_relative_to(run.path.parents[1]), "all that is uploaded lies with the run"
+        assert path.is_relative_to(run.path.parents[1]), "all that is uploaded is with the run"
     content = json.loads(files["test/images.table.json"].read_text())
     assert [row[0] for row in content["data"]] == ["best_1", "between_1", "worst_1"]
     for choice, name, image, *_ in content["data"]:

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Usage: sh tools/run.sh SCRIPT [ARGUMENT...]
+# Usage: sh scripts/run.sh SCRIPT [ARGUMENT...]
 #
 # Runs a script of this folder (they need nothing but the standard library) under the environment's
 # own Python once that is complete, else under PYTHON, which defaults to the first new enough one.

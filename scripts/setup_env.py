@@ -1,6 +1,6 @@
 """Makes the project's virtual environment from the locks, and keeps it equal to them.
 
-`python tools/setup_env.py` does nothing when the environment is as the locks say. Otherwise it
+`python scripts/setup_env.py` does nothing when the environment is as the locks say. Otherwise it
 installs what is missing, every file checked against its hash:
 
 1. requirements/bootstrap.lock: one known pip and the build tools;
@@ -13,7 +13,7 @@ A stamp inside the environment, written last, says what it holds. No stamp means
 was interrupted, so the environment is made anew. The stamp compares contents, not times: a
 `git checkout` that brings the same locks back costs nothing.
 
-`python tools/setup_env.py --active` does steps 3 to 5 in the environment of the Python that runs
+`python scripts/setup_env.py --active` does steps 3 to 5 in the environment of the Python that runs
 it, for conda users (environment.yml). Only the standard library may be imported here.
 """
 

@@ -1,7 +1,7 @@
 """Draws the pictures of karyograms that the documentation shows, of synthetic cells.
 
-    .venv/bin/python tools/pictures.py            # into docs/images
-    .venv/bin/python tools/pictures.py --out DIR
+    .venv/bin/python docs/pictures.py            # into docs/images
+    .venv/bin/python docs/pictures.py --out DIR
 
 A case with trisomy 21, named by its true classes; its masks are the included detector's. Two marks
 are set for show.
