@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,26 +28,8 @@ from deepacc_lightning.training.loading import (
 
 
 def init_worker(worker_id: int) -> None:
-    """Keeps OpenCV from starting threads of its own, and signals from ending a worker.
-
-    Ctrl-C and schedulers signal all processes of a group, some more than once. The training
-    finishes its step then, for which it needs its workers; it ends them itself, by SIGTERM.
-    """
+    """Keeps OpenCV from starting threads of its own in a loader process."""
     cv2.setNumThreads(0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if not hasattr(signal, "sigwaitinfo"):  # macOS, where nobody can tell who sent a signal
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        return
-    # All threads inherit this: none but the one below gets the signal.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    threading.Thread(target=_end_when_told, args=(os.getppid(),), daemon=True).start()
-
-
-def _end_when_told(parent: int) -> None:
-    """Ends this process once its parent sends SIGTERM."""
-    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
-        pass
-    os._exit(128 + signal.SIGTERM)
 
 
 class ContiguousSampler(Sampler[int]):
