@@ -182,7 +182,7 @@ def recorded(cfg: DictConfig | ListConfig) -> Any:
     """
     found = redacted(to_plain(cfg))
     callbacks = found.get("callbacks") if isinstance(found, dict) else None
-    if (callbacks or {}).get("stop_on_signal"):
+    if callbacks and callbacks.get("stop_on_signal"):
         callbacks["stop_on_signal"]["asked"] = None
     return found
 
