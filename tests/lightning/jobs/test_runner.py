@@ -30,6 +30,7 @@ class FullDisk:
         assert self.launched < 10, "it is launched again and again"
         self.job.out.mkdir(exist_ok=True)
         (self.job.out / "log.txt").touch()
+        jobs.stamp(self.job.out / "log.txt")
         returned = JobReturn(status=JobStatus.FAILED)
         returned.return_value = OSError(errno.ENOSPC, "No space left on device")
         return [returned]
@@ -50,4 +51,4 @@ def test_jobs_that_cannot_write_down_that_they_failed_end_the_sweep(
         runner = Runner(tmp_path, settings, launcher, progress)
         with pytest.raises(OSError, match="No space left"):
             runner.run([job])
-    assert launcher.launched == 2
+    assert launcher.launched == 1
