@@ -81,7 +81,9 @@ def test_a_killed_run_leaves_no_process(start: Start, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_sigterm_in_the_final_test(start: Start, tmp_path: Path, processes: int) -> None:
+def test_sigterm_in_the_final_test(
+    start: Start, programs: Programs, tmp_path: Path, processes: int
+) -> None:
     more = TWO if processes == 2 else ["+trainer.enable_progress_bar=false"]
     process = start(*more, *fails("wait", folder=tmp_path, test="true"))
     wait_until(lambda: all((tmp_path / str(rank)).is_file() for rank in range(processes)))
@@ -96,7 +98,8 @@ def test_sigterm_in_the_final_test(start: Start, tmp_path: Path, processes: int)
     assert not (out / "test").exists()
     # It goes on with the test alone.
     weights = (out / "checkpoints" / "last.ckpt").read_bytes()
-    process = start([f"resume={out}"], *fails("wait", folder=tmp_path, test="false"))
+    ends = fails("wait", folder=tmp_path, test="false")
+    process = programs.start("deepacc_lightning.train", f"resume={out}", *ends)
     _, said = process.communicate(timeout=600)
     assert process.returncode == 0, said
     facts = json.loads((out / "run.json").read_text())
