@@ -14,6 +14,7 @@ import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -104,6 +105,22 @@ def _end_when_told(parent: int) -> None:
     os._exit(128 + signal.SIGTERM)
 
 
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Holds signals back while processes are started, which inherit this until they can tell them.
+
+    A signal to the group would else end a process that has not come to :class:`BeginWorker`.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class WorkerLoader(DataLoader):
     """A ``DataLoader`` of batches that :func:`identity` collates."""
 
@@ -116,7 +133,8 @@ class WorkerLoader(DataLoader):
         if not isinstance(self.worker_init_fn, BeginWorker):
             self.worker_init_fn = BeginWorker(self.worker_init_fn)
         try:
-            batches = super().__iter__()
+            with _signals_held():
+                batches = super().__iter__()
         except OSError as error:  # no semaphore, no process, no open file left
             raise LoaderError(
                 f"the loader processes cannot be started ({error.strerror or error}): {TOO_FEW} "
