@@ -242,12 +242,17 @@ MODEL = (
         "DATA=data/mine",
         ("-m", "deepacc_d2.karyogram.orientation.train"),
         (
-            Option("data", "converted data set, of which train is used", "DATA", "path", True),
+            Option(
+                "data",
+                "converted data set, of which train is used; none: drawn ones alone",
+                "DATA",
+                "path",
+            ),
             OUT._replace(default="runs/polarity"),
             SEED._replace(key="seed", default=0),
-            Option("images", "real images to read, evenly spaced", default=400),
+            Option("images", "real images to read of data, evenly spaced", default=400),
             Option("drawn", "cells to draw", default=150),
-            Option("steps", "of training, both rounds", default=1200),
+            Option("steps", "of training, all rounds", default=2000),
         ),
     ),
     Command(

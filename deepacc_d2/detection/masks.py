@@ -18,6 +18,9 @@ from deepacc_d2.modeling.instance_masks import InstanceMasks, windows
 LEAST_PART, LEAST_HOLE = 0.08, 0.03
 # Fewer square pixels of the view than this are no mask.
 LEAST_AREA = 6.0
+# Logit at which a mask ends. Outlines by hand lie where a chromosome's rim has faded, further out
+# than one half: chosen on every second spread of another laboratory's, in docs/RESULTS.md.
+EDGE = -0.6
 # Windows that are looked at together: more take more memory and no less time.
 AT_ONCE = 32
 
@@ -79,7 +82,7 @@ def _rings(
     size: tuple[int, int],
 ) -> list[Ring]:
     """Returns the outlines in a window's logits, in pixels of the image, clipped to it."""
-    lines = trace(level)
+    lines = trace(level - EDGE)
     scale = (place[2] - place[0]) / len(level)
     areas = np.array([area(line) for line in lines]) * scale**2
     if not len(areas) or areas.max() < LEAST_AREA:
@@ -98,7 +101,7 @@ def _rings(
 
 
 def _is_hole(line: NDArray[np.float64]) -> bool:
-    """Whether levels are below zero in what a line encloses."""
+    """Whether levels are below :data:`EDGE` in what a line encloses."""
     # contourpy keeps what is above on the left of a line, y up: see its signed area.
     x, y = line.T
     return bool(x @ np.roll(y, -1) - y @ np.roll(x, -1) < 0)

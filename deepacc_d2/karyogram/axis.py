@@ -2,9 +2,9 @@
 
 The axis is the path between the two points that are farthest apart within the body, drawn to where
 it is thick, cut back from the tips (there it would run into a corner), smoothed until normals of
-the body do not cross, moved to the middle of its cross-sections and extended to both ends. Short,
-round chromosomes have no such path: their principal axis is taken. Points are complex numbers
-x + iy, y down.
+the body do not cross, moved to the middle of its cross-sections and extended to both ends. Short
+chromosomes have no such path: they are mirrored at their axis (``symmetry.py``). Points are complex
+numbers x + iy, y down.
 """
 
 from __future__ import annotations
@@ -17,11 +17,18 @@ from numpy.typing import NDArray
 from scipy import ndimage, sparse
 from scipy.sparse import csgraph
 
+from deepacc_d2.karyogram.symmetry import mirror_axis, mirror_score
+
 Axis = NDArray[np.complex128]
 Mask = NDArray[np.bool_]
 
-# Path length over body width below which the principal axis is taken.
-_ROUND = 2.1
+# A body is short whose longest path, squared, is less than this many times its area: about its
+# length over its width.
+_SHORT = 3.8
+# A mirror line of this score is believed without a look at paths.
+_CLEAR = 0.75
+# A short body so many times as long as wide may be bent.
+_BENT = 1.6
 # Largest product of curvature and half width: beyond 1 normals cross within the body.
 _BEND = 0.85
 # Pixels of a mask that paths are searched in; larger ones are shrunk for it.
@@ -33,20 +40,31 @@ _LENGTHS = np.hypot(*_STEPS.T)
 _FOREIGN = 4.0
 
 
-def medial_axis(mask: Mask, depth: NDArray[Any]) -> tuple[Axis, float]:
+def medial_axis(mask: Mask, dark: NDArray[np.float32], own: Mask) -> tuple[Axis, float]:
     """Finds the axis of a body.
 
     Args:
-        mask: bool (h, w), not empty, False along the border.
-        depth: distance of each of its pixels to the outside.
+        mask: bool (h, w), not empty, False along the border: the body with its slits closed.
+        dark: (h, w) its darkness.
+        own: the same with nothing closed, which tells a bend from a slit.
 
     Returns:
         Points about one pixel apart, reaching beyond both tips, and the body's half width.
     """
-    path, half_width = longest_path(mask, depth)
-    length = float(np.abs(np.diff(path)).sum()) if len(path) > 1 else 0.0
-    if length < _ROUND * 2 * half_width:
-        return _principal_axis(mask, half_width), half_width
+    path, half_width = longest_path(mask, _depth(mask))
+    length = float(np.abs(np.diff(path)).sum()) + 1
+    if length**2 < _SHORT * mask.sum():
+        return _short_axis(mask, dark, own)
+    return _along(mask, path, half_width)
+
+
+def _depth(mask: Mask) -> NDArray[Any]:
+    """Returns the distance of each pixel of a body to the outside."""
+    return cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5)
+
+
+def _along(mask: Mask, path: Axis, half_width: float) -> tuple[Axis, float]:
+    """Makes the axis of the longest path through a body."""
     path = resample(path, 1.0)
     cut = min(int(1.0 * half_width), int(0.3 * len(path)))
     path = path[cut : len(path) - cut]
@@ -57,18 +75,23 @@ def medial_axis(mask: Mask, depth: NDArray[Any]) -> tuple[Axis, float]:
     return _extend(axis, half_width, 2.5 * half_width + 3), half_width
 
 
-def _principal_axis(mask: Mask, half_width: float) -> Axis:
-    """Returns the straight line along which the body's pixels spread most."""
-    ys, xs = np.nonzero(mask)
-    points = xs + 1j * ys
-    center = points.mean()
-    offset = points - center
-    spread = (offset**2).sum()  # its half angle is that of the major axis
-    direction = np.exp(0.5j * np.angle(spread)) if abs(spread) > 1e-9 else 1j
-    reach = np.abs((offset * np.conj(direction)).real).max() + 0.5 * half_width + 3
-    count = max(int(2 * reach), 2)
-    line: Axis = center + direction * np.linspace(-reach, reach, count)
-    return line
+def _short_axis(mask: Mask, dark: NDArray[np.float32], own: Mask) -> tuple[Axis, float]:
+    """Returns the axis of a short body and its half width; see :func:`medial_axis`."""
+    found = mirror_axis(mask, dark)
+    axis, half_width = found.points(), max(found.half_width, 1.0)
+    if found.reach > _BENT * half_width:
+        axis = _center(mask, axis, half_width)
+        axis = _smooth_until_even(axis, 0.5 * half_width, half_width)
+    if found.score < _CLEAR:
+        # A horseshoe's own mirror line runs across it: what of it is alike along a path?
+        path, thin = longest_path(own, _depth(own))
+        bent, thin = _along(own, path, thin)
+        across = np.linspace(-1.3, 1.3, 21) * thin
+        grid = bent[:, None] + across[None, :] * normals(bent)[:, None]
+        picture = np.stack([dark * own, own], axis=2).astype(np.float32)
+        if mirror_score(read(picture, grid), len(bent) - 5 * thin - 6, 2 * thin) > found.score:
+            return bent, thin
+    return axis, half_width
 
 
 def longest_path(mask: Mask, depth: NDArray[Any], own: Mask | None = None) -> tuple[Axis, float]:

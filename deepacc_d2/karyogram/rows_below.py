@@ -116,20 +116,42 @@ def legend(pen: Pen, karyogram: Karyogram) -> None:
     """Draws the ticks, names the marks that occur, and draws the scale bar."""
     layout = karyogram.layout
     used = _ticks(pen, karyogram, layout)
-    x, y = MARGIN, layout.height - 50
-    for name, mark in MARKS.items():
-        if name not in used:
-            continue
-        pen.axes.add_patch(Rectangle((x, y - 9), 14, 9, color=mark.color, lw=0))
-        pen.text(x + 20, y, mark.meaning, 14, palette.INK, ha="left", va="baseline")
-        x += 42 + width_of(mark.meaning, 14)
+    entries = [(mark.meaning, mark.color) for name, mark in MARKS.items() if name in used]
     if any(place.strip is None for slot in layout.slots for place in slot.places):
-        pen.axes.add_patch(
-            Rectangle((x, y - 10), 14, 11, fill=False, ec="#a0a0a0", lw=pen.points, ls=(0, (3, 2)))
-        )
-        pen.text(x + 20, y, "empty place", 14, palette.INK, ha="left", va="baseline")
-        x += 42 + width_of("empty place", 14)
+        entries.append(("empty place", ""))
+    room = PAGE_WIDTH - 2 * MARGIN - (_LONGEST_BAR + 80 if karyogram.pixel_size else 0)
+    lines = in_lines([42 + width_of(meaning, 14) for meaning, _ in entries], room)
+    for number, line in enumerate(lines):
+        # Two lines are set closer, below the frame above and over the foot.
+        x, y = MARGIN, layout.height - (50 if len(lines) == 1 else 61 - 17 * number)
+        for entry, width in line:
+            meaning, color = entries[entry]
+            if color:
+                pen.axes.add_patch(Rectangle((x, y - 9), 14, 9, color=color, lw=0))
+            else:
+                pen.axes.add_patch(
+                    Rectangle(
+                        (x, y - 10), 14, 11,
+                        fill=False, ec="#a0a0a0", lw=pen.points, ls=(0, (3, 2)),
+                    )
+                )  # fmt: skip
+            pen.text(x + 20, y, meaning, 14, palette.INK, ha="left", va="baseline")
+            x += width
     _scale_bar(pen, karyogram)
+
+
+def in_lines(widths: Sequence[float], room: float) -> list[list[tuple[int, float]]]:
+    """Divides entries of such widths, their gap of 22 included, into lines no wider than ``room``.
+
+    Returns:
+        Number and width of the entries of each line.
+    """
+    lines: list[list[tuple[int, float]]] = [[]]
+    for number, width in enumerate(widths):
+        if lines[-1] and sum(w for _, w in lines[-1]) + width - 22 > room:
+            lines.append([])
+        lines[-1].append((number, width))
+    return lines
 
 
 def _scale_bar(pen: Pen, karyogram: Karyogram) -> None:

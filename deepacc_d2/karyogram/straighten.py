@@ -20,6 +20,8 @@ _STUMP = 1.25
 # A strip reaches this many half widths to the sides where a mask may hold what crosses it; at most
 # so many where it does not.
 _WIDE, _WIDEST = 1.35, 3.0
+# Pixels beyond the mask that a strip shows; a cut's soft edge ends there.
+_RIM = 4.0
 # Chromatids this many half widths apart, and half again, are one body.
 _SLIT = 0.4
 
@@ -57,9 +59,8 @@ def straighten(cut: Cut, zoom: float = 1.0) -> Straight:
     mask = np.pad(cut.mask, 2)
     dark = np.pad(cut.dark, 2)
     sure = cut.shared is not None
-    body = _with_slits(mask) if sure else mask
-    depth = cv2.distanceTransform(body.astype(np.uint8), cv2.DIST_L2, 5)
-    axis, half_width = medial_axis(body, depth)
+    body = _with_slits(mask)
+    axis, half_width = medial_axis(body, dark, mask)
     reach = _reach(mask, axis, half_width) if sure else _WIDE * half_width
     strip = _sample(dark, mask, axis, zoom, widths=(half_width, reach))
     if strip is None:
@@ -72,26 +73,27 @@ def straighten(cut: Cut, zoom: float = 1.0) -> Straight:
 def _with_slits(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Returns a body with what is between its chromatids where they stand apart.
 
-    An axis would follow one of them.
+    An axis would follow one of them. What was closed is thicker, so that a wider slit may be one.
     """
-    depth = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5)
-    radius = int(np.ceil(_SLIT * float(np.percentile(depth[mask], 90))))
-    side = 2 * radius + 1
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
-    padded = np.pad(mask, side).astype(np.uint8)
-    closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, kernel)[side:-side, side:-side]
-    body = closed > 0
-    # The axis needs a rim around the body.
-    body[[0, -1]] = body[:, [0, -1]] = False
+    body = mask
+    for _ in range(2):
+        depth = cv2.distanceTransform(body.astype(np.uint8), cv2.DIST_L2, 5)
+        radius = int(np.ceil(_SLIT * float(np.percentile(depth[body], 90))))
+        side = 2 * radius + 1
+        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+        padded = np.pad(mask, side).astype(np.uint8)
+        body = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, kernel)[side:-side, side:-side] > 0
+        # The axis needs a rim around the body.
+        body[[0, -1]] = body[:, [0, -1]] = False
     filled: NDArray[np.bool_] = ndimage.binary_fill_holes(body).astype(bool)
     return filled
 
 
 def _reach(mask: NDArray[np.bool_], axis: Axis, half_width: float) -> float:
-    """Returns how far to the sides of its axis nearly all of a body is, in pixels."""
+    """Returns how far to the sides of its axis a body is, in pixels."""
     ys, xs = np.nonzero(mask)
     away, _ = cKDTree(np.stack([axis.real, axis.imag], -1)).query(np.stack([xs, ys], -1))
-    wide = float(np.percentile(away, 99)) + 0.5
+    wide = float(away.max()) + 0.5
     return float(np.clip(wide, half_width, _WIDEST * half_width))
 
 
@@ -146,7 +148,7 @@ def _sample(
     half_width, reach = widths
     points = resample(axis, 1 / zoom)
     # What sticks out further is a neighbour's stump.
-    side = int(np.ceil((reach + 1.5) * zoom))
+    side = int(np.ceil((reach + _RIM) * zoom))
     across = np.arange(-side, side + 1) / zoom
     grid = points[:, None] + across[None, :] * normals(points)[:, None]
     own = _own_place(mask, points, grid, max(half_width, 0.75 * reach) * zoom)
@@ -156,7 +158,8 @@ def _sample(
     rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     if len(rows) < 2 or not len(columns):
         return None
-    rim = max(1, round(2 * zoom))
+    # The pale edge beyond the mask belongs to the picture: a strip that ends in it looks cut off.
+    rim = max(1, round(_RIM * zoom))
     top, bottom = max(rows[0] - rim, 0), min(rows[-1] + 1 + rim, len(points))
     half = min(max(side - columns[0], columns[-1] - side) + rim, side)
     part = (slice(top, bottom), slice(side - half, side + half + 1))

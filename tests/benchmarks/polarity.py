@@ -6,8 +6,10 @@
     python tests/benchmarks/polarity.py --crops data/karyotype_crops --sheet sheet.png
 
 ``--crops``: a folder of cells, each with ``<class>_<n>.tiff`` of single chromosomes, p arm up,
-class 1 to 24. ``--pairs``: a converted data set; of each pair of homologs, whether the bands fit
-better as they were turned than with one turned over. ``--drawn``: cells to draw, seed 100.
+class 1 to 24, cut as the file is (``--threshold``: by a threshold). ``--pairs``: a converted data
+set; of each pair of homologs, whether the bands fit better as they were turned than with one turned
+over (only with ``--alone`` is that no question of what was decided so). ``--drawn``: cells to draw,
+seed 100.
 ``--ideogram`` compares with the ideogram instead of asking the network; ``--ckpt`` takes another
 network than the included one.
 """
@@ -24,6 +26,7 @@ import numpy as np
 
 from deepacc_d2.chromosomes import CLASSES
 from deepacc_d2.images.read import read_gray
+from deepacc_d2.images.rings import Ring, trace
 from deepacc_d2.karyogram.cut import cut_cell
 from deepacc_d2.karyogram.orientation.find import find_polarities
 from deepacc_d2.karyogram.orientation.network import PolarityNet
@@ -36,21 +39,37 @@ Judge = Callable[[Sequence[Straight], Sequence[str]], list[Polarity]]
 
 # White around a crop, as there is around a chromosome in a metaphase.
 _RIM = 8
+# Crops are white where the technician cut away; this much darker is chromosome, of 255.
+_CUT_AWAY = 18
 
 
-def crops(folder: Path) -> Iterable[tuple[str, list[Straight], list[str], list[bool]]]:
-    """Yields of each cell its name, strips, classes, and whether the strip's first tip is p."""
+def crops(
+    folder: Path, *, given: bool = True
+) -> Iterable[tuple[str, list[Straight], list[str], list[bool]]]:
+    """Yields of each cell its name, strips, classes, and whether the strip's first tip is p.
+
+    Args:
+        folder: of cells.
+        given: the technician's cut is the mask, instead of a threshold.
+    """
     for cell in sorted(path for path in folder.iterdir() if path.is_dir()):
         straights, names, up = [], [], []
         for path in sorted(cell.glob("*.tif*")):
             gray = np.pad(read_gray(path), _RIM, constant_values=255)
             whole = (0.0, 0.0, float(gray.shape[1]), float(gray.shape[0]))
-            straight = straighten(cut_cell(gray, [whole])[0])
+            outline = {0: _outline(gray)} if given else None
+            straight = straighten(cut_cell(gray, [whole], outline)[0])
             straights.append(straight)
             names.append(CLASSES[int(path.name.split("_")[0]) - 1])
             up.append(bool(straight.axis[0].imag < straight.axis[-1].imag))
         if straights:
             yield cell.name, straights, names, up
+
+
+def _outline(gray: np.ndarray) -> list[Ring]:
+    """Returns the rings around what of a crop is not white."""
+    soft = cv2.GaussianBlur(255.0 - gray.astype(np.float32), (0, 0), 0.7)
+    return [tuple(map(tuple, ring)) for ring in trace(soft - _CUT_AWAY)]
 
 
 def interval(right: int, total: int) -> str:
@@ -79,10 +98,10 @@ def told(names: np.ndarray, right: np.ndarray, sure: np.ndarray) -> str:
     return "\n".join(lines)
 
 
-def measure_crops(folder: Path, judge: Judge, sheet: Path | None) -> None:
+def measure_crops(folder: Path, judge: Judge, sheet: Path | None, *, given: bool) -> None:
     """Prints how many of a folder's crops come p arm up; draws them."""
     names, right, sure, drawn = [], [], [], []
-    for _, straights, classes, up in crops(folder):
+    for _, straights, classes, up in crops(folder, given=given):
         for straight, name, first, found in zip(
             straights, classes, up, judge(straights, classes), strict=True
         ):
@@ -189,6 +208,8 @@ def main() -> None:
     parser.add_argument("--drawn", type=int, default=0)
     parser.add_argument("--sheet", type=Path, help="draw strips, as turned, by class")
     parser.add_argument("--ckpt", type=Path)
+    parser.add_argument("--threshold", action="store_true", help="cut the crops by a threshold")
+    parser.add_argument("--alone", action="store_true", help="do not weigh copies together")
     parser.add_argument("--ideogram", action="store_true")
     options = parser.parse_args()
     network: PolarityNet | None = None
@@ -196,11 +217,11 @@ def main() -> None:
         network = load_network(options.ckpt)[0] if options.ckpt else shipped_network()
 
     def judge(straights: Sequence[Straight], names: Sequence[str]) -> list[Polarity]:
-        return find_polarities(straights, names, network)
+        return find_polarities(straights, names, network, together=not options.alone)
 
     print("by the " + ("ideogram" if network is None else "network"))
     if options.crops:
-        measure_crops(options.crops, judge, options.sheet)
+        measure_crops(options.crops, judge, options.sheet, given=not options.threshold)
     if options.pairs:
         measure_pairs(options.pairs, options.images, judge, options.sheet)
     if options.drawn:

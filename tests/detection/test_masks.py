@@ -7,13 +7,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from deepacc_d2.detection.masks import find_masks
+from deepacc_d2.detection.masks import EDGE, find_masks
 from deepacc_d2.images.rings import fill
 from deepacc_d2.images.view import View
 
 
 class Drawn(nn.Module):
-    """Says for each window what a function of the view's pixels (x, y) and the box says."""
+    """Says for each window what a function of the view's pixels (x, y) and the box says.
+
+    The mask's edge is where that is zero.
+    """
 
     def __init__(self, levels) -> None:
         super().__init__()
@@ -25,7 +28,7 @@ class Drawn(nn.Module):
         at = torch.arange(side) + 0.5
         x = areas[:, 0, None, None] + at[None, None, :] * step[:, None, None]
         y = areas[:, 1, None, None] + at[None, :, None] * step[:, None, None]
-        return self.levels(x, y, boxes[:, :, None, None])
+        return self.levels(x, y, boxes[:, :, None, None]) + EDGE
 
 
 def ellipse(x: Tensor, y: Tensor, box: Tensor) -> Tensor:

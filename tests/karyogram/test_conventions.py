@@ -13,6 +13,8 @@ from deepacc_d2.chromosomes import CLASSES
 from deepacc_d2.karyogram import build_karyogram
 from deepacc_d2.karyogram.heading import WIDTH, heading_of
 from deepacc_d2.karyogram.layout import lay_out
+from deepacc_d2.karyogram.marks import MARKS
+from deepacc_d2.karyogram.rows_below import in_lines
 from deepacc_d2.karyogram.strip import Strip
 from deepacc_d2.karyogram.typesetting import set_in, shortened, width_of, wrapped
 
@@ -73,6 +75,16 @@ def test_markers_have_a_row_and_a_scale_bar_its_length(tmp_path: Path) -> None:
     assert 40 < length <= 200
     build_karyogram(gray, cell).save(tmp_path / "n.svg")
     assert "µm" not in (tmp_path / "n.svg").read_text()
+
+
+@pytest.mark.parametrize("room", [1500.0, 1220.0])
+def test_a_legend_of_all_marks_keeps_within_its_margins(room: float) -> None:
+    widths = [42 + width_of(mark.meaning, 14) for mark in MARKS.values()] + [150.0]
+    lines = in_lines(widths, room)
+    assert [number for line in lines for number, _ in line] == list(range(len(widths)))
+    assert all(sum(width for _, width in line) - 22 <= room for line in lines)
+    assert len(lines) == 2, "there is room for two above the foot"
+    assert in_lines([], room) == [[]]
 
 
 KARYOTYPE = "61<3n>,XX," + ",".join(f"+{n},-{n + 1}" for n in range(1, 21))

@@ -27,6 +27,7 @@ def augment(
     """
     dark, body, centromere = _bend(dark, body, centromere, generator)
     dark, body = _blur(dark, body, generator)
+    dark = _sharpen(dark, body, generator)
     body = _recut(body, generator)
     dark, body = _cross(dark, body, generator)
     dark = _stain(dark, body, generator)
@@ -63,8 +64,8 @@ def _bend(
     along = along + 0.035 * _wave(count, length, generator)
     scale = torch.exp(0.14 * torch.randn(count, generator=generator))
     sign = 1 - 2 * _maybe(0.5, count, generator)
-    shift = 0.12 * _wave(count, length, generator) * _maybe(0.6, count, generator)[:, None]
-    tilt = 0.03 * torch.randn(count, 1, generator=generator)
+    shift = 0.16 * _wave(count, length, generator) * _maybe(0.6, count, generator)[:, None]
+    tilt = 0.05 * torch.randn(count, 1, generator=generator)
     across = torch.linspace(-1 + 1 / width, 1 - 1 / width, width)
     grid_x = (sign * scale)[:, None, None] * across + shift[:, :, None]
     grid_y = (2 * along - 1)[:, :, None] + tilt[:, :, None] * across
@@ -109,6 +110,17 @@ def _blur(dark: Tensor, body: Tensor, generator: torch.Generator) -> tuple[Tenso
     return both[:, 0], both[:, 1]
 
 
+def _sharpen(dark: Tensor, body: Tensor, generator: torch.Generator) -> Tensor:
+    """Sharpens some, as laboratories' programs do, rims of rings included."""
+    count = len(dark)
+    amount = _uniform(0, 2.0, count, 1, 1, generator=generator)
+    amount = amount * _maybe(0.4, count, generator)[:, None, None]
+    reach = _uniform(1.0, 5.0, count, generator=generator)
+    soft = _convolve(dark[:, None], _kernel(reach, 12), 2)
+    soft = _convolve(soft, _kernel(0.4 * reach, 5), 3)[:, 0]
+    return (dark + amount * (dark - soft) * body).clamp(0, 1)
+
+
 def _recut(body: Tensor, generator: torch.Generator) -> Tensor:
     """Puts the outline further in or out, and at times fills the waist."""
     count, _, width = body.shape
@@ -150,6 +162,10 @@ def _stain(dark: Tensor, body: Tensor, generator: torch.Generator) -> Tensor:
     slope = 0.12 * torch.randn(count, 1, 1, generator=generator)
     dark = dark * (1 + slope * torch.linspace(-1, 1, length)[:, None])
     dark = dark * (1 + 0.08 * _wave(count, length, generator)[:, :, None])
+    # Bands of a class are not of one depth in all cells, nor are they as an ideogram draws them.
+    lumps = torch.randn(count, 1, length // 5, generator=generator)
+    lumps = functional.interpolate(lumps, length, mode="linear")[:, 0, :, None]
+    dark = dark + _uniform(0, 0.13, count, 1, 1, generator=generator) * lumps * body
     amount = 0.06 * torch.rand(count, 1, 1, generator=generator)
     grain = amount * torch.randn(count, length, width, generator=generator)
     coarse = torch.randn(count, 1, length // 4, width // 4, generator=generator)

@@ -35,15 +35,21 @@ def turn(straights: Sequence[Straight], names: Sequence[str | None]) -> list[Pol
 
 
 def find_polarities(
-    straights: Sequence[Straight], names: Sequence[str | None], network: PolarityNet | None
+    straights: Sequence[Straight],
+    names: Sequence[str | None],
+    network: PolarityNet | None,
+    *,
+    together: bool = True,
 ) -> list[Polarity]:
     """Decides which way up each strip goes and where its centromere is.
+
 
     Args:
         straights: of one cell.
         names: the class of each, None where it is not known.
         network: None compares with the ideogram instead; then a strip of unknown class stays as
             it is, at even odds.
+        together: weigh a network's answers about the copies of one class together.
     """
     if network is None:
         return [_compared(s, name) for s, name in zip(straights, names, strict=True)]
@@ -52,7 +58,7 @@ def find_polarities(
     if not straights:
         return []
     classes = [-1 if name is None else class_index(name) for name in names]
-    found = answer(network, of_straights(straights, classes))
+    found = answer(network, of_straights(straights, classes), together=together)
     polarities = []
     for number, straight in enumerate(straights):
         first, last = tip_rows(straight)

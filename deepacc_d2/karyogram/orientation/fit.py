@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from deepacc_d2.karyogram.orientation.augment import augment
+from deepacc_d2.karyogram.orientation.homologs import weigh_together
 from deepacc_d2.karyogram.orientation.network import PLACES, UNKNOWN, PolarityNet, prepare
 from deepacc_d2.karyogram.orientation.strips import Strips
 
@@ -134,14 +135,23 @@ def read_scores(
     return score, straight, turned
 
 
-def answer(network: PolarityNet, strips: Strips) -> Answers:
-    """Reads strips; see :class:`Answers`."""
+def answer(network: PolarityNet, strips: Strips, *, together: bool = False) -> Answers:
+    """Reads strips; see :class:`Answers`.
+
+    Args:
+        network: in evaluation mode.
+        strips: N.
+        together: copies of a class in a cell are weighed together, see :mod:`.homologs`.
+    """
     score, straight, turned = read_scores(network, strips)
-    odds = score / network.temperature
+    odds = (score / network.temperature).double().numpy()
+    if together:
+        odds = weigh_together(strips, odds)
     # The centromere's place given the way up that is more probable.
-    heat = straight.where(odds[:, None] >= 0, turned) / network.heat_temperature
+    first = torch.from_numpy(odds >= 0)[:, None]
+    heat = straight.where(first, turned) / network.heat_temperature
     place, sure = locate(heat)
-    return Answers(odds.double().numpy(), place.double().numpy(), sure.double().numpy())
+    return Answers(odds, place.double().numpy(), sure.double().numpy())
 
 
 def locate(heat: Tensor) -> tuple[Tensor, Tensor]:

@@ -70,6 +70,14 @@ def tip_rows(straight: Straight) -> tuple[int, int]:
     return (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, straight.mask.shape[0])
 
 
+def _usual_width(mask: NDArray[np.bool_]) -> float:
+    """Returns how many columns most rows of a strip (L, W) reach over, chromatids apart or not."""
+    filled = mask[mask.any(axis=1)]
+    if not len(filled):
+        return 1.0
+    return float(np.median(filled.shape[1] - filled.argmax(1) - filled[:, ::-1].argmax(1)))
+
+
 def to_size(straight: Straight) -> tuple[NDArray[np.uint8], NDArray[np.uint8], float]:
     """Brings a strip to the network's size.
 
@@ -77,8 +85,7 @@ def to_size(straight: Straight) -> tuple[NDArray[np.uint8], NDArray[np.uint8], f
         darkness and body, uint8 (LENGTH, WIDTH), and length over width.
     """
     first, last = tip_rows(straight)
-    widths = straight.mask[first:last].sum(axis=1)
-    width = float(np.median(widths[widths > 0])) if widths.any() else 1.0
+    width = _usual_width(straight.mask[first:last])
     half = 0.5 * _REACH * max(width, 1.0)
     middle = (straight.mask.shape[1] - 1) / 2
     step_x, step_y = 2 * half / WIDTH, (last - first) / LENGTH

@@ -3,14 +3,16 @@
 Drawn chromosomes come with the truth. Real ones come with their class alone: all strips of a class
 are aligned with each other over all cells, the ideogram decides the sign by vote, and the network
 learns from those that are clear. Then it reads them all itself, and is trained again on those that
-it is sure of where the alignment and the homolog of the same cell do not speak against it.
+it is sure of where the alignment and the homolog of the same cell do not speak against it. Without
+a data set, drawn chromosomes are all that it learns from: so is the included network made, as no
+terms but our own are on them.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from deepacc_d2.command.flags import build_parser
 from deepacc_d2.data.dataset import read_info
 from deepacc_d2.errors import ConfigError, run_cli
 from deepacc_d2.files import whole_file, write_json
+from deepacc_d2.karyogram.orientation.card import card_of, summary, told
 from deepacc_d2.karyogram.orientation.fit import (
     NEAR,
     answer,
@@ -45,10 +48,6 @@ _CLEAR, _SURE = 0.12, 3.0
 _AGAINST = 0.15
 # Share of what is shown that is drawn, and share of cells kept for the temperatures.
 _DRAWN, _HELD = 0.3, 0.1
-LICENCE = (
-    "Apache-2.0 for the weights as our work; the images that they were trained on have terms of "
-    "their own, see data"
-)
 
 
 def clear_labels(strips: Strips, gains: Array) -> tuple[Array, Array]:
@@ -194,13 +193,13 @@ def read_all(root: Path, split: str, images: int | None) -> tuple[Strips, Array]
 
 
 def read_once(
-    path: Path, root: Path, images: int, cells: int, seed: int
+    path: Path, root: Path | None, images: int, cells: int, seed: int
 ) -> tuple[Strips, Array, Strips]:
     """Reads real and drawn strips, or takes them from an earlier run with the same settings.
 
     Args:
         path: where they are kept.
-        root: the data set.
+        root: the data set; None for drawn strips alone.
         images: of it.
         cells: to draw.
         seed: of them.
@@ -208,13 +207,16 @@ def read_once(
     Returns:
         Real strips, the ideogram's log-odds of each, drawn strips.
     """
-    settings = f"{root.resolve()} {read_info(root).fingerprint} {images} {cells} {seed}"
+    known = "-" if root is None else f"{root.resolve()} {read_info(root).fingerprint} {images}"
+    settings = f"{known} {cells} {seed}"
     if path.is_file():
         with np.load(path) as kept:
             if str(kept["settings"]) == settings:
                 return (_kept(kept, "real"), kept["ideogram"], _kept(kept, "drawn"))
-    real, ideogram = read_all(root, "train", images)
     drawn = Strips.join(list(tqdm(draw_cells(cells, seed), desc="drawn cells", disable=None)))
+    real, ideogram = drawn[:0], np.zeros(0)
+    if root is not None:
+        real, ideogram = read_all(root, "train", images)
     arrays = {
         f"{kind}_{field.name}": getattr(strips, field.name)
         for kind, strips in (("real", real), ("drawn", drawn))
@@ -237,14 +239,6 @@ def held_out(strips: Strips, seed: int) -> NDArray[np.bool_]:
     return np.isin(strips.cells, chosen)
 
 
-def told(signs: Sequence[Sign]) -> str:
-    """Returns how the ideogram decided, as text."""
-    shown = ", ".join(f"{s.name} {100 * s.agree:.0f}" for s in signs)
-    left = [s.name for s in signs if not s.decided]
-    lines = f"strips that the ideogram alone turns as their class is aligned, %: {shown}"
-    return lines + (f"\nnot decided, learned from drawn ones: {', '.join(left)}" if left else "")
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Command line: reads, trains, writes the network and its figures."""
     options = build_parser("polarity").parse_args(arguments)
@@ -257,41 +251,25 @@ def main(arguments: list[str] | None = None) -> int:
         options.out / "strips.npz", options.data, options.images, options.drawn, options.seed
     )
     gains = np.zeros(len(real))
-    gains[real.apart], signs = align_classes(real[real.apart], ideogram[real.apart])
+    signs: list[Sign] = []
     print(f"{len(real)} real and {len(drawn)} drawn strips, {time.process_time() - start:.0f} s")
-    print(told(signs))
-    held, held_drawn = held_out(real, options.seed), held_out(drawn, options.seed)
-    first = max(1, round(0.55 * options.steps))
-    network = train(
-        real[~held],
-        gains[~held],
-        drawn[~held_drawn],
-        steps=(first, max(1, options.steps - first)),
-        seed=options.seed,
-    )
+    if len(real):
+        gains[real.apart], signs = align_classes(real[real.apart], ideogram[real.apart])
+        print(told(signs))
+    held, held_drawn = np.zeros(len(real), bool), held_out(drawn, options.seed)
+    steps: tuple[int, ...] = (options.steps,)
+    if len(real):
+        held = held_out(real, options.seed)
+        first = max(1, round(0.55 * options.steps))
+        steps = (first, max(1, options.steps - first))
+    network = train(real[~held], gains[~held], drawn[~held_drawn], steps=steps, seed=options.seed)
     figures = calibrate(network, real[held], gains[held], drawn[held_drawn])
     seconds = time.process_time() - start
-    card = {
-        "name": "DeepACC-D2 polarity and centromere",
-        "licence": LICENCE,
-        "data": f"{options.images} training images of {options.data.name}, boxes and classes; "
-        f"{options.drawn} drawn cells",
-        "command": f"make polarity DATA=... ARGS='--images {options.images} --drawn "
-        f"{options.drawn} --steps {options.steps} --seed {options.seed}'",
-        "cpu_seconds": round(seconds),
-        "signs": [asdict(sign) for sign in signs],
-        "figures": figures,
-    }
+    card = card_of(options, seconds, signs, figures)
     save_network(options.out / "polarity.ckpt", network, card)
     write_json(options.out / "polarity.json", card)
-    drawn_figures = figures["drawn"]
-    print(
-        f"held-out drawn strips: {100 * drawn_figures['right']:.1f} % p arm up, centromere off by "
-        f"{drawn_figures['centromere_median']:.3f} of the length (median)\n"
-        f"held-out real strips: {100 * figures['real']['like_alignment']:.1f} % as their class is "
-        f"aligned, homologs agree in {100 * (figures['real']['homologs_agree'] or 0):.1f} %\n"
-        f"written to {options.out / 'polarity.ckpt'} after {seconds:.0f} s"
-    )
+    print(summary(figures))
+    print(f"written to {options.out / 'polarity.ckpt'} after {seconds:.0f} s")
     return 0
 
 
