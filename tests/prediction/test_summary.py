@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -28,7 +29,9 @@ def folder(tmp_path: Path) -> OutputFolder:
 def test_cases_get_files_that_stay_in_the_folder(
     folder: OutputFolder, make_cell: Callable[..., Cell]
 ) -> None:
-    pytest.importorskip("weasyprint")
+    # Imported by itself, it has Pillow read damaged files in all tests that follow.
+    if importlib.util.find_spec("weasyprint") is None:
+        pytest.skip("the extra worksheet is missing")
     cases = ("../../outside", "a/b", "A/B", "10.5")
     for number, case in enumerate(cases):
         put(folder, make_cell(f"c{number}", case))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 import subprocess
 import sys
@@ -57,7 +58,9 @@ def worked(sqlite_store):
 
 
 def test_all_files_tell_the_same_state(worked, tmp_path):
-    pytest.importorskip("weasyprint")
+    # Imported by itself, it has Pillow read damaged files in all tests that follow.
+    if importlib.util.find_spec("weasyprint") is None:
+        pytest.skip("the extra worksheet is missing")
     override = ev.Override(karyotype="46,XX,t(1;2)", reason="seen")
     worked.add_case_event(1, override, base=worked_version(worked), who="ada")
     out = tmp_path / "out"
@@ -109,7 +112,9 @@ def test_a_turned_chromosome_is_turned_in_the_picture(worked, tmp_path):
 
 
 def test_an_image_that_has_gone_costs_its_picture_only(worked, tmp_path):
-    pytest.importorskip("weasyprint")
+    # Imported by itself, it has Pillow read damaged files in all tests that follow.
+    if importlib.util.find_spec("weasyprint") is None:
+        pytest.skip("the extra worksheet is missing")
     with writing(worked.engine) as connection:
         connection.execute(
             text(
