@@ -122,7 +122,8 @@ def legend(pen: Pen, karyogram: Karyogram) -> None:
     room = PAGE_WIDTH - 2 * MARGIN - (_LONGEST_BAR + 80 if karyogram.pixel_size else 0)
     lines = in_lines([42 + width_of(meaning, 14) for meaning, _ in entries], room)
     for number, line in enumerate(lines):
-        x, y = MARGIN, layout.height - 50 - 20 * (len(lines) - 1 - number)
+        # Two lines are set closer, below the frame above and over the foot.
+        x, y = MARGIN, layout.height - (50 if len(lines) == 1 else 61 - 17 * number)
         for entry, width in line:
             meaning, color = entries[entry]
             if color:
