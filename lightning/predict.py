@@ -224,7 +224,7 @@ def report(
         The number of finished cells.
 
     Raises:
-        ConfigError: no image of the job could be used.
+        ConfigError: no image of the job could be used, or the disk is full.
     """
     for path, message in errors:
         print(f"error: {path}: {message}" if path not in message else f"error: {message}")
@@ -233,7 +233,13 @@ def report(
         count = f"{len(skipped)} pictures" if len(skipped) > 1 else "1 picture"
         print(f"skipped          {count}, see errors.csv, such as {printable(first)}: {line}")
     left_out = [*errors, *((str(one), line) for one, line in skipped.items())]
-    summary = finish_job(folder, left_out, about=about)
+    try:
+        summary = finish_job(folder, left_out, about=about)
+    except OSError as error:
+        raise ConfigError(
+            f"tables of {folder.root} cannot be written ({error.strerror or error}): free some "
+            "space and run the same command again"
+        ) from error
     print(summary.text)
     print(DISCLAIMER, flush=True)
     if len(errors) == images:

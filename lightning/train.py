@@ -17,7 +17,7 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
-from torch import nn
+from torch import distributed, nn
 
 from deepacc_d2.checkpoint import read_checkpoint
 from deepacc_d2.data.dataset import DatasetInfo
@@ -272,7 +272,8 @@ def fit(
     Raises:
         KeyboardInterrupt: training was interrupted; its last checkpoint is on disk.
         Terminated: the same by SIGTERM.
-        ConfigError: flags of the trainer that do not fit the data.
+        ConfigError: flags of the trainer that do not fit the data, or other nodes' processes are
+            not there.
     """
     try:
         trainer.fit(module, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)
@@ -280,6 +281,11 @@ def fit(
         raise Terminated from error
     except MisconfigurationException as error:  # a share of too few batches, say
         raise ConfigError(f"Lightning refuses the trainer's flags: {one_line(error)}") from error
+    except distributed.DistStoreError as error:
+        raise ConfigError(
+            f"the processes of the other nodes did not come ({one_line(error)}): start the "
+            "training on each of them, by torchrun or srun, or leave trainer.num_nodes at 1"
+        ) from error
     except SystemExit as error:
         if trainer.interrupted:
             raise KeyboardInterrupt from error

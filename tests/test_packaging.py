@@ -506,8 +506,10 @@ def test_data_targets() -> None:
     assert composed("test", "ARGS=-k aam") == f"{two} -k aam"
     assert composed("coverage") == f"{two} --cov --cov-report=term"
     assert composed("bench") == ".venv/bin/python tests/benchmarks/run.py"
-    assert composed("torture", "SEED=3", "MINUTES=5", "PARTS=images soak", "OUT=/t") == (
+    given = ("SEED=3", "MINUTES=5", "PARTS=images soak", "OUT=/t", "RESULTS=/r.md")
+    assert composed("torture", *given) == (
         ".venv/bin/python tests/torture/run.py --seed 3 --minutes 5 --parts 'images soak' --out /t"
+        " --results /r.md"
     )
 
 

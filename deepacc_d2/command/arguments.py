@@ -250,7 +250,7 @@ def _check_required(command: Command, words: list[str]) -> None:
 
 def is_positional(option: Option) -> bool:
     """Whether a program with flags takes an option without its name."""
-    return option.key in ("runs", "root", "results")
+    return option.key in ("runs", "root") or (option.key == "results" and option.required)
 
 
 def flags_of(command: Command, words: Iterable[str]) -> list[str]:

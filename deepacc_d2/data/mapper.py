@@ -44,8 +44,8 @@ class MetaphaseMapper:
             )
         inputs = T.AugInput(image, boxes=item["boxes"])
         self.augmentations(inputs)
-        # A flip is a negative stride, which torch cannot share.
-        pixels = np.ascontiguousarray(inputs.image)
+        # A flip is a negative stride, which torch cannot share; nor can it share what is read-only.
+        pixels = np.require(inputs.image, requirements=["C", "W"])
         output = {
             "image": torch.from_numpy(pixels)[None],
             "image_id": item["image_id"],

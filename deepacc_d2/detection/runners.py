@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +20,8 @@ from deepacc_d2.images.spread import Gray
 
 OPENVINO_PRECISIONS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 """OpenVINO's names of what is computed in; what int8 leaves out stays in float32."""
+
+OUTPUTS = ("boxes", "probabilities")
 
 
 @functools.cache
@@ -124,13 +127,16 @@ class OnnxDetector(_Exported):
             )
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             raise _damaged(path, error) from error
+        _check_names(
+            path,
+            [node.name for node in self._session.get_inputs()],
+            [node.name for node in self._session.get_outputs()],
+        )
         properties = self._session.get_modelmeta().custom_metadata_map
         self.metadata = parse(properties.get(KEY), path)
 
     def _infer(self, pixels: Any) -> Raw:
-        boxes, probabilities = self._session.run(
-            ["boxes", "probabilities"], {"image": np.ascontiguousarray(pixels)}
-        )
+        boxes, probabilities = self._session.run(OUTPUTS, {"image": np.ascontiguousarray(pixels)})
         return boxes, probabilities
 
 
@@ -160,6 +166,10 @@ class OpenVinoDetector(_Exported):
         _check_file(path)
         _check_file(Path(path).with_suffix(".bin"))
         require("openvino")
+        with Path(path).open("rb") as file:
+            if b"<net" not in file.read(4096):
+                # OpenVINO would try the readers of all other formats, some of which print.
+                raise _damaged(path, ValueError("no <net> at its beginning"))
         core = _core()
         if device not in core.available_devices:
             found = ", ".join(core.available_devices)
@@ -168,6 +178,11 @@ class OpenVinoDetector(_Exported):
             model = core.read_model(str(path))
         except RuntimeError as error:
             raise _damaged(path, error) from error
+        _check_names(
+            path,
+            [name for node in model.inputs for name in node.names],
+            [name for node in model.outputs for name in node.names],
+        )
         text = model.get_rt_info(KEY).astype(str) if model.has_rt_info(KEY) else None
         self.metadata = parse(text, path)
         chosen = precision or self.metadata["precision"]
@@ -191,6 +206,20 @@ class OpenVinoDetector(_Exported):
 def _check_file(path: str | Path) -> None:
     if not Path(path).is_file():
         raise DataError(f"model {path} does not exist: make it by `make export CKPT=... OUT=...`")
+
+
+def _check_names(path: str | Path, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """Checks that a model takes and gives what `make export` writes.
+
+    Raises:
+        DataError: it does not.
+    """
+    if "image" not in inputs or not set(OUTPUTS) <= set(outputs):
+        raise DataError(
+            f"model {path} takes {', '.join(inputs) or 'nothing'} and gives "
+            f"{', '.join(outputs) or 'nothing'}, not {' and '.join(OUTPUTS)} of an image: make it "
+            "by `make export`"
+        )
 
 
 def _damaged(path: str | Path, error: Exception) -> DataError:

@@ -14,10 +14,12 @@ from deepacc_d2.errors import ConfigError, DataError
 from deepacc_d2.files import whole_file
 from deepacc_d2.review.store.database import reading, version_of, writing
 from deepacc_d2.review.store.store import Store
-from deepacc_d2.review.store.tables import metadata, sessions, trail
+from deepacc_d2.review.store.tables import cells, metadata, predictions, sessions, trail
 from deepacc_d2.review.store.verify import check
 
 KIND = "deepacc_d2 review backup"
+_FIRST = "0001"
+"""The first version of the store, whose backups can be restored too."""
 _ROWS = 500
 
 
@@ -88,9 +90,10 @@ def restore(store: Store, path: Path) -> int:
             about = None
         if not isinstance(about, dict) or about.get("kind") != KIND:
             raise DataError(f"{path} is no backup of a review")
-        if about.get("version") != version_of(store.engine):
+        version = about.get("version")
+        if version not in (_FIRST, version_of(store.engine)):
             raise DataError(
-                f"backup {path} is of version {about.get('version')}, this program of "
+                f"backup {path} is of version {version}, this program of "
                 f"{version_of(store.engine)}: restore it with the program that made it"
             )
         try:
@@ -102,7 +105,7 @@ def restore(store: Store, path: Path) -> int:
                 for table in metadata.sorted_tables:
                     if table is not sessions:
                         connection.execute(delete(table))
-                        for rows in _read_table(archive, table.name):
+                        for rows in _read_table(archive, table.name, str(version)):
                             connection.execute(insert(table), rows)
                 _mend_counters(connection)
                 problems = check(connection).problems
@@ -113,11 +116,21 @@ def restore(store: Store, path: Path) -> int:
     return int(about["entries"])
 
 
-def _read_table(archive: zipfile.ZipFile, name: str) -> Iterator[list[dict[str, Any]]]:
-    with archive.open(f"{name}.jsonl") as file:
+def _read_table(
+    archive: zipfile.ZipFile, name: str, version: str
+) -> Iterator[list[dict[str, Any]]]:
+    # The first version had predictions in the table of cells.
+    moved = version == _FIRST and name == predictions.name
+    columns = metadata.tables[name].columns.keys()
+    with archive.open(f"{cells.name if moved else name}.jsonl") as file:
         rows = []
         for line in file:
-            rows.append(json.loads(line))
+            row = json.loads(line)
+            if version == _FIRST and name in (cells.name, predictions.name):
+                row = {column: row.get(column) for column in columns} | (
+                    {"cell_id": row["id"]} if moved else {}
+                )
+            rows.append(row)
             if len(rows) == _ROWS:
                 yield rows
                 rows = []

@@ -25,8 +25,8 @@ from deepacc_d2.review.pictures import image_of, karyogram_of, write_reviewed
 from deepacc_d2.review.store.chain import FIRST, now
 from deepacc_d2.review.store.database import reading
 from deepacc_d2.review.store.lists import confirmed_by, figures
-from deepacc_d2.review.store.store import Store, case_record, case_state
-from deepacc_d2.review.store.tables import cases, cells, head
+from deepacc_d2.review.store.store import Store, case_record, case_states
+from deepacc_d2.review.store.tables import cases, cells, head, predictions
 from deepacc_d2.worksheet.laboratory import Laboratory, with_people
 from deepacc_d2.worksheet.sheet import Facts, Signed
 
@@ -90,13 +90,14 @@ def export(
     with reading(store.engine) as connection:
         last = connection.execute(select(head.c.seq, head.c.hash)).one_or_none()
         numbers = connection.execute(select(cells.c.id).order_by(cells.c.name)).scalars().all()
+        by_id = case_states(connection)
         states = {
-            row.name: case_state(connection, row.id)
+            row.name: by_id.get(row.id, CaseState())
             for row in connection.execute(select(cases.c.id, cases.c.name))
         }
         told = figures(connection)
         who = confirmed_by(connection)
-        jobs = connection.execute(select(cells.c.job).distinct()).scalars().all()
+        jobs = connection.execute(select(predictions.c.job).distinct()).scalars().all()
         kept = [store.read(connection, number) for number in numbers]
     by_name = {cell.name: cell for cell in kept}
     out.parent.mkdir(parents=True, exist_ok=True)

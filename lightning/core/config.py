@@ -175,8 +175,16 @@ def instantiate_all(nodes: Mapping[Any, Any] | None) -> list[Any]:
 
 
 def recorded(cfg: DictConfig | ListConfig) -> Any:
-    """Resolves a config as it is written down, in a checkpoint too: without secrets."""
-    return redacted(to_plain(cfg))
+    """Resolves a config as it is written down, in a checkpoint too.
+
+    Without secrets, and without the file by which the command of this moment stops its jobs: one
+    that continues them has another.
+    """
+    found = redacted(to_plain(cfg))
+    callbacks = found.get("callbacks") if isinstance(found, dict) else None
+    if callbacks and callbacks.get("stop_on_signal"):
+        callbacks["stop_on_signal"]["asked"] = None
+    return found
 
 
 def to_plain(cfg: DictConfig | ListConfig) -> Any:

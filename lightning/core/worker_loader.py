@@ -8,9 +8,13 @@ batch goes through a pipe: some milliseconds more for a large one, and nothing t
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import re
-from collections.abc import Iterator
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -19,6 +23,7 @@ from torch.utils.data import DataLoader, get_worker_info
 from torch.utils.data._utils.pin_memory import pin_memory
 
 from deepacc_d2.errors import UserError
+from deepacc_lightning.core.orphans import end_with_parent
 
 TOO_FEW = "use fewer loader processes (scale.num_workers= of a training, else num_workers=; 0 for"
 """Beginning of what helps where loader processes fail."""
@@ -65,6 +70,57 @@ def identity(batch: list[Any]) -> Any:
     return batch if get_worker_info() is None else Packed(batch)
 
 
+class BeginWorker:
+    """How a loader process begins: only the one that started it ends it, by SIGTERM or its own end.
+
+    Ctrl-C and schedulers signal all processes of a group, some more than once. A training finishes
+    its step then, for which it needs its workers. And a worker whose parent was killed would wait
+    for ever with a full pipe to nobody.
+
+    Args:
+        then: what else it begins with; of the worker's number.
+    """
+
+    def __init__(self, then: Callable[[int], None] | None) -> None:
+        self.then = then
+
+    def __call__(self, worker_id: int) -> None:
+        """Begins."""
+        end_with_parent()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if hasattr(signal, "sigwaitinfo"):
+            # All threads inherit this: none but the one below gets the signal.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+            threading.Thread(target=_end_when_told, args=(os.getppid(),), daemon=True).start()
+        else:  # macOS, where nobody can tell who sent a signal
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if self.then is not None:
+            self.then(worker_id)
+
+
+def _end_when_told(parent: int) -> None:
+    """Ends this process once its parent sends SIGTERM."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)  # as torch's own workers do: an end that was ordered is no failure
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Holds signals back while processes are started, which inherit this until they can tell them.
+
+    A signal to the group would else end a process that has not come to :class:`BeginWorker`.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class WorkerLoader(DataLoader):
     """A ``DataLoader`` of batches that :func:`identity` collates."""
 
@@ -74,8 +130,11 @@ class WorkerLoader(DataLoader):
         Raises:
             LoaderError: the processes cannot be started, or one was ended from outside.
         """
+        if not isinstance(self.worker_init_fn, BeginWorker):
+            self.worker_init_fn = BeginWorker(self.worker_init_fn)
         try:
-            batches = super().__iter__()
+            with _signals_held():
+                batches = super().__iter__()
         except OSError as error:  # no semaphore, no process, no open file left
             raise LoaderError(
                 f"the loader processes cannot be started ({error.strerror or error}): {TOO_FEW} "

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
+from hydra.core.utils import JobStatus
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.plugins.launcher import Launcher
@@ -111,13 +112,15 @@ class Runner:
         first, self._next = self._next, self._next + len(batch)
         try:
             with self._stoppable():
-                self.launcher.launch(batch, initial_job_idx=first)
+                returned = self.launcher.launch(batch, initial_job_idx=first)
         except Exception as error:
             # A process that was killed, for its memory say, is an error of the launcher's.
             return reason_of(error)
         # Left where it is after a second Ctrl-C: jobs that are still waiting must find it.
         self.stop.unlink(missing_ok=True)
-        return ""
+        # What a job could not even write down, on a full disk say, Hydra keeps to itself.
+        errors = [job._return_value for job in returned or () if job.status == JobStatus.FAILED]
+        return reason_of(errors[0]) if errors else ""
 
     def _wait_for_others(self, jobs: Sequence[Job]) -> None:
         announced = False

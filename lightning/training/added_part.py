@@ -14,7 +14,7 @@ from torch import nn
 
 from deepacc_d2.files import whole_file
 from deepacc_lightning.training.callbacks import ProgressBar
-from deepacc_lightning.training.schedule import adamw_with_cosine
+from deepacc_lightning.training.schedule import adamw_with_cosine, planned_steps
 
 
 class AddedPart(pl.LightningModule):
@@ -51,7 +51,7 @@ class AddedPart(pl.LightningModule):
             lr=self.lr,
             weight_decay=self.weight_decay,
             warmup_steps=self.warmup_steps,
-            total_steps=int(self.trainer.estimated_stepping_batches),
+            total_steps=planned_steps(self.trainer),
         )
 
     def keep(self, figures: dict[str, float], shown: str) -> None:

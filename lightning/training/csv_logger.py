@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import loggers
+from pytorch_lightning.core.saving import save_hparams_to_yaml
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
@@ -14,7 +15,30 @@ from deepacc_d2.files import whole_file
 
 
 class _Writer(ExperimentWriter):
-    """Continues a file; Lightning's deletes it."""
+    """Continues a file, which Lightning's deletes, and writes whole ones.
+
+    Lightning empties files before it writes them anew: a process that is killed then loses them.
+    """
+
+    def log_hparams(self, params: dict[str, Any]) -> None:
+        """Records what a run is, and saves it."""
+        self.hparams.update(params)
+        with whole_file(Path(self.log_dir) / self.NAME_HPARAMS_FILE) as temporary:
+            save_hparams_to_yaml(temporary, self.hparams)
+
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        with Path(self.metrics_file_path).open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        self._write(fieldnames, rows)
+
+    def _write(self, fieldnames: list[str], rows: list[dict[str, Any]]) -> None:
+        with (
+            whole_file(Path(self.metrics_file_path)) as temporary,
+            temporary.open("w", encoding="utf-8", newline="") as file,
+        ):
+            writer = csv.DictWriter(file, fieldnames=fieldnames, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(rows)
 
     def _check_log_dir_exists(self) -> None:
         path = Path(self.metrics_file_path)
@@ -33,13 +57,7 @@ class _Writer(ExperimentWriter):
         kept = [
             row for row in rows if (row.get("step") or "").isdigit() and int(row["step"]) < step
         ]
-        with (
-            whole_file(path) as temporary,
-            temporary.open("w", encoding="utf-8", newline="") as file,
-        ):
-            writer = csv.DictWriter(file, fieldnames=self.metrics_keys, extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(kept)
+        self._write(self.metrics_keys, kept)
 
 
 class CSVLogger(loggers.CSVLogger):

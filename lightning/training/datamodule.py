@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import cv2
@@ -31,21 +28,8 @@ from deepacc_lightning.training.loading import (
 
 
 def init_worker(worker_id: int) -> None:
-    """Keeps OpenCV from starting threads of its own, and signals from ending a worker.
-
-    Ctrl-C and schedulers signal all processes of a group. The training finishes its step then, for
-    which it needs its workers; it ends them itself.
-    """
+    """Keeps OpenCV from starting threads of its own in a loader process."""
     cv2.setNumThreads(0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    received: list[int] = []
-
-    def end_at_the_second(number: int, frame: FrameType | None) -> None:
-        if received:
-            os._exit(128 + number)
-        received.append(number)
-
-    signal.signal(signal.SIGTERM, end_at_the_second)
 
 
 class ContiguousSampler(Sampler[int]):

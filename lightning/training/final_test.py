@@ -10,6 +10,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.evaluation.report import format_table, write_report
 from deepacc_d2.evaluation.types import Metrics
+from deepacc_lightning.training.csv_logger import CSVLogger
 from deepacc_lightning.training.datamodule import ChromosomeDataModule
 from deepacc_lightning.training.module import DetectionModule
 from deepacc_lightning.wandb.loggers import WandbLogger
@@ -36,6 +37,11 @@ def run_test(
         KeyboardInterrupt: at Ctrl-C.
         ConfigError: flags of the trainer that do not fit the data.
     """
+    if trainer.global_step:
+        # One that was killed after this test, and not yet finished, has logged it before.
+        for logger in trainer.loggers:
+            if isinstance(logger, CSVLogger):
+                logger.forget_from(trainer.global_step)
     try:
         trainer.test(module, datamodule=datamodule, verbose=False)
     except SystemExit as error:

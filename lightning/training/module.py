@@ -21,7 +21,7 @@ from deepacc_lightning.core.processes import check_same_everywhere
 from deepacc_lightning.training.csv_logger import CSVLogger
 from deepacc_lightning.training.random_state import rng_states, set_rng_states
 from deepacc_lightning.training.resume import relocate
-from deepacc_lightning.training.schedule import make_schedule, scaled_lr
+from deepacc_lightning.training.schedule import make_schedule, planned_steps, scaled_lr
 
 Batch = list[dict[str, Any]]
 LOGGED_STATISTICS = {"fast_rcnn/fg_cls_accuracy": "train/fg_accuracy"}
@@ -191,7 +191,7 @@ class DetectionModule(pl.LightningModule):
         schedule = make_schedule(
             optimizer,
             self.course,
-            total_steps=int(self.trainer.estimated_stepping_batches),
+            total_steps=planned_steps(self.trainer),
             warmup_steps=self.warmup_steps,
             warmup_start=self.warmup_start,
         )

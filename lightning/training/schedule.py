@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from fvcore.common.param_scheduler import CosineParamScheduler, ParamScheduler
 from torch import nn
@@ -52,6 +54,25 @@ def warmup_factor(step: int, *, warmup_steps: int, start: float) -> float:
     if step >= warmup_steps:
         return 1.0
     return start + (1.0 - start) * step / warmup_steps
+
+
+def planned_steps(trainer: pl.Trainer) -> int:
+    """Returns the optimizer steps of the whole training, of which its schedule is made.
+
+    Raises:
+        ConfigError: it has no end, or flags of the trainer do not fit the data.
+    """
+    try:
+        steps = trainer.estimated_stepping_batches
+    except ValueError as error:  # validation after more batches than there are, say
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"Lightning refuses the trainer's flags: {reason}") from error
+    if steps == math.inf:
+        raise ConfigError(
+            "a training without an end has no schedule: give trainer.max_epochs or "
+            "trainer.max_steps, also where trainer.max_time ends it"
+        )
+    return int(steps)
 
 
 def make_schedule(

@@ -19,6 +19,7 @@ FLAGS = {
 }
 """Flags of the ``trainer`` node with Lightning's own defaults."""
 LIMITS = ("limit_train_batches", "limit_val_batches", "limit_test_batches", "overfit_batches")
+COUNTS = ("accumulate_grad_batches", "log_every_n_steps")
 REFUSED = {
     "barebones": "a training here needs its checkpoints and logs; use trainer.fast_dev_run to try "
     "something out",
@@ -33,6 +34,10 @@ def check_flags(cfg: DictConfig) -> None:
         ConfigError: names the flag and what to use instead.
     """
     trainer = cfg.trainer
+    for name in COUNTS:
+        value = trainer.get(name)
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise ConfigError(f"trainer.{name}={value}: give a whole number of at least 1")
     for name in LIMITS:
         _check_limit(name, trainer.get(name))
     if trainer.get("limit_train_batches") == 0:

@@ -118,6 +118,11 @@ def test_files_of_others_are_refused(onnx_file: Path, xml_file: Path, tmp_path: 
     onnx.save(bare, str(tmp_path / "bare.onnx"))
     assert "was not written by `make export`" in refused(tmp_path / "bare.onnx")
 
+    silent = onnx.load(str(onnx_file))
+    del silent.graph.output[:]
+    onnx.save(silent, str(tmp_path / "silent.onnx"))
+    assert "gives nothing, not boxes and probabilities" in refused(tmp_path / "silent.onnx")
+
     for name in ("cut.xml", "cut.bin"):
         shutil.copy(xml_file.with_suffix(name[-4:]), tmp_path / name)
     weights = tmp_path / "cut.bin"
@@ -125,6 +130,9 @@ def test_files_of_others_are_refused(onnx_file: Path, xml_file: Path, tmp_path: 
     assert "is damaged or no model" in refused(tmp_path / "cut.xml")
     (tmp_path / "cut.xml").write_text("<net")
     assert "is damaged or no model" in refused(tmp_path / "cut.xml")
+    # OpenVINO's reader of another format would print lines of its own.
+    (tmp_path / "cut.xml").write_text("<html>404</html>")
+    assert "no <net> at its beginning" in refused(tmp_path / "cut.xml")
 
 
 def test_missing_files(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -252,6 +254,22 @@ def test_what_a_decoder_complains_of_is_not_printed(tmp_path, capfd):
     path.write_bytes(data[:33] + chunk + checksum + data[33:])
     np.testing.assert_array_equal(read_gray(path), _smooth(20, 30))
     assert capfd.readouterr().err == ""
+
+
+def test_what_pillow_logs_is_not_printed(tmp_path):
+    """In a process of its own: pytest listens to every logger."""
+    path = _save(tmp_path / "a.tif", np.dstack([_smooth(20, 30)] * 3))
+    data = path.read_bytes()
+    # Samples per pixel, once 3.
+    tag = struct.pack("<HHI", 277, 3, 1)
+    at = data.index(tag) + len(tag)
+    path.write_bytes(data[:at] + struct.pack("<H", 2048) + data[at + 2 :])
+    program = "import sys; from deepacc_d2 import read_image; read_image(sys.argv[1])"
+    run = [sys.executable, "-c", program, str(path)]
+    done = subprocess.run(run, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "DataError: image" in done.stderr
+    assert not done.stderr.startswith("More samples")
 
 
 def test_a_size_is_given_for_whatever_is_read(tmp_path):

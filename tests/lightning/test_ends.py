@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import signal
 import time
@@ -80,7 +81,9 @@ def test_a_killed_run_leaves_no_process(start: Start, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_sigterm_in_the_final_test(start: Start, tmp_path: Path, processes: int) -> None:
+def test_sigterm_in_the_final_test(
+    start: Start, programs: Programs, tmp_path: Path, processes: int
+) -> None:
     more = TWO if processes == 2 else ["+trainer.enable_progress_bar=false"]
     process = start(*more, *fails("wait", folder=tmp_path, test="true"))
     wait_until(lambda: all((tmp_path / str(rank)).is_file() for rank in range(processes)))
@@ -92,3 +95,16 @@ def test_sigterm_in_the_final_test(start: Start, tmp_path: Path, processes: int)
     assert said.splitlines()[-1].startswith("interrupted by SIGTERM; checkpoint kept in ")
     assert json.loads((out / "run.json").read_text())["status"] == "interrupted"
     assert not any(map(is_alive, pids))
+    assert not (out / "test").exists()
+    # It goes on with the test alone.
+    weights = (out / "checkpoints" / "last.ckpt").read_bytes()
+    ends = fails("wait", folder=tmp_path, test="false")
+    process = programs.start("deepacc_lightning.train", f"resume={out}", *ends)
+    _, said = process.communicate(timeout=600)
+    assert process.returncode == 0, said
+    facts = json.loads((out / "run.json").read_text())
+    assert (facts["status"], facts["epochs"]) == ("finished", 1)
+    assert (out / "checkpoints" / "last.ckpt").read_bytes() == weights
+    assert (out / "test" / "metrics.json").is_file()
+    with (out / "csv" / "metrics.csv").open(newline="", encoding="utf-8") as file:
+        assert sum(bool(row["test/map50"]) for row in csv.DictReader(file)) == 1

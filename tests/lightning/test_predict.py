@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import shutil
@@ -181,6 +182,25 @@ def test_a_job_that_crashed_goes_on(
     assert set(records(out)) == {"a"}
     assert predict.run(job) == {"cells": 3, "predicted": 2, "failed": 0}
     assert records(out) == records(finished)
+
+
+def test_a_disk_that_is_full_at_the_end_is_one_line(
+    finished: Path,
+    checkpoint: Path,
+    slides: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = tmp_path / "job"
+    job = config(checkpoint, slides, out, "cases=folder", "lanes=3")
+    shutil.copytree(finished, out)
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(predict, "finish_job", full)
+    with pytest.raises(ConfigError, match=r"cannot be written \(No space left on device\)"):
+        predict.run(job)
 
 
 def test_a_stopped_job_goes_on(

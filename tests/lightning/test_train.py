@@ -22,6 +22,7 @@ from deepacc_lightning import evaluate, train
 from deepacc_lightning.core.cli import message
 from deepacc_lightning.core.config import compose_config
 from deepacc_lightning.training.module import DetectionModule, NonFiniteLossError
+from deepacc_lightning.training.resume import continued
 from tests.lightning.programs import Programs
 
 SUMMARY = {"map50", "map50_max", "coco_ap", "acc", "aer", "precision", "recall", "f1", "wcr"}
@@ -111,6 +112,20 @@ def test_resume_goes_on_where_it_stopped(
     content = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
     assert content["global_step"] == 9
     assert content["epoch"] == 2
+
+
+def test_a_run_killed_after_its_test_logs_that_once(
+    trained: tuple[Path, dict], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained[0], run)
+    curves, record = run / "csv" / "metrics.csv", run / "run.json"
+    before = curves.read_text()
+    facts = json.loads(record.read_text())
+    record.write_text(json.dumps({**facts, "status": "running"}))
+    train.run(continued(run, []))
+    assert curves.read_text() == before
+    assert json.loads(record.read_text())["status"] == "finished"
 
 
 def test_training_is_deterministic_by_seed(overrides: list[str], tmp_path: Path) -> None:

@@ -259,7 +259,9 @@ def test_images_outside_the_folders_shown_are_refused(sqlite_store, results, dra
 def test_an_image_that_has_gone(alone, sqlite_store):
     with writing(sqlite_store.engine) as connection:
         connection.execute(
-            text("UPDATE cells SET prediction = replace(prediction, 'cell00.png', 'gone.png')")
+            text(
+                "UPDATE predictions SET prediction = replace(prediction, 'cell00.png', 'gone.png')"
+            )
         )
     sqlite_store._cache.clear()
     for what in ("image.png", "strips", "karyogram.png"):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -19,9 +21,12 @@ from deepacc_d2.review.backup import backup, restore
 from deepacc_d2.review.dataset import write_dataset
 from deepacc_d2.review.export import export
 from deepacc_d2.review.store.database import reading, writing
+from deepacc_d2.review.store.intake import take_in
 from deepacc_d2.review.store.lists import figures
 from deepacc_d2.review.store.store import Store
 from deepacc_d2.review.store.verify import verify
+
+from .fixtures import write_results
 
 
 def add(store, number, *events, who="ada"):
@@ -107,7 +112,9 @@ def test_an_image_that_has_gone_costs_its_picture_only(worked, tmp_path):
     pytest.importorskip("weasyprint")
     with writing(worked.engine) as connection:
         connection.execute(
-            text("UPDATE cells SET prediction = replace(prediction, 'cell00.png', 'gone.png')")
+            text(
+                "UPDATE predictions SET prediction = replace(prediction, 'cell00.png', 'gone.png')"
+            )
         )
     fresh = Store(worked.engine.url.render_as_string())
     told = export(fresh, tmp_path / "out", overlay=True, karyogram=())
@@ -147,6 +154,37 @@ def test_a_data_set_of_confirmed_cells_passes_the_check(worked, tmp_path):
     validate(out)
     with pytest.raises(DataError, match="exists"):
         write_dataset(worked, out)
+
+
+TINY = (
+    *("scale.image_size=96", "scale.backbone.stem_channels=8", "scale.backbone.res2_channels=8"),
+    *(
+        "scale.fpn.out_channels=32",
+        "scale.roi.fc_dims=[16,16]",
+        "scale.roi.batch_size_per_image=32",
+    ),
+    *("scale.rpn.pre_nms_topk=[100,100]", "scale.rpn.post_nms_topk=[40,40]", "scale.batch_size=1"),
+    *("scale.num_workers=0", "scale.max_epochs=1", "scale.check_val_every_n_epoch=1"),
+    *("scale.precision=32-true", "logger=csv", "callbacks.progress=null", "test=false"),
+    "+trainer.enable_progress_bar=false",
+)
+"""Overrides that make a training take seconds."""
+
+
+@pytest.mark.slow
+def test_a_data_set_of_confirmed_cells_is_trained_on(tmp_path):
+    folder = write_results(tmp_path / "results", cases=3, cells=1)
+    store = Store(tmp_path / "review.db")
+    take_in(store, folder.root)
+    for number in range(1, 4):
+        add(store, number, ev.Confirm(level="analyzed"))
+    data, out = tmp_path / "data", tmp_path / "run"
+    assert write_dataset(store, data, ratios="1:1:1").images == 3
+    store.close()
+    command = [sys.executable, "-m", "deepacc_lightning.train", "data=coco", *TINY]
+    command += [f"data.root={data}", f"out={out}"]
+    subprocess.run(command, check=True, timeout=600)
+    assert list(out.rglob("*.ckpt"))
 
 
 def test_nothing_confirmed_is_no_data_set(sqlite_store, tmp_path):

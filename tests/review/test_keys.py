@@ -330,10 +330,17 @@ def test_all_keys_of_a_case(browser, site):
     with page.expect_download(timeout=60_000) as download:
         press("s")
     assert download.value.suggested_filename == "worksheet-1.html"
+    press("f")
+    expect(page.locator("#toast")).to_contain_text("sign it first")
+    press("w")
+    # As PDF, or why not.
+    expect(page.locator("#toast")).to_have_text(
+        re.compile("worksheet-1.pdf is saved|WeasyPrint"), timeout=60_000
+    )
     press("Enter")
     page.wait_for_url("**/cell/1")
     page = look(browser, site, "/case/1")
     page.keyboard.press("h")
     page.wait_for_url(f"{site.url}/")
-    assert listed == {"Enter", "o", "1, 2", "u", "p", "s", "h", "?"}
+    assert listed == {"Enter", "o", "1, 2", "u", "p", "s, w", "f", "h", "?"}
     assert page.problems == []

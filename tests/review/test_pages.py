@@ -290,3 +290,70 @@ def test_a_wrong_password_and_a_page_without_login(browser, shared):
     page.wait_for_url("**/case/1")
     page.get_by_text("Log out").click()
     page.wait_for_url("**/login")
+
+
+def test_pictures_that_come_late_are_asked_for_again(browser, site):
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    page = context.new_page()
+    page.set_default_timeout(20_000)
+    failed = []
+
+    def fail(route):
+        if len(failed) < 4:
+            failed.append(route)
+            route.abort("timedout")
+        else:
+            route.continue_()
+
+    page.route("**/strips", fail)
+    page.goto(f"{site.url}/cell/1")
+    expect(page.locator("#toast")).to_contain_text("asked for again")
+    page.wait_for_selector("body[data-ready]")
+    expect(page.locator("#page .strip img").first).to_be_visible()
+    assert page.locator("#page .strip img").count() == len(site.store.cell(1).state.chromosomes)
+
+
+def test_a_page_without_a_server_says_so(browser, site):
+    page = browser.new_context().new_page()
+    page.set_default_timeout(20_000)
+    page.route("**/api/v1/me", lambda route: route.abort())
+    for path in ("/", "/cell/1", "/case/1", "/search"):
+        page.goto(f"{site.url}{path}")
+        expect(page.get_by_role("alert")).to_contain_text("reload it", timeout=20_000)
+
+
+def test_all_keys_of_the_search(browser, site):
+    page = look(browser, site, "/cell/1")
+    a, b = of_class(site, "20")[:2]
+    for number in (a, b):
+        choose(page, number)
+        type_class(page, "19")
+        settled(page, site)
+    page = look(browser, site, "/search")
+    rows = page.locator("#found tbody tr")
+    press = page.keyboard.press
+    press("?")
+    expect(page.locator("dialog")).to_contain_text("Keys of the search")
+    press("Escape")
+    press("p")
+    page.keyboard.type("20")
+    press("Enter")
+    press("n")
+    with page.expect_response("**/corrections?predicted=20&current=19**"):
+        page.keyboard.type("19")
+    press("Enter")
+    expect(rows).to_have_count(2)
+    page.wait_for_timeout(100)  # until the answer is shown, which chooses the first row
+    for down, up in (("ArrowDown", "ArrowUp"), ("j", "k")):
+        press(down)
+        expect(rows.nth(1)).to_have_class("chosen")
+        press(up)
+        expect(rows.nth(0)).to_have_class("chosen")
+    press("j")
+    press("Enter")
+    page.wait_for_url(f"**/cell/1#{b}")
+    page = look(browser, site, "/search?predicted=1&current=2")
+    expect(page.get_by_text("No chromosome was corrected so.")).to_be_visible()
+    page.keyboard.press("h")
+    page.wait_for_url(f"{site.url}/")
+    assert page.problems == []

@@ -14,9 +14,10 @@ from deepacc_d2.errors import ConfigError, DataError
 from deepacc_d2.review import events as ev
 from deepacc_d2.review.cases import Rule
 from deepacc_d2.review.state import EditError
+from deepacc_d2.review.store import lists
 from deepacc_d2.review.store.database import StoreError, reading, version_of, writing
 from deepacc_d2.review.store.intake import take_in
-from deepacc_d2.review.store.store import ConflictError, NotThereError, Store
+from deepacc_d2.review.store.store import ConflictError, NotThereError, Store, case_states
 from deepacc_d2.review.store.tables import metadata
 from deepacc_d2.review.store.verify import verify
 
@@ -49,7 +50,7 @@ def test_the_tables_are_those_of_the_migrations(store):
     with reading(store.engine) as connection:
         context = MigrationContext.configure(connection)
         assert compare_metadata(context, metadata) == []
-    assert version_of(store.engine) == "0001"
+    assert version_of(store.engine) == "0002"
 
 
 def test_an_event_is_kept_with_before_and_after(store, results, url):
@@ -314,3 +315,38 @@ def test_a_locked_database_is_told(sqlite_store, monkeypatch):
         with pytest.raises(StoreError, match="locked by another program"):
             store.add_cell_event(number, ev.Turn(chromosome=1), base=1, who="ada")
     other.close()
+
+
+def test_lists_that_are_longer_than_one_answer(store, monkeypatch):
+    for number in (cell_id(store, "cell00"), cell_id(store, "cell01")):
+        cell = store.cell(number)
+        for chromosome in [c.id for c in cell.state.chromosomes if c.name == "21"]:
+            event = ev.Reclassify(chromosome=chromosome, to="22")
+            cell = store.add_cell_event(number, event, base=cell.version, who="ada")
+    monkeypatch.setattr(lists, "MOST", 2)
+    with reading(store.engine) as connection:
+        # A case's page and its karyotype are of all its cells.
+        page = lists.case_page(connection, case_id(store), Rule())
+        assert [line["name"] for line in page["cells"]] == ["cell00", "cell01", "cell02"]
+        assert len(lists.list_cells(connection, limit=500)["cells"]) == 2
+        first = lists.search_corrections(connection, "21", "22", limit=3)
+        rest = lists.search_corrections(connection, "21", "22", start=2)
+    assert first["total"] == rest["total"] == 4
+    both = first["corrections"][:2] + rest["corrections"]
+    assert len({(row["cell_id"], row["chromosome"]) for row in both}) == 4
+
+
+def test_the_states_of_all_cases_are_those_of_each(store):
+    first, other = (row["id"] for row in rows(store, "SELECT id FROM cases ORDER BY id"))
+    for case in (first, other):
+        confirm_all(store, case)
+        sign(store, case, "first", "ada")
+    number = cell_id(store, "cell10")
+    store.add_cell_event(number, ev.Note(text="x"), base=store.cell(number).version, who="ben")
+    sign(store, first, "second", "ben")
+    with reading(store.engine) as connection:
+        states = case_states(connection)
+        listed = {told["id"]: told for told in lists.list_cases(connection, Rule())}
+    assert states == {case: store.case_state(case) for case in (first, other)}
+    assert [listed[case]["locked"] for case in (first, other)] == [True, False]
+    assert [listed[case]["signed_by"] for case in (first, other)] == [["ada", "ben"], []]

@@ -42,7 +42,7 @@ def test_what_the_program_wrote_verifies(worked):
         ("DELETE FROM trail WHERE seq IN (9, 10)", "entry 9 to 10 is missing"),
         ("DELETE FROM trail WHERE seq = 16", "ends at entry 15, but entry 16 was written"),
         ("DELETE FROM trail_head", "record of the last entry is missing"),
-        ("UPDATE cells SET prediction = prediction || ' ' WHERE id = 2", "not the one"),
+        ("UPDATE predictions SET prediction = prediction || ' ' WHERE cell_id = 2", "not the one"),
         ("UPDATE cells SET name = 'other' WHERE id = 2", "not the one"),
         ("UPDATE cells SET case_id = NULL WHERE id = 2", "not the one"),
         ("UPDATE cells SET summary = '{}' WHERE id = 2", "does not follow from its events"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import resource
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -30,6 +31,7 @@ class Result:
         goal: how many things were to be tried.
         done: how many were.
         seconds: that it took.
+        processor: seconds of processor time that it took, in all its processes.
         facts: counts and measurements, by what they are of.
         failures: what went wrong.
         notes: what could not be tried, and why.
@@ -41,6 +43,7 @@ class Result:
     goal: int
     done: int = 0
     seconds: float = 0.0
+    processor: float = 0.0
     facts: dict[str, Any] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -67,7 +70,8 @@ class Part:
         name: of the part.
         goal: how many things to try.
         seed: of all its random numbers.
-        seconds: after which it tries nothing new.
+        seconds: of processor time, of its own and of the processes that it ended, after which it
+            tries nothing new. A machine that is busy with other things takes none of it away.
         work: an empty folder of its own.
         path: where its result is kept while it runs.
     """
@@ -82,23 +86,26 @@ class Part:
         self.rng = random.Random(f"{seed} {name}")
         self.numbers = np.random.default_rng([seed, *name.encode()])
         self.began = time.monotonic()
-        self.ends = self.began + seconds
+        self.seconds = seconds
 
     @property
     def has_time(self) -> bool:
         """Whether something new may be begun."""
-        return time.monotonic() < self.ends
+        return self.used() < self.seconds
+
+    def used(self) -> float:
+        """Returns the seconds of processor time that it took so far."""
+        spent = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+        return sum(usage.ru_utime + usage.ru_stime for usage in spent)
 
     def share(self, number: int, total: int) -> bool:
         """Whether step ``number`` of ``total`` is still within its share of the time."""
-        used = (time.monotonic() - self.began) / max(1e-9, self.ends - self.began)
-        return used < (number + 1) / total
+        return self.used() < self.seconds * (number + 1) / total
 
     def tried(self, count: int = 1) -> None:
         """Counts what was tried, and keeps the result so far."""
         self.result.done += count
-        self.result.seconds = time.monotonic() - self.began
-        self.result.save(self.path)
+        self._save()
 
     def count(self, fact: str, number: int = 1) -> None:
         """Counts a fact."""
@@ -126,7 +133,11 @@ class Part:
 
     def finish(self) -> Result:
         """Closes the part."""
-        self.result.seconds = time.monotonic() - self.began
         self.result.complete = True
-        self.result.save(self.path)
+        self._save()
         return self.result
+
+    def _save(self) -> None:
+        self.result.seconds = time.monotonic() - self.began
+        self.result.processor = self.used()
+        self.result.save(self.path)

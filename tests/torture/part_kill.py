@@ -159,7 +159,8 @@ def _sweep(work: Path) -> Program:
         own = [a for a in tiny.train_arguments(data, out) if not a.startswith("out=")]
         return [*own, "scale.max_epochs=1", "alpha=0.1,0.2", f"sweep.dir={out}"]
 
-    return Program("deepacc_lightning.sweep", arguments, arguments)
+    # Its page shows what compare.json says, and how many images a second were trained on.
+    return Program("deepacc_lightning.sweep", arguments, arguments, spared=("compare.html",))
 
 
 MAKERS: dict[str, Callable[[Path], Program]] = {

@@ -107,7 +107,7 @@ class Started:
             ended = self.ended_within(time.monotonic() - self.began + 1.0)
             if ended is not None:
                 return ended
-            now = _processor_time(self.pid)
+            now = session_time(self.pid)
             if now > used + STILL:
                 used, since = now, time.monotonic()
             if now > seconds or time.monotonic() - since > seconds:
@@ -120,7 +120,7 @@ class Started:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
                 return self._ended(os.waitstatus_to_exitcode(status))
-            time.sleep(0.002)
+            time.sleep(0.01)
         return None
 
     def kill(self, *, whole: bool) -> None:
@@ -171,14 +171,38 @@ def run(
     return Started(module, arguments, folder, **how).wait(seconds)  # type: ignore[arg-type]
 
 
-def _processor_time(session: int) -> float:
-    """Returns the seconds that the processes of a session have run."""
-    ticks = sum(int(n) for fields in _of_session(session).values() for n in fields[11:15])
+def session_time(session: int) -> float:
+    """Returns the seconds of processor time that the processes of a session have taken."""
+    return _time(_of_session(session))
+
+
+def tree_time(root: int) -> float:
+    """Returns the same of a process and of all that it started, and they."""
+    every = _processes()
+    found, new = {}, {root}
+    while new:
+        found |= {pid: every[pid] for pid in new if pid in every}
+        new = {pid for pid, fields in every.items() if int(fields[1]) in new} - found.keys()
+    return _time(found)
+
+
+def _time(processes: Mapping[int, list[str]]) -> float:
+    """Adds up what processes have taken, with those that they started and that have ended."""
+    ticks = sum(int(n) for fields in processes.values() for n in fields[11:15])
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _of_session(session: int) -> dict[int, list[str]]:
     """Returns what the system says of the processes of a session, by their numbers."""
+    return {
+        pid: fields
+        for pid, fields in _processes().items()
+        if int(fields[3]) == session and fields[0] != "Z"
+    }
+
+
+def _processes() -> dict[int, list[str]]:
+    """Returns what the system says of every process, from its state on, by their numbers."""
     found = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -187,8 +211,7 @@ def _of_session(session: int) -> dict[int, list[str]]:
                 fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
             except (OSError, IndexError):
                 continue
-            if int(fields[3]) == session and fields[0] != "Z":
-                found[int(entry.name)] = fields
+            found[int(entry.name)] = fields
     return found
 
 

@@ -82,11 +82,15 @@ def markdown(found: list[Result], content: dict[str, Any]) -> str:
             f"{result.done} of {result.goal}",
             len(result.failures),
             f"{result.seconds:.0f} s",
+            f"{result.processor:.0f} s",
         ]
         for result in found
     ]
     table = tabulate(
-        rows, ["part", "what", "tried", "failures", "time"], "github", disable_numparse=True
+        rows,
+        ["part", "what", "tried", "failures", "time", "of processors"],
+        "github",
+        disable_numparse=True,
     )
     lines = [
         f"Run on {content['date']} with seed {content['seed']} by `make torture "

@@ -1,8 +1,8 @@
 """Runs the torture campaign and writes its report.
 
 ``make torture``, or ``python tests/torture/run.py [--seed 0] [--minutes 30] [--parts "images soak"]
-[--out DIR]``. A part that was completed in OUT with the same seed, and passed, is not run again.
-Exits 1 where something failed.
+[--out DIR]``. A part that tried all it was to try in OUT with the same seed, and passed, is not
+run again. Exits 1 where something failed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ WEIGHTS = {
 }
 """The parts, each with its share of the time; a part that ends early leaves the rest to others."""
 PATIENCE = 3.0
-"""Times its share of the time after which a part is ended for hanging."""
+"""Times its share of processor time, and ten minutes, after which a part is ended for hanging."""
+STALLED = 900.0
+"""Seconds without processor time after which it is ended as well."""
 JOBS = 2
 
 
@@ -42,7 +44,7 @@ def main() -> int:
     """Runs what was asked for; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=0, help="of all that is random")
-    parser.add_argument("--minutes", type=float, default=30, help="on two idle cores")
+    parser.add_argument("--minutes", type=float, default=30, help="it takes on two idle cores")
     parser.add_argument("--parts", default="", help=f"of {' '.join(WEIGHTS)}; all by default")
     parser.add_argument("--out", type=Path, default=Path("runs/torture"), help="folder")
     parser.add_argument("--results", type=Path, help="Markdown file to put the report into")
@@ -86,7 +88,8 @@ def start_part(name: str, seconds: float, options: argparse.Namespace) -> None:
     path = options.out / f"{name}.json"
     if path.is_file():
         found = Result.load(path)
-        if found.complete and found.seed == options.seed and not found.failures:
+        all_tried = found.complete and found.done >= found.goal
+        if all_tried and found.seed == options.seed and not found.failures:
             print(f"{name}: complete already", flush=True)
             return
     path.unlink(missing_ok=True)
@@ -98,11 +101,7 @@ def start_part(name: str, seconds: float, options: argparse.Namespace) -> None:
         process = subprocess.Popen(
             [*namespace(), *command], stdout=log, stderr=log, env=environment(options.out)
         )
-        try:
-            status: object = process.wait(PATIENCE * seconds + 600)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            status = "hung"
+        status = wait(process, PATIENCE * seconds + 600)
     result = Result.load(path) if path.is_file() else Result(name, options.seed, 0)
     if status != 0 or not result.complete:
         from part import Failure
@@ -117,6 +116,31 @@ def start_part(name: str, seconds: float, options: argparse.Namespace) -> None:
         f"{result.seconds:.0f} s",
         flush=True,
     )
+
+
+def wait(process: subprocess.Popen[bytes], most: float) -> int | str:
+    """Waits for a part; ends one that takes too much processor time, or none for long.
+
+    Args:
+        process: of the part.
+        most: seconds of processor time.
+
+    Returns:
+        Its exit status, or ``hung``.
+    """
+    from programs import STILL, tree_time
+
+    used, since = 0.0, time.monotonic()
+    while process.poll() is None:
+        now = tree_time(process.pid)
+        if now > used + STILL:
+            used, since = now, time.monotonic()
+        if now > most or time.monotonic() - since > STALLED:
+            process.kill()
+            process.wait()
+            return "hung"
+        time.sleep(1.0)
+    return process.returncode
 
 
 def namespace() -> list[str]:

@@ -24,8 +24,11 @@ VARYING = {
     *("train_images", "device", "time/epoch", "out", "dir", "began", "wandb_id", "checkpoint"),
     *("dirpath", "best_model_path", "last_model_path", "kth_best_model_path", "best_k_models"),
     *("resume", "ckpt_path", "root", "date", "host", "pid", "name", "group"),
+    # The latter of Lightning's callback: it does not restore that, and nothing is decided by it.
+    *("images_per_second", "current_score"),
 }
-UNLIKE = (".lock", ".log")
+# Nor what a job of a sweep prints, which says that it goes on.
+UNLIKE = (".lock", ".log", "log.txt")
 
 
 def files(root: Path) -> Iterator[Path]:

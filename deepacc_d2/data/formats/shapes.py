@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+from deepacc_d2.images.rings import thinned, trace
+
 XYXY = tuple[float, float, float, float]
 Polygon = list[float]
 
@@ -148,7 +150,9 @@ def mask_bounds(mask: NDArray[Any]) -> XYXY | None:
 
 
 def outlines(mask: NDArray[Any], left: float = 0.0, top: float = 0.0) -> list[Polygon]:
-    """Returns the outer outlines of a mask, through the centers of its rim's pixels, as polygons.
+    """Returns the outer outlines of a mask, along the edges of its rim's pixels, as polygons.
+
+    They enclose all its pixels, so that a polygon has the area of the mask, but for corners.
 
     Args:
         mask: (H, W).
@@ -158,8 +162,11 @@ def outlines(mask: NDArray[Any], left: float = 0.0, top: float = 0.0) -> list[Po
     contours, _ = cv2.findContours(
         (mask > 0).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE
     )
-    shift = np.array([left, top], dtype=np.float64) + 0.5
-    return [(c.reshape(-1, 2) + shift).ravel().tolist() for c in contours if len(c) >= 3]
+    # A mask ends at the edge of its picture, which lines at other levels would shrink.
+    levels = np.full((mask.shape[0] + 2, mask.shape[1] + 2), -1.0, dtype=np.float32)
+    cv2.drawContours(levels, contours, -1, 1.0, cv2.FILLED, offset=(1, 1))
+    shift = np.array([left, top], dtype=np.float64) - 1
+    return [(thinned(ring, 0.0) + shift).ravel().tolist() for ring in trace(levels)]
 
 
 def embedded_mask(text: Any) -> NDArray[np.uint8] | None:

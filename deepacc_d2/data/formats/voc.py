@@ -10,6 +10,7 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
+from deepacc_d2.data.formats.coco import split_of_path
 from deepacc_d2.data.formats.files import (
     AmbiguousNameError,
     files_under,
@@ -125,6 +126,8 @@ def read_list(path: Path) -> list[str]:
 def read_voc(src: Path, options: ReadOptions) -> Source:
     """Reads ``{Annotations,JPEGImages,ImageSets/Main}``, or XML files next to images.
 
+    Without lists, folders such as ``train``, ``valid`` and ``test`` are the official split.
+
     Raises:
         DataError: no XML file under the source.
     """
@@ -164,7 +167,10 @@ def read_voc(src: Path, options: ReadOptions) -> Source:
             source.issues.append(record)
             continue
         record.case_id, record.batch_id = find_case(name)
-        _set_split(record, splits, stem=xml.stem)
+        if splits:
+            _set_split(record, splits, stem=xml.stem)
+        else:
+            record.split = split_of_path(xml.relative_to(src).parent)
         source.records.append(record)
     source.issues += [
         Issue(Defect.NO_ANNOTATION, relative_name(p, src)) for p in images.paths if p not in pairs
@@ -226,7 +232,7 @@ def _set_split(record: ImageRecord, splits: dict[str, dict[str, str]], *, stem: 
     own = [split for split, listed in splits.items() if fold(stem) in listed]
     if own:
         record.split = own[-1]
-    elif splits:
+    else:
         record.issues.append(Issue(Defect.UNLISTED, record.name))
     if len(own) > 1:
         record.issues.append(Issue(Defect.LISTED_TWICE, record.name, "in " + " and ".join(own)))

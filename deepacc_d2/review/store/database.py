@@ -17,6 +17,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from deepacc_d2.errors import ConfigError, UserError
 from deepacc_d2.review.store.tables import head
@@ -69,7 +70,13 @@ def _engine(url: str | Path) -> Engine:
         parsed = make_url(text)
         if parsed.get_backend_name() not in ("sqlite", "postgresql"):
             raise ConfigError(f"store {parsed.get_backend_name()}: give SQLite or PostgreSQL")
-        engine = create_engine(parsed, pool_pre_ping=parsed.get_backend_name() != "sqlite")
+        engine = create_engine(
+            parsed,
+            pool_pre_ping=parsed.get_backend_name() != "sqlite",
+            # Each of the server's threads (40 of requests, some in the background) may need one.
+            pool_size=10,
+            max_overflow=50,
+        )
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
         raise ConfigError(f"store URL cannot be used ({str(error).splitlines()[0]})") from None
     if engine.dialect.name == "sqlite":
@@ -130,6 +137,8 @@ def told(engine: Engine) -> Iterator[None]:
     """
     try:
         yield
+    except PoolTimeout:
+        raise StoreError("the store has too many readers at the moment: try again") from None
     except DBAPIError as error:
         place = engine.url.render_as_string(hide_password=True)
         text = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else "no reason"

@@ -19,7 +19,7 @@ from deepacc_d2.review.replay import replay
 from deepacc_d2.review.store.chain import add_entry, canonical, sha256
 from deepacc_d2.review.store.database import writing
 from deepacc_d2.review.store.store import ReviewedCell, Store, model_of, write_computed
-from deepacc_d2.review.store.tables import cases, cells, trail
+from deepacc_d2.review.store.tables import cases, cells, predictions, trail
 
 KIND = "deepacc_d2 prediction"
 PROGRAM = "deepacc_d2"
@@ -128,19 +128,20 @@ def _take(
         told.kept.append(name)
         return
     case_id = _case_id(connection, cell.case_id)
-    content = {"prediction": text, "prediction_sha256": digest, "job": canonical(job)}
+    content = {"prediction": text, "job": canonical(job)}
+    own = {"case_id": case_id, "prediction_sha256": digest}
     if known is None:
         placeholder = {"version": 0, "state": "new", "confidence": 0.0, "summary": "{}"}
         cell_id = connection.execute(
-            insert(cells)
-            .values(name=name, case_id=case_id, **content, **placeholder)
-            .returning(cells.c.id)
+            insert(cells).values(name=name, **own, **placeholder).returning(cells.c.id)
         ).scalar_one()
+        connection.execute(insert(predictions).values(cell_id=cell_id, **content))
         told.added.append(name)
     else:
         cell_id = known.id
+        connection.execute(update(cells).where(cells.c.id == cell_id).values(**own))
         connection.execute(
-            update(cells).where(cells.c.id == cell_id).values(case_id=case_id, **content)
+            update(predictions).where(predictions.c.cell_id == cell_id).values(**content)
         )
         told.renewed.append(name)
     entry = add_entry(

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, and_, case, func, or_, select
 
 from deepacc_d2.karyotype.case import CaseResult, summarize_counts
 from deepacc_d2.review.cases import Rule
-from deepacc_d2.review.store.store import case_record, case_state
+from deepacc_d2.review.store.store import case_record, case_state, case_states
 from deepacc_d2.review.store.tables import cases, cells, corrections, trail
 from deepacc_d2.review.summary import STATES
 
@@ -26,7 +26,7 @@ def list_cells(
     case_id: int | None = None,
     words: str = "",
     start: int = 0,
-    limit: int = MOST,
+    limit: int | None = MOST,
 ) -> dict[str, Any]:
     """Lists cells: those that nobody finished first, the least sure of them first.
 
@@ -35,7 +35,7 @@ def list_cells(
         state: only of this one of :data:`STATES`.
         case_id: only of this case.
         words: only those in whose name, case or karyotype each of these is, in either case.
-        start, limit: which part of the list.
+        start, limit: which part of the list; all from ``start`` on where ``limit`` is None.
 
     Returns:
         ``total`` and ``cells``.
@@ -63,7 +63,7 @@ def list_cells(
         .where(condition)
         .order_by(order, cells.c.confidence, cells.c.name)
         .offset(max(start, 0))
-        .limit(max(1, min(limit, MOST)))
+        .limit(None if limit is None else max(1, min(limit, MOST)))
     )
     return {"total": total, "cells": [cell_line(row) for row in rows]}
 
@@ -125,11 +125,7 @@ def list_cases(connection: Connection, rule: Rule) -> list[dict[str, Any]]:
     for row in rows:
         found[row.case_id]["states"][row.state] += 1
         levels[row.case_id].append(json.loads(row.summary)["confirmed"])
-    signed = connection.execute(
-        select(trail.c.case_id).where(trail.c.kind == "sign").distinct()
-    ).scalars()
-    for number in signed:
-        state = case_state(connection, number)
+    for number, state in case_states(connection).items():
         found[number]["signed_by"] = [s.who for s in state.signatures]
         found[number]["locked"] = state.locked
     for number, told in found.items():
@@ -145,7 +141,7 @@ def case_page(connection: Connection, case_id: int, rule: Rule) -> dict[str, Any
     """
     state = case_state(connection, case_id)
     row = connection.execute(select(cases).where(cases.c.id == case_id)).one()
-    lines = list_cells(connection, case_id=case_id)["cells"]
+    lines = list_cells(connection, case_id=case_id, limit=None)["cells"]
     lines.sort(key=lambda line: line["name"])
     result = summarize_lines(lines, row.name)
     levels = [line["confirmed"] for line in lines]
@@ -198,14 +194,18 @@ def confirmed_by(connection: Connection) -> dict[str, str]:
 
 
 def search_corrections(
-    connection: Connection, predicted: str = "", current: str = "", limit: int = MOST
+    connection: Connection,
+    predicted: str = "",
+    current: str = "",
+    start: int = 0,
+    limit: int = MOST,
 ) -> dict[str, Any]:
     """Finds chromosomes that are no longer what was predicted, over all cases.
 
     Args:
         connection: to read from.
         predicted, current: class, ``mar`` or ``?``; ``none`` for none; empty for any.
-        limit: most rows that are given.
+        start, limit: which part of the list.
 
     Returns:
         ``total`` and ``corrections``.
@@ -234,6 +234,7 @@ def search_corrections(
         )
         .where(condition)
         .order_by(cells.c.name, corrections.c.chromosome)
+        .offset(max(start, 0))
         .limit(max(1, min(limit, MOST)))
     ).mappings()
     return {"total": total, "corrections": [dict(row) for row in rows]}

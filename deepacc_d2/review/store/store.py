@@ -20,7 +20,7 @@ from deepacc_d2.review.replay import replay, replay_next
 from deepacc_d2.review.state import CellState, EditError
 from deepacc_d2.review.store.chain import add_entry, canonical, now, sha256
 from deepacc_d2.review.store.database import StoreError, open_engine, reading, writing
-from deepacc_d2.review.store.tables import cases, cells, corrections, trail
+from deepacc_d2.review.store.tables import cases, cells, corrections, predictions, trail
 from deepacc_d2.review.summary import corrected, difference, state_name, summarize
 
 _CACHED = 256
@@ -84,7 +84,7 @@ class Store:
             UserError: see :func:`deepacc_d2.review.store.database.open_engine`.
         """
         self.engine = open_engine(url)
-        self._cache: OrderedDict[tuple[int, int], ReviewedCell] = OrderedDict()
+        self._cache: OrderedDict[int, ReviewedCell] = OrderedDict()
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -129,18 +129,20 @@ class Store:
             ConflictError: the cell has another version by now.
             EditError: the event does not fit.
         """
+        # What takes time is computed before it is this writer's turn.
+        seen = self.cell(cell_id)
+        after = self._after(seen, event) if seen.version == base else None
         with writing(self.engine) as connection:
             if _sent_before(connection, key, who, cell_id=cell_id):
                 return self._cell(connection, cell_id)
             cell = self._cell(connection, cell_id)
-            if base != cell.version:
+            if base != cell.version or after is None:
                 raise ConflictError(
                     f"cell {cell.name} was changed by somebody else in the meantime", cell.version
                 )
             at = now()
             if cell.case_id is not None:
                 apply_case(case_state(connection, cell.case_id), CaseEntry(who, at))
-            after = self._after(cell, event)
             old, new = difference(cell.state, after.state, (cell.found, after.found))
             entry = add_entry(
                 connection,
@@ -265,23 +267,33 @@ class Store:
         if row is None:
             raise NotThereError(f"there is no cell {cell_id}")
         with self._lock:
-            kept = self._cache.get((cell_id, row.version))
-        if kept is not None:
-            return kept
+            kept = self._cache.get(cell_id)
+            if kept is not None and kept.version == row.version:
+                self._cache.move_to_end(cell_id)
+                return kept
         read = read_cell(connection, cell_id)
         self._keep(read)
         return read
 
     def _keep(self, cell: ReviewedCell) -> None:
         with self._lock:
-            self._cache[(cell.id, cell.version)] = cell
+            kept = self._cache.get(cell.id)
+            if kept is not None and kept.version > cell.version:
+                return  # read by a transaction that began earlier
+            self._cache[cell.id] = cell
+            self._cache.move_to_end(cell.id)
             while len(self._cache) > _CACHED:
                 self._cache.popitem(last=False)
 
 
 def read_cell(connection: Connection, cell_id: int) -> ReviewedCell:
     """Computes a cell from its prediction and its events in the trail."""
-    row = connection.execute(select(cells).where(cells.c.id == cell_id)).one()
+    row = connection.execute(
+        select(cells.c.id, cells.c.name, cells.c.case_id, cells.c.version)
+        .add_columns(predictions.c.prediction, predictions.c.job)
+        .select_from(cells.join(predictions, predictions.c.cell_id == cells.c.id))
+        .where(cells.c.id == cell_id)
+    ).one()
     prediction = from_record(json.loads(row.prediction), row.name)
     events = [
         ev.read_cell_event(json.loads(text))
@@ -335,27 +347,37 @@ def case_state(connection: Connection, case_id: int) -> CaseState:
         NotThereError: there is no such case.
     """
     _case(connection, case_id)
-    own = connection.execute(
-        select(trail.c.seq, trail.c.who, trail.c.at, trail.c.event)
-        .where(trail.c.case_id == case_id, trail.c.cell_id.is_(None))
-        .order_by(trail.c.seq)
-    ).all()
-    if not own:
-        return CaseState()
-    edits = connection.execute(
-        select(trail.c.seq, trail.c.who, trail.c.at).where(
-            trail.c.case_id == case_id,
-            trail.c.cell_id.is_not(None),
-            trail.c.kind != "import",
-            trail.c.seq > own[0].seq,
-        )
-    ).all()
-    entries = [
-        (row.seq, CaseEntry(row.who, row.at, ev.read_case_event(json.loads(row.event))))
-        for row in own
-    ]
-    entries += [(row.seq, CaseEntry(row.who, row.at)) for row in edits]
-    return replay_case(entry for _, entry in sorted(entries, key=lambda each: each[0]))
+    return case_states(connection, case_id).get(case_id, CaseState())
+
+
+def case_states(connection: Connection, case_id: int | None = None) -> dict[int, CaseState]:
+    """Replays the events of all cases, or of one, by id; those without any are not in it."""
+    own = select(trail.c.case_id, trail.c.seq, trail.c.who, trail.c.at, trail.c.event).where(
+        trail.c.cell_id.is_(None), trail.c.case_id.is_not(None)
+    )
+    if case_id is not None:
+        own = own.where(trail.c.case_id == case_id)
+    entries: dict[int, list[tuple[int, CaseEntry]]] = {}
+    for row in connection.execute(own.order_by(trail.c.seq)):
+        event = ev.read_case_event(json.loads(row.event))
+        entries.setdefault(row.case_id, []).append((row.seq, CaseEntry(row.who, row.at, event)))
+    if not entries:
+        return {}
+    # Of its cells only what came after a case's first event may matter, and only that it came.
+    edits = select(trail.c.case_id, trail.c.seq, trail.c.who, trail.c.at).where(
+        trail.c.cell_id.is_not(None),
+        trail.c.kind != "import",
+        trail.c.seq > min(told[0][0] for told in entries.values()),
+        trail.c.case_id.is_not(None) if case_id is None else trail.c.case_id == case_id,
+    )
+    firsts = {number: told[0][0] for number, told in entries.items()}
+    for edit in connection.execute(edits):
+        if edit.seq > firsts.get(edit.case_id, edit.seq):
+            entries[edit.case_id].append((edit.seq, CaseEntry(edit.who, edit.at)))
+    return {
+        number: replay_case(entry for _, entry in sorted(told, key=lambda each: each[0]))
+        for number, told in entries.items()
+    }
 
 
 def case_record(state: CaseState) -> dict[str, Any]:

@@ -32,15 +32,25 @@ cells = Table(
     Column("id", Integer, primary_key=True),
     Column("name", Text, nullable=False, unique=True),
     Column("case_id", Integer, ForeignKey("cases.id"), nullable=True, index=True),
-    Column("prediction", Text, nullable=False),
     Column("prediction_sha256", String(64), nullable=False),
-    Column("job", Text, nullable=False),
     Column("version", Integer, nullable=False),
     Column("state", String(16), nullable=False, index=True),
     Column("confidence", Float, nullable=False),
     Column("summary", Text, nullable=False),
 )
-"""A cell: what was predicted, as text; ``state``, ``confidence`` and ``summary`` are computed."""
+"""A cell; ``state``, ``confidence`` and ``summary`` are computed."""
+
+predictions = Table(
+    "predictions",
+    metadata,
+    Column("cell_id", Integer, ForeignKey("cells.id"), primary_key=True),
+    Column("prediction", Text, nullable=False),
+    Column("job", Text, nullable=False),
+)
+"""What was predicted of a cell, and its ``job.json``, as text.
+
+Apart from the cells: with some 30 KB each, lists would read them, and each event write them anew.
+"""
 
 trail = Table(
     "trail",

@@ -12,7 +12,7 @@ from deepacc_d2.errors import UserError
 from deepacc_d2.review.store.chain import FIRST, canonical, entry_hash, sha256
 from deepacc_d2.review.store.database import reading
 from deepacc_d2.review.store.store import Store, case_state, correction_rows, read_cell
-from deepacc_d2.review.store.tables import cases, cells, corrections, head, trail
+from deepacc_d2.review.store.tables import cases, cells, corrections, head, predictions, trail
 from deepacc_d2.review.summary import summarize
 
 _MOST = 50
@@ -104,13 +104,17 @@ def _check_cells(connection: Connection, verdict: Verdict) -> None:
     case_names = {r.id: r.name for r in connection.execute(select(cases.c.id, cases.c.name))}
     numbers = connection.execute(select(cells.c.id).order_by(cells.c.id)).scalars().all()
     for number in numbers:
-        row = connection.execute(select(cells).where(cells.c.id == number)).one()
+        row = connection.execute(
+            select(cells, predictions.c.prediction, predictions.c.job)
+            .select_from(cells.outerjoin(predictions, predictions.c.cell_id == cells.c.id))
+            .where(cells.c.id == number)
+        ).one()
         told = imported.pop(number, None)
         own = {
             "name": row.name,
             "case": case_names.get(row.case_id),
-            "prediction_sha256": sha256(row.prediction),
-            "job_sha256": sha256(row.job),
+            "prediction_sha256": sha256(row.prediction or ""),
+            "job_sha256": sha256(row.job or ""),
         }
         if told != own or row.prediction_sha256 != own["prediction_sha256"]:
             verdict.add(f"cell {row.name}: its prediction is not the one that was taken in")

@@ -16,8 +16,6 @@ from deepacc_d2 import __version__
 from deepacc_d2.disclaimer import DISCLAIMER
 from deepacc_d2.errors import UserError
 from deepacc_d2.pages import render
-from deepacc_d2.review.store.database import reading
-from deepacc_d2.review.store.lists import neighbors
 from deepacc_d2.review.web import cases, cells, classes, login, uploads
 from deepacc_d2.review.web.context import Context, add_error_handlers, context_of
 from deepacc_d2.review.web.guard import Guard
@@ -104,13 +102,9 @@ def _page(name: str, title: str) -> Callable[..., HTMLResponse]:
 
 
 def _prepare(context: Context, request: Request, number: int) -> None:
-    """Starts on the pictures of a cell's page and of the next one while the page loads."""
+    """Starts on the pictures of a cell's page while the page loads."""
     try:
         context.person(request)
         context.imaging.prepare(context.store.cell(number))
-        with reading(context.store.engine) as connection:
-            following = neighbors(connection, number)["next"]
-        if following is not None:
-            context.imaging.prepare(context.store.cell(following))
     except UserError:
         pass  # the page shows why

@@ -96,9 +96,16 @@ def post_split(context: InContext, by: By, cell_id: int, post: SplitPost) -> dic
 
 @router.get("/cells/{cell_id}/neighbors")
 def get_neighbors(context: InContext, by: By, cell_id: int) -> dict[str, int | None]:
-    """Returns the cells before and after one within its case, by name."""
+    """Returns the cells before and after one within its case, by name.
+
+    A page asks when it is ready; the pictures of the next cell are made then, before they are
+    asked for.
+    """
     with reading(context.store.engine) as connection:
-        return neighbors(connection, cell_id)
+        found = neighbors(connection, cell_id)
+    if found["next"] is not None:
+        context.imaging.prepare(context.store.cell(found["next"]))
+    return found
 
 
 @router.get("/cells/{cell_id}/trail")
@@ -158,10 +165,11 @@ def get_corrections(
     by: By,
     predicted: Annotated[str, Query(max_length=4)] = "",
     current: Annotated[str, Query(max_length=4)] = "",
+    start: Annotated[int, Query(ge=0)] = 0,
 ) -> dict[str, Any]:
     """Finds chromosomes that are no longer what was predicted; ``none``: no chromosome."""
     with reading(context.store.engine) as connection:
-        return search_corrections(connection, predicted, current)
+        return search_corrections(connection, predicted, current, start)
 
 
 def describe(cell: ReviewedCell) -> dict[str, Any]:

@@ -101,7 +101,12 @@ def person_of(request: Request) -> Person:
     return context_of(request).person(request)
 
 
-InContext = Annotated[Context, Depends(context_of)]
+async def _context_of(request: Request) -> Context:
+    # Not to wait for a thread of its own, as what is not async does.
+    return context_of(request)
+
+
+InContext = Annotated[Context, Depends(_context_of)]
 By = Annotated[Person, Depends(person_of)]
 
 

@@ -53,8 +53,21 @@ def test_bounds_and_outlines_of_a_mask():
     x, y, w, h = cv2.boundingRect(pixels)
     assert mask_bounds(pixels) == (x, y, x + w, y + h)
     (outline,) = outlines(pixels, 100, 200)
-    rim = (100 + x + 0.5, 200 + y + 0.5, 100 + x + w - 0.5, 200 + y + h - 0.5)
-    assert enclosing([outline]) == rim
+    assert enclosing([outline]) == (100 + x, 200 + y, 100 + x + w, 200 + y + h)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(1, 12))
+def test_outlines_enclose_the_pixels_of_a_mask(seed, height, width):
+    pixels = np.random.default_rng(seed).integers(0, 2, (height, width), dtype=np.uint8)
+    polygons = outlines(pixels)
+    drawn = np.zeros_like(pixels, dtype=bool)
+    if polygons:
+        rles = mask.frPyObjects(polygons, height, width)
+        drawn = mask.decode(mask.merge(rles)).astype(bool)
+    found, _ = cv2.findContours(pixels, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    without_holes = cv2.drawContours(pixels.copy(), found, -1, 1, cv2.FILLED)
+    assert np.array_equal(drawn, without_holes > 0)
 
 
 def test_a_circle_has_its_area():

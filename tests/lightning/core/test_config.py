@@ -74,3 +74,10 @@ def test_a_config_is_recorded_without_secrets() -> None:
     found = recorded(compose_config("train", [*given, "+logger.wandb.api_key=abcdef"]))
     assert found["init_weights"] == "https://***@host/w.pkl"
     assert found["logger"]["wandb"]["api_key"] == "***"
+
+
+def test_a_file_that_stops_the_jobs_of_one_command_is_not_recorded() -> None:
+    cfg = compose_config("train", ["data=coco", "data.root=x"])
+    cfg.callbacks.stop_on_signal.asked = "/sweep/.stop-17"
+    assert recorded(cfg)["callbacks"]["stop_on_signal"]["asked"] is None
+    assert cfg.callbacks.stop_on_signal.asked == "/sweep/.stop-17"

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import textwrap
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -115,6 +118,48 @@ def test_a_killed_process_is_one_line() -> None:
     with pytest.raises(LoaderError, match=r"loader process \d+ .*ended.*num_workers") as told:
         list(loader(1, dies=True))
     assert "\n" not in str(told.value)
+
+
+def test_signals_of_others_end_no_process_and_the_own_one_does() -> None:
+    batches = iter(loader(1))
+    next(batches)
+    (process,) = multiprocessing.active_children()
+    # A scheduler's may come from anywhere: here from a program, again and again.
+    for _ in range(3):
+        subprocess.run(["kill", "-TERM", str(process.pid)], check=True)
+    assert len(list(batches)) == 2
+    process.join(60)  # it is done
+
+    batches = iter(loader(1))
+    next(batches)
+    (process,) = multiprocessing.active_children()
+    process.terminate()
+    process.join(60)
+    assert not process.is_alive()
+
+
+def test_no_process_outlives_a_killed_one() -> None:
+    """Not one, either, that still has a batch to send, larger than a pipe takes at once."""
+    program = textwrap.dedent(
+        """
+        import multiprocessing, os, signal, sys, time
+        sys.path.insert(0, "tests/lightning/core")
+        import test_worker_loader as here
+        batches = iter(here.loader(1, side=2048))
+        next(batches)
+        time.sleep(1)
+        print(multiprocessing.active_children()[0].pid, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+        """
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    worker = Path(f"/proc/{int(process.stdout.readline())}/stat")
+    process.wait(60)
+    until = time.monotonic() + 60
+    while worker.exists() and worker.read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < until
+        time.sleep(0.1)
 
 
 def test_processes_that_cannot_start_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

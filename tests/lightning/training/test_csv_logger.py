@@ -67,3 +67,23 @@ def test_half_a_line_of_a_killed_process_is_dropped(logged: Path) -> None:
 def test_nothing_to_forget(tmp_path: Path) -> None:
     _logger(tmp_path).forget_from(3)
     assert not (tmp_path / "csv" / "metrics.csv").exists()
+
+
+def test_a_process_that_is_killed_while_it_writes_loses_nothing(
+    logged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logger = _logger(logged)
+    logger.log_hyperparams({"lr": 1.0})
+    before = {path: path.read_bytes() for path in (logged / "csv").iterdir()}
+    assert len(before) == 2
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        logger.log_hyperparams({"lr": 2.0})
+    logger.log_metrics({"another": 1.0}, 5)  # a column more: all is written anew
+    with pytest.raises(KeyboardInterrupt):
+        logger.save()
+    assert {path: path.read_bytes() for path in (logged / "csv").iterdir()} == before

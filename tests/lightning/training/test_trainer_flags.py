@@ -5,9 +5,11 @@ from __future__ import annotations
 import inspect
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as pl
+from torch import distributed
 
 from deepacc_d2.errors import ConfigError
 from deepacc_lightning import train
@@ -52,6 +54,8 @@ def test_a_run_from_before_the_config_had_them_is_of_the_same_settings() -> None
         ("limit_train_batches=x", "limit_train_batches=x: give a number of batches such as 2"),
         ("limit_val_batches=1.5", "limit_val_batches=1.5: give a number"),
         ("overfit_batches=-1", "overfit_batches=-1: give a number"),
+        ("accumulate_grad_batches=0", "accumulate_grad_batches=0: give a whole number of at least"),
+        ("log_every_n_steps=0", "log_every_n_steps=0: give a whole number of at least 1"),
         ("limit_test_batches=0", "tests nothing: use test=false"),
         ("barebones=true", "needs its checkpoints and logs; use trainer.fast_dev_run"),
         ("use_distributed_sampler=true", "share images out over the processes already"),
@@ -82,6 +86,34 @@ def test_a_share_of_too_few_batches_is_one_line(overrides: list[str]) -> None:
     with pytest.raises(ConfigError, match=r"refuses the trainer's flags: .*limit_val_batches") as e:
         train.run(compose_config("train", [*overrides, "trainer.limit_val_batches=0.01"]))
     assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            ["val_check_interval=100"],
+            r"refuses the trainer's flags: .*val_check_interval.* \(100\)",
+        ),
+        (["max_epochs=-1", "max_steps=-1"], r"without an end has no schedule: give trainer\.max_"),
+        (["max_epochs=-1", "max_time=00:00:01:00"], r"without an end has no schedule"),
+    ],
+)
+def test_a_training_that_cannot_be_planned_is_one_line(
+    overrides: list[str], flags: list[str], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        train.run(compose_config("train", [*overrides, *(f"trainer.{flag}" for flag in flags)]))
+    assert "\n" not in str(caught.value)
+
+
+def test_other_nodes_that_do_not_come_are_one_line() -> None:
+    def wait(*_: object, **__: object) -> None:
+        raise distributed.DistStoreError("Timed out after 1801 seconds. 1/2 clients joined.")
+
+    trainer = SimpleNamespace(fit=wait, interrupted=False)
+    with pytest.raises(ConfigError, match=r"other nodes did not come .*1/2 clients.*num_nodes"):
+        train.fit(trainer, None, None, None)
 
 
 def test_overfitting_repeats_the_same_batches(overrides: list[str]) -> None:

@@ -1,8 +1,8 @@
-import { api, ask, chip, el, newKey, post, sheet, start, toast, typing, watch } from "./common.js";
+import { api, ask, chip, el, newKey, post, save, sheet, start, toast, typing, watch } from "./common.js";
 
 const number = Number(location.pathname.split("/").pop());
 const KEYS = [["Enter", "open the first cell that is not done"], ["o", "give another karyotype, with a reason"], ["1, 2", "sign as first, second reader"],
-  ["u", "reopen a signed case"], ["p", "the case's page as PDF"], ["s", "the worksheet, for print"], ["h", "worklist"], ["?", "this sheet"]];
+  ["u", "reopen a signed case"], ["p", "the case's page as PDF"], ["s, w", "the worksheet, for print, as PDF"], ["f", "a signed case as FHIR"], ["h", "worklist"], ["?", "this sheet"]];
 const main = document.getElementById("main");
 const me = await start();
 let page = null;
@@ -36,8 +36,9 @@ async function reopen() {
   if (given) await send({ kind: "reopen", reason: given.reason });
 }
 
-const worksheet = () => { location.href = `/api/v1/cases/${number}/worksheet.html`; };
-const pdf = () => { location.href = `/api/v1/cases/${number}/report.pdf`; };
+const worksheet = (kind) => save(`/cases/${number}/worksheet.${kind}`, `worksheet-${number}.${kind}`);
+const pdf = () => save(`/cases/${number}/report.pdf`, `case-${number}.pdf`);
+const fhir = () => save(`/cases/${number}/fhir`, `case-${number}.fhir.json`);
 
 function draw() {
   document.title = `${page.name} - DeepACC-D2 review`;
@@ -52,8 +53,8 @@ function draw() {
     given.karyotype ? el("p", {}, `given by ${given.given_by}: ${given.reason}; the cells give ${page.result.karyotype || "none"}`) : "",
     ...page.result.notes.map((n) => el("p", { class: "pale" }, n)),
     page.markers ? el("p", { class: "alarm" }, `${page.markers} cells have a marker: whether two markers are the same one, the program cannot tell.`) : "",
-    el("div", { class: "row" }, el("button", { onclick: override, disabled: given.locked }, "Other karyotype (o)"), el("button", { onclick: pdf }, "PDF (p)"), el("button", { onclick: worksheet }, "Worksheet (s)"),
-      el("button", { onclick: () => sheet("Keys of the case", KEYS) }, "?")));
+    el("div", { class: "row" }, el("button", { onclick: override, disabled: given.locked }, "Other karyotype (o)"), el("button", { onclick: pdf }, "PDF (p)"), el("button", { onclick: () => worksheet("html") }, "Worksheet (s)"),
+      el("button", { onclick: () => worksheet("pdf") }, "Worksheet PDF (w)"), el("button", { onclick: fhir, disabled: !given.locked, title: "of a case that two readers signed" }, "FHIR (f)"), el("button", { onclick: () => sheet("Keys of the case", KEYS) }, "?")));
   const right = el("section", { class: "card" }, el("h2", {}, "Confirmed, of what the rule asks"),
     el("table", {}, el("tbody", {}, ...Object.entries(page.rule).map(([level, [found, wanted]]) => el("tr", { class: "plain" },
       el("td", {}, level), el("td", { class: `number ${found >= wanted ? "good" : "alarm"}` }, `${found} of ${wanted}`))))),
@@ -71,8 +72,9 @@ function draw() {
     el("td", {}, clone.get(cell.name) || ""), el("td", {}, out.get(cell.name) || differs.get(cell.name) || ""), el("td", { class: "number" }, String(cell.touched))));
   const clones = page.result.clones.map((c) => el("tr", { class: "plain" }, el("td", { class: "karyotype" }, c.karyotype), el("td", { class: "number" }, String(c.n)), el("td", {}, c.names.join(", "))));
   const head = (...names) => el("thead", {}, el("tr", {}, ...names.map((n) => el("th", { class: /^(count|corrected|cells)$/.test(n) ? "number" : "" }, n))));
-  main.replaceChildren(el("div", { class: "columns" }, left, right),
-    el("section", { class: "card" }, el("h2", {}, "Clones"), el("table", { id: "clones" }, head("karyotype", "cells", ""), el("tbody", {}, ...clones))),
+  const ofClones = el("section", { class: "card" }, el("h2", {}, "Clones"),
+    clones.length ? el("table", { id: "clones" }, head("karyotype", "cells", ""), el("tbody", {}, ...clones)) : el("p", { class: "pale" }, "No clone: a gain is seen in two cells of one, a loss in three."));
+  main.replaceChildren(el("div", { class: "columns" }, el("div", {}, left, ofClones), right),
     el("section", { class: "card" }, el("h2", {}, "Cells"),
       el("table", { id: "cells" }, head("cell", "state", "confirmed", "count", "karyotype", "clone", "differs or is left out", "corrected"), el("tbody", {}, ...rows))));
 }
@@ -83,7 +85,7 @@ document.addEventListener("keydown", (event) => {
   if (typing(event) || event.ctrlKey || event.metaKey || event.altKey || !page) return;
   const next = page.cells.find((c) => c.state === "new" || c.state === "in_review");
   const keys = { Enter: () => { if (next && event.target === document.body) location.href = `/cell/${next.id}`; }, o: override, 1: () => sign("first"), 2: () => sign("second"),
-    u: reopen, p: pdf, s: worksheet, h: () => { location.href = "/"; }, "?": () => sheet("Keys of the case", KEYS) };
+    u: reopen, p: pdf, s: () => worksheet("html"), w: () => worksheet("pdf"), f: fhir, h: () => { location.href = "/"; }, "?": () => sheet("Keys of the case", KEYS) };
   if (keys[event.key]) { if (event.key !== "Enter") event.preventDefault(); keys[event.key](); }
 });
 

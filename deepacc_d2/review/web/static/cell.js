@@ -36,10 +36,11 @@ const spreadPlace = el("section", { class: "pane", id: "spread" },
   el("div", { class: "tools" }, tool("+", "zoom in (+)", () => spread.zoom(1.4)), tool("−", "zoom out (−)", () => spread.zoom(1 / 1.4)), tool("all", "whole image (0)", () => spread.fit()),
     tool("invert", "i", () => spread.invert()), tool("contrast", ">", () => spread.contrastBy(spread.contrast === 7 ? -7 : 1)), tool("boxes", "f", () => spread.bare()), tool("masks", "c", masks),
     tool("draw", "d", () => enter("draw")), tool("split", "s", () => enter("split")), tool("join", "j", () => enter("join")), tool("swap", "w", () => enter("swap")),
-    tool("turn", "t", turn), tool("delete", "Delete", remove), tool("?", "all keys", help)), told);
+    tool("turn", "t", turn), tool("new box", "r", () => enter("recut")), tool("outline", "o", () => enter("outline")), tool("marker", "m", () => reclassify("mar")),
+    tool("no class", "u", () => reclassify("?")), tool("delete", "Delete", remove), tool("remark", "v", note), tool("trail", "l", trail), tool("?", "all keys", help)), told);
 const pagePlace = el("section", { class: "pane", id: "page" }), detailPlace = el("section", { class: "pane", id: "detail", "aria-live": "polite" });
 main.append(spreadPlace, pagePlace, detailPlace);
-document.getElementById("bar").querySelector(".space").after(undo, redo, ...confirms, unfit);
+document.getElementById("bar").querySelector(".space").after(undo, redo, el("span", { class: "pale" }, "confirm as"), ...confirms, unfit);
 
 const color = (c) => classes.colors[classes.groups[c]] || (c === null ? "#888888" : "#c8102e");
 const spread = new Spread(spreadPlace, color, { pick, hover: hovering, drawn });
@@ -51,7 +52,10 @@ function show(next) {
   cell = next;
   document.title = `${cell.name} - DeepACC-D2 review`;
   name.textContent = cell.name;
-  title.textContent = cell.karyotype || (cell.draft ? `unfit (${cell.draft})` : "no karyotype");
+  title.textContent = cell.karyotype || (cell.draft ? `(${cell.draft})` : "no karyotype");
+  title.title = cell.karyotype ? "" : "an unfit cell has no karyotype; this is what was found in it";
+  title.classList.toggle("pale", !cell.karyotype);
+  name.title = cell.name;
   chips.replaceChildren(chip(cell.state, cell.state), ...(cell.confirmed ? [" ", chip(cell.confirmed, "done")] : []), ...(cell.markers ? [" ", chip("marker", "warn")] : []));
   undo.disabled = !cell.can_undo;
   redo.disabled = !cell.can_redo;
@@ -65,24 +69,40 @@ function show(next) {
   loadStrips();
 }
 
-async function loadStrips() {
-  try {
-    let got = await (first.strips || api(`/cells/${number}/strips`));
-    // Those asked for with the page may be of an earlier state than the cell that came with them.
-    if (first.strips && got.version !== cell.version) got = await api(`/cells/${number}/strips`);
+let firstDrawn = null;
+function ready() { document.body.dataset.ready = String(cell.version); firstDrawn(); }
+const drawnOnce = new Promise((done) => { firstDrawn = done; });
+// The pictures of the cell as it is now. A server that is busy is asked again until it answers.
+async function askStrips() {
+  for (let wait = 500; ; wait = Math.min(2 * wait, 10000)) {
+    const early = first.strips;
     first.strips = null;
-    if (got.version !== cell.version) return;
+    try {
+      const got = await (early || api(`/cells/${number}/strips`));
+      // Those asked for with the page may be of an earlier state than the cell that came with them.
+      if (!early || got.version === cell.version) return got;
+    } catch (error) {
+      if (error.status && error.status !== 503) throw error;
+      toast("the pictures are not there yet: they are asked for again", wait + 1500);
+      await new Promise((done) => setTimeout(done, wait));
+    }
+  }
+}
+async function loadStrips() {
+  const version = cell.version;
+  try {
+    const got = await askStrips();
+    if (version !== cell.version || got.version !== cell.version) return;  // a later call has them
     for (const id of Object.keys(strips)) delete strips[id];
     Object.assign(strips, got.strips);
     page.show(cell.chromosomes, strips);
     mark();
-    document.body.dataset.ready = String(cell.version);
+    ready();
   } catch (error) {
-    first.strips = null;
     page.show(cell.chromosomes, {});
     mark();
     toast(error.message);
-    document.body.dataset.ready = String(cell.version);
+    ready();
   }
 }
 
@@ -207,8 +227,11 @@ function give() {
   digits = "";
   if (Number(to) >= 1 && Number(to) <= 22) reclassify(to); else toast(`there is no class ${to}`);
 }
+let around = null;
+const neighbors = () => (around = around || api(`/cells/${number}/neighbors`).catch((error) => { around = null; throw error; }));
 async function sibling(by) {
-  const next = (await api(`/cells/${number}/neighbors`))[by > 0 ? "next" : "previous"];
+  let next = null;
+  try { next = (await neighbors())[by > 0 ? "next" : "previous"]; } catch (error) { toast(error.message); return; }
   if (next) location.href = `/cell/${next}`; else toast(by > 0 ? "this is the last cell" : "this is the first cell");
 }
 function masks() { if (!spread.masks()) toast("the model has no masks"); }
@@ -253,6 +276,7 @@ try {
   show(await first.cell);
   const wanted = Number(location.hash.slice(1));
   if (wanted && find(wanted)) pick(wanted);
+  drawnOnce.then(neighbors).catch(() => {});
   watch(cell.version, async (changes) => {
     const other = changes.cells[number];
     if (other && other.version > cell.version && !busy && !spread.drag) {

@@ -10,8 +10,18 @@ export class ApiError extends Error {
   }
 }
 
-// Sends a request; `lost` errors (no connection) are thrown as they are, without a status.
+// Sends a request; without a connection it throws an error that has no status. What only reads is
+// asked for three times.
 export async function api(path, options = {}) {
+  for (let left = options.method ? 0 : 2; ; left -= 1) {
+    try { return await once(path, options); } catch (error) {
+      if (error.status || !left) throw error;
+      await new Promise((done) => setTimeout(done, 1000));
+    }
+  }
+}
+
+async function once(path, options) {
   const headers = {};
   if (options.body !== undefined) headers["content-type"] = "application/json";
   if (me && options.method) headers["x-review-token"] = me.token;
@@ -32,6 +42,19 @@ export async function api(path, options = {}) {
 
 export const token = () => (me ? me.token : "");
 export const post = (path, body, more = {}) => api(path, { method: "POST", body, ...more });
+
+// Saves what the server makes; where it cannot, says why instead of leaving the page.
+export async function save(path, name) {
+  toast(`${name} is being made`, 60000);
+  try {
+    const answer = await fetch(API + path);
+    if (!answer.ok) throw new ApiError(answer.status, await answer.json().catch(() => ({})));
+    const address = URL.createObjectURL(await answer.blob());
+    el("a", { href: address, download: name }).click();
+    setTimeout(() => URL.revokeObjectURL(address), 60000);
+    toast(`${name} is saved`, 2000);
+  } catch (error) { toast(error.message); }
+}
 
 // Makes an element; text is always text, never markup.
 export function el(tag, attributes = {}, ...children) {
@@ -58,6 +81,11 @@ export const counted = (n, thing) => `${n} ${thing}${n === 1 ? "" : "s"}`;
 export const percent = (p) => (p > 0 && p < 0.01 ? "<1 %" : `${Math.round(100 * p)} %`);
 export const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
 
+// What stops a page before it is there is told in its place.
+window.addEventListener("error", (event) => {
+  if (!document.body.dataset.ready) document.getElementById("main").append(el("p", { class: "alarm", role: "alert" }, `The page could not be loaded (${event.message}): reload it.`));
+});
+
 let hide = 0;
 export function toast(text, milliseconds = 5000) {
   const place = document.getElementById("toast");
@@ -81,7 +109,7 @@ function theme(next) {
 export async function start(...middle) {
   theme(false);
   me = await api("/me");
-  const colors = el("button", { title: "light or dark", "aria-label": "color theme", onclick: () => { colors.textContent = theme(true); } }, theme(false));
+  const colors = el("button", { title: "light or dark", "aria-label": "color theme", onclick: () => { colors.textContent = `◐ ${theme(true)}`; } }, `◐ ${theme(false)}`);
   const bar = document.getElementById("bar");
   bar.replaceChildren(
     el("a", { class: "brand", href: "/" }, "DeepACC-D2 review"),
@@ -105,7 +133,7 @@ export function ask(title, fields, action = "OK") {
     const inputs = fields.map(([name, label, kind, value]) => {
       const input = kind === "textarea" ? el("textarea", { name, required: true }) : el("input", { name, type: kind || "text" });
       input.value = value || "";
-      return el("label", {}, label, el("br"), input);
+      return el("label", {}, label, input);
     });
     const form = el("form", { method: "dialog" },
       el("h2", {}, title), ...inputs,

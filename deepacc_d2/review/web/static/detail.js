@@ -39,7 +39,8 @@ export function showDetail(place, c, page, reclassify) {
   const strips = alike.map((o) => page.strip(o.id));
   const scale = 84 / Math.max(1, ...strips.map((s) => s.length));
   const bodies = el("div", { class: "bodies" }, ...strips.map((s, n) => {
-    const image = el("img", { src: s.image, alt: n ? "homolog" : "chosen chromosome" });
+    // Without a picture as yet: its place.
+    const image = el(s.image ? "img" : "span", { src: s.image || null, alt: n ? "homolog" : "chosen chromosome" });
     image.style.height = `${s.length * scale}px`;
     return image;
   }), told ? ideogram(told, 84) : "");

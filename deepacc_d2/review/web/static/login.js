@@ -3,8 +3,8 @@ import { api, el, post, toast } from "./common.js";
 const error = el("p", { class: "alarm", role: "alert" });
 const form = el("form", { class: "card" },
   el("h1", {}, "DeepACC-D2 review"),
-  el("label", {}, "User", el("br"), el("input", { name: "user", autocomplete: "username", required: true, autofocus: true })),
-  el("label", {}, "Password", el("br"), el("input", { name: "password", type: "password", autocomplete: "current-password", required: true })),
+  el("label", {}, "User", el("input", { name: "user", autocomplete: "username", required: true, autofocus: true })),
+  el("label", {}, "Password", el("input", { name: "password", type: "password", autocomplete: "current-password", required: true })),
   el("button", { class: "main" }, "Log in"), error);
 form.addEventListener("submit", async (event) => {
   event.preventDefault();

@@ -23,9 +23,9 @@ function line(cell, n) {
   const flags = [...cell.flags.map((flag) => chip(flag, "warn")), ...(cell.touched ? [chip(`${cell.touched} corrected`)] : [])];
   const karyotype = cell.karyotype || (cell.reasons[0] ? "" : "none");
   return el("tr", { class: n === chosen ? "chosen" : "", "data-id": cell.id, onclick: () => open(cell) },
-    el("td", { class: "name" }, el("a", { href: `/cell/${cell.id}` }, cell.name)),
-    el("td", { class: "name" }, cell.case_id ? el("a", { href: `/case/${cell.case_id}`, onclick: (e) => e.stopPropagation() }, cell.case) : ""),
-    el("td", {}, chip(cell.state, cell.state), cell.confirmed ? el("div", { class: "pale" }, cell.confirmed) : ""),
+    el("td", { class: "name" }, el("a", { href: `/cell/${cell.id}`, title: cell.name }, cell.name)),
+    el("td", { class: "name" }, cell.case_id ? el("a", { href: `/case/${cell.case_id}`, title: cell.case, onclick: (e) => e.stopPropagation() }, cell.case) : ""),
+    el("td", { class: "state" }, chip(cell.state, cell.state), cell.confirmed ? el("div", { class: "pale" }, cell.confirmed) : ""),
     el("td", { class: "number" }, String(cell.count)),
     el("td", {}, el("span", { class: "karyotype" }, karyotype), ...cell.reasons.map((r) => el("div", { class: "pale" }, r))),
     el("td", { class: "number" }, percent(cell.confidence)),

@@ -104,7 +104,7 @@ def supervision(out: Path) -> None:
 
 
 def datumaro(out: Path) -> None:
-    """COCO and Pascal VOC as CVAT exports them, which does it by Datumaro."""
+    """COCO, Pascal VOC and YOLO as CVAT exports them, which does it by Datumaro."""
     import datumaro as dm
 
     with tempfile.TemporaryDirectory() as temporary:
@@ -120,9 +120,11 @@ def datumaro(out: Path) -> None:
         )
         item = dm.DatasetItem("cell", subset="train", media=media, annotations=[*own, turned])
         dataset = dm.Dataset.from_iterable([item], categories=NAMES)
-        for fmt in ("coco_instances", "voc_detection"):
+        # YOLO has no turned boxes, and Datumaro writes them as if they were upright.
+        upright = dm.Dataset.from_iterable([item.wrap(annotations=own)], categories=NAMES)
+        for fmt in ("coco_instances", "voc_detection", "yolo"):
             folder = Path(temporary) / fmt
-            dataset.export(str(folder), fmt, save_media=False)
+            (upright if fmt == "yolo" else dataset).export(str(folder), fmt, save_media=False)
             for path in folder.rglob("*"):
                 if path.is_file() and path.suffix != ".png":
                     target = out / fmt / path.relative_to(folder)
@@ -175,6 +177,15 @@ def label_studio(out: Path) -> None:
                     shutil.copyfile(path, target)
 
 
+def note_version(what: str, package: str) -> None:
+    """Notes which release of a package ``wrote`` these files, or ``read`` ours."""
+    path = HERE / "versions.json"
+    versions = json.loads(path.read_text())
+    versions.setdefault(what, {})[package] = version(package)
+    sound = {key: dict(sorted(versions[key].items())) for key in sorted(versions)}
+    path.write_text(json.dumps(sound, indent=1) + "\n")
+
+
 PACKAGES = {
     "labelme": "labelme",
     "supervision": "supervision",
@@ -186,7 +197,4 @@ if __name__ == "__main__":
     tool = sys.argv[1]
     shutil.rmtree(HERE / tool, ignore_errors=True)
     globals()[tool](HERE / tool)
-    known = HERE / "versions.json"
-    versions = json.loads(known.read_text()) if known.is_file() else {}
-    versions[PACKAGES[tool]] = version(PACKAGES[tool])
-    known.write_text(json.dumps(dict(sorted(versions.items())), indent=1) + "\n")
+    note_version("wrote", PACKAGES[tool])
