@@ -31,6 +31,7 @@ from deepacc_lightning.core.cli import (
     check_accelerator,
     check_data_root,
     ended_well,
+    flags_refused,
     one_line,
     run_entry_point,
 )
@@ -280,7 +281,7 @@ def fit(
     except SIGTERMException as error:
         raise Terminated from error
     except MisconfigurationException as error:  # a share of too few batches, say
-        raise ConfigError(f"Lightning refuses the trainer's flags: {one_line(error)}") from error
+        raise flags_refused(error) from error
     except distributed.DistStoreError as error:
         raise ConfigError(
             f"the processes of the other nodes did not come ({one_line(error)}): start the "

@@ -282,10 +282,8 @@ def detector_of(
             ) from error
         view = ViewSettings.from_augmentations(content["test_augmentations"], normalize=normalize)
         name = str((content.get("card") or {}).get("name") or path.name)
-    if min_foreground is not None:
-        selection = replace(selection, min_foreground=min_foreground)
-    if tta is not None:
-        selection = replace(selection, tta=tta)
+    given: dict[str, Any] = {"min_foreground": min_foreground, "tta": tta}
+    selection = replace(selection, **{k: v for k, v in given.items() if v is not None})
     return Detector(
         network,
         view=view,

@@ -51,14 +51,14 @@ def medial_axis(mask: Mask, dark: NDArray[np.float32], own: Mask) -> tuple[Axis,
     Returns:
         Points about one pixel apart, reaching beyond both tips, and the body's half width.
     """
-    path, half_width = longest_path(mask, _depth(mask))
+    path, half_width = longest_path(mask, depth_of(mask))
     length = float(np.abs(np.diff(path)).sum()) + 1
     if length**2 < _SHORT * mask.sum():
         return _short_axis(mask, dark, own)
     return _along(mask, path, half_width)
 
 
-def _depth(mask: Mask) -> NDArray[Any]:
+def depth_of(mask: Mask) -> NDArray[Any]:
     """Returns the distance of each pixel of a body to the outside."""
     return cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5)
 
@@ -84,7 +84,7 @@ def _short_axis(mask: Mask, dark: NDArray[np.float32], own: Mask) -> tuple[Axis,
         axis = _smooth_until_even(axis, 0.5 * half_width, half_width)
     if found.score < _CLEAR:
         # A horseshoe's own mirror line runs across it: what of it is alike along a path?
-        path, thin = longest_path(own, _depth(own))
+        path, thin = longest_path(own, depth_of(own))
         bent, thin = _along(own, path, thin)
         across = np.linspace(-1.3, 1.3, 21) * thin
         grid = bent[:, None] + across[None, :] * normals(bent)[:, None]
@@ -113,7 +113,7 @@ def longest_path(mask: Mask, depth: NDArray[Any], own: Mask | None = None) -> tu
         small = np.pad(_shrunk(mask, size), 1)
         if small.any():
             scale_x, scale_y = mask.shape[1] / size[0], mask.shape[0] / size[1]
-            depth = cv2.distanceTransform(small.astype(np.uint8), cv2.DIST_L2, 5) * shrink
+            depth = depth_of(small) * shrink
             own = None if own is None else np.pad(_shrunk(own, size), 1) & small
             mask = small
         else:

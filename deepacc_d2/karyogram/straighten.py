@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from deepacc_d2.karyogram.axis import Axis, medial_axis, normals, read, resample
+from deepacc_d2.karyogram.axis import Axis, depth_of, medial_axis, normals, read, resample
 from deepacc_d2.karyogram.cut import Cut
 from deepacc_d2.karyogram.doubt import doubts
 
@@ -77,7 +77,7 @@ def _with_slits(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """
     body = mask
     for _ in range(2):
-        depth = cv2.distanceTransform(body.astype(np.uint8), cv2.DIST_L2, 5)
+        depth = depth_of(body)
         radius = int(np.ceil(_SLIT * float(np.percentile(depth[body], 90))))
         side = 2 * radius + 1
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))

@@ -89,6 +89,11 @@ def check_overrides(config_name: str, overrides: list[str]) -> DictConfig:
         raise ConfigError(one_line(error)) from error
 
 
+def flags_refused(error: Exception) -> ConfigError:
+    """Returns what to say where Lightning refuses flags of its Trainer."""
+    return ConfigError(f"Lightning refuses the trainer's flags: {one_line(error)}")
+
+
 def one_line(error: BaseException) -> str:
     """Joins a message of several lines, with its cause where that says more."""
     text = " ".join(str(error).split())

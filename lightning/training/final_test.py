@@ -7,9 +7,9 @@ from pathlib import Path
 import pytorch_lightning as pl
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from deepacc_d2.errors import ConfigError
 from deepacc_d2.evaluation.report import format_table, write_report
 from deepacc_d2.evaluation.types import Metrics
+from deepacc_lightning.core.cli import flags_refused
 from deepacc_lightning.training.csv_logger import CSVLogger
 from deepacc_lightning.training.datamodule import ChromosomeDataModule
 from deepacc_lightning.training.module import DetectionModule
@@ -49,8 +49,7 @@ def run_test(
             raise KeyboardInterrupt from error
         raise
     except MisconfigurationException as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"Lightning refuses the trainer's flags: {reason}") from error
+        raise flags_refused(error) from error
     assert module.evaluator is not None
     assert module.metrics is not None
     if trainer.is_global_zero:

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from deepacc_d2.errors import ConfigError
+from deepacc_lightning.core.cli import flags_refused
 
 SCALINGS = {"linear": 1.0, "sqrt": 0.5, "none": 0.0}
 """Power of the batch's growth by which the learning rate grows."""
@@ -65,8 +66,7 @@ def planned_steps(trainer: pl.Trainer) -> int:
     try:
         steps = trainer.estimated_stepping_batches
     except ValueError as error:  # validation after more batches than there are, say
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"Lightning refuses the trainer's flags: {reason}") from error
+        raise flags_refused(error) from error
     if steps == math.inf:
         raise ConfigError(
             "a training without an end has no schedule: give trainer.max_epochs or "

@@ -363,14 +363,14 @@ def case_states(connection: Connection, case_id: int | None = None) -> dict[int,
         entries.setdefault(row.case_id, []).append((row.seq, CaseEntry(row.who, row.at, event)))
     if not entries:
         return {}
+    firsts = {number: told[0][0] for number, told in entries.items()}
     # Of its cells only what came after a case's first event may matter, and only that it came.
     edits = select(trail.c.case_id, trail.c.seq, trail.c.who, trail.c.at).where(
         trail.c.cell_id.is_not(None),
         trail.c.kind != "import",
-        trail.c.seq > min(told[0][0] for told in entries.values()),
+        trail.c.seq > min(firsts.values()),
         trail.c.case_id.is_not(None) if case_id is None else trail.c.case_id == case_id,
     )
-    firsts = {number: told[0][0] for number, told in entries.items()}
     for edit in connection.execute(edits):
         if edit.seq > firsts.get(edit.case_id, edit.seq):
             entries[edit.case_id].append((edit.seq, CaseEntry(edit.who, edit.at)))
