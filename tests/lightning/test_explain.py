@@ -87,6 +87,7 @@ def test_it_shows_what_predict_did(
         torch.save({**content, "selection": selection}, tmp_path / "model.ckpt")
         options.append(f"ckpt={tmp_path / 'model.ckpt'}")
     common = [f"images={path}", f"out={tmp_path / 'cells'}", "num_workers=0", "draw_workers=0"]
+    common.append("tta=1")  # explain shows the first look alone
     predict.run(compose_config("predict", [*options, *common, "karyogram=[]", "overlay=false"]))
     (record,) = (
         content

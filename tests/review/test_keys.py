@@ -335,7 +335,7 @@ def test_all_keys_of_a_case(browser, site):
     press("w")
     # As PDF, or why not.
     expect(page.locator("#toast")).to_have_text(
-        re.compile("worksheet-1.pdf is saved|WeasyPrint"), timeout=60_000
+        re.compile("worksheet-1.pdf is saved|EXTRAS=worksheet"), timeout=60_000
     )
     press("Enter")
     page.wait_for_url("**/cell/1")
