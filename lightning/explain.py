@@ -8,7 +8,10 @@ from typing import Any
 
 import hydra
 import numpy as np
+import torch
 from omegaconf import DictConfig
+from scipy.optimize import linear_sum_assignment
+from torchvision.ops import box_iou
 
 from deepacc_d2.checkpoint import read_checkpoint
 from deepacc_d2.data.dataset import read_info, read_split, to_dicts
@@ -151,8 +154,9 @@ def explain_image(
     """Explains what a predictor makes of an image; the rows are in the order of its cell.
 
     The network runs once more on the view on which ``make predict`` found its boxes, and what it
-    says there is chosen from and interpreted by the same code. With test-time augmentation this is
-    the first look of several, whose answers ``make predict`` averages.
+    says there is chosen from and interpreted by the same code. With test-time augmentation, this is
+    the first of several looks, which are averaged as there: the branches and centers are those of
+    the first look, boxes and classes those of the average.
 
     Args:
         predictor: of :func:`load`.
@@ -172,19 +176,38 @@ def explain_image(
         (heads,) = read_images(network.core.model, images, [place])
     assert heads.input_boxes is not None
     boxes, probabilities = clip(heads.input_boxes, view.image.shape), heads.result
-    found = detector.choose(gray, Proposals(boxes, probabilities.astype(np.float32), view))
+    first = Proposals(boxes, probabilities.astype(np.float32), view)
+    every = detector.look_again(first)
+    found = detector.choose(gray, every)
     read = predictor.interpret(found)
     rows = order(found, read)
+    kept, average = found.rows[rows], None
+    if every is not first:
+        shown, kept = nearest(every.boxes[kept], boxes)
+        rows = [rows[n] for n in shown]
+        average = found.boxes[rows], found.probabilities[rows]
     explanation = explain(
         heads,
-        found.rows[rows],
+        kept,
         gt_boxes,
         gt_classes,
+        average=average,
         assigned=read.assigned[rows],
         confidences=read.confidences[rows],
         score_threshold=score_threshold,
     )
     return explanation, found
+
+
+def nearest(boxes: np.ndarray, proposals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs boxes (n, 4) with the proposals (P, 4) that overlap them most, one to one.
+
+    Returns:
+        Indices of boxes and of their proposals, both (min(n, P),).
+    """
+    overlap = box_iou(torch.from_numpy(boxes), torch.from_numpy(proposals)).numpy()
+    of_boxes, of_proposals = linear_sum_assignment(-overlap)
+    return of_boxes, of_proposals
 
 
 def run(cfg: DictConfig) -> Explanation:

@@ -29,6 +29,7 @@ def explain(
     gt_boxes: np.ndarray | None = None,
     gt_classes: np.ndarray | None = None,
     *,
+    average: tuple[np.ndarray, np.ndarray] | None = None,
     assigned: np.ndarray | None = None,
     confidences: np.ndarray | None = None,
     score_threshold: float = 0.5,
@@ -45,25 +46,35 @@ def explain(
         kept: (M,) int64, the proposals that are kept, in the order of the rows.
         gt_boxes: (G, 4) ground truth; None if it is not known.
         gt_classes: (G,) class indices.
+        average: boxes (M, 4) and probabilities (M, K + 1) of the kept ones over several looks at
+            the image, of which ``heads`` is the first; None where there was only that.
         assigned: (M,) int64, the class by the cell's karyotype, or ``LEFT_OUT`` or
             ``UNIDENTIFIED``; None where there is none.
         confidences: (M,) of ``assigned``.
         score_threshold: least score by the margin branch of a row that is not kept.
         iou_threshold: least IoU with the ground truth, and of two boxes on one chromosome.
     """
-    rows, boxes, classes = _rows(heads, np.asarray(kept), score_threshold, iou_threshold)
+    rows, boxes, classes = _rows(heads, np.asarray(kept), average, score_threshold, iou_threshold)
     detected = np.arange(len(rows)) < len(kept)
-    scores = heads.result[rows, classes]
+    result = heads.result[rows]
+    if average is not None:
+        result[detected] = average[1]
+    scores = result[np.arange(len(rows)), classes]
     branches: dict[str, BranchView | None] = {}
     for name in ("margin", "inference", "context"):
         of_branch = getattr(heads, name)
         view = None if of_branch is None else branch_view(of_branch[rows], score_threshold)
-        if view is not None and of_branch is heads.result:
+        if view is not None and average is None and of_branch is heads.result:
             # What is kept has the class of its box, however unsure.
             view = BranchView(
                 np.where(detected, classes, view.classes), np.where(detected, scores, view.scores)
             )
         branches[name] = view
+    branches["looks"] = None
+    if average is not None:
+        # Of the others only the first look is known.
+        last = branch_view(result, score_threshold)
+        branches["looks"] = BranchView(np.where(detected, classes, last.classes), scores)
     shown, karyotype = classes.copy(), None
     if assigned is not None:
         given = np.full(len(rows), BACKGROUND)
@@ -156,13 +167,17 @@ def project(fitted: np.ndarray, groups: list[np.ndarray]) -> tuple[list[np.ndarr
 
 
 def _rows(
-    heads: HeadOutput, kept: np.ndarray, score_threshold: float, iou_threshold: float
+    heads: HeadOutput,
+    kept: np.ndarray,
+    average: tuple[np.ndarray, np.ndarray] | None,
+    score_threshold: float,
+    iou_threshold: float,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns the proposals that are rows, their boxes and their classes by themselves: what is
     kept, then what only the margin branch is sure of.
     """
-    classes = heads.result[kept, :-1].argmax(axis=1)
-    boxes = heads.boxes[kept, classes]
+    classes = (heads.result[kept] if average is None else average[1])[:, :-1].argmax(axis=1)
+    boxes = heads.boxes[kept, classes] if average is None else average[0].astype(np.float64)
     if heads.margin is None:
         return kept, boxes, classes
     others = np.setdiff1d(np.arange(len(heads.margin)), kept)

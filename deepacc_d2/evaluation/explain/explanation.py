@@ -18,6 +18,12 @@ from deepacc_d2.chromosomes import CLASSES, GROUP_OF, NUM_CLASSES, denver_order
 BACKGROUND = NUM_CLASSES
 """Index of "no chromosome", as predicted and as true class."""
 
+LATER_STAGES = {
+    "context": "the cell's context",
+    "looks": "the average of all looks",
+    "karyotype": "the karyotype",
+}
+
 RESCUED, BROKEN, ALL_WRONG, UNKNOWN = "rescued", "broken", "all wrong", "truth unknown"
 
 
@@ -104,6 +110,7 @@ class Explanation:
         margin: the margin branch; None if the preset has none.
         inference: the inference branch; None if the preset has none.
         context: the boxes after the cell's context; None if the model has none.
+        looks: the average of several looks at the image; None if there was only one.
         karyotype: the cell's assignment; None if none was made.
         true_classes: (P,) int64, class of the chromosome matched one to one at IoU >= 0.5,
             background without one; None if the truth is not known.
@@ -124,6 +131,7 @@ class Explanation:
     margin: BranchView | None
     inference: BranchView | None
     context: BranchView | None
+    looks: BranchView | None
     karyotype: BranchView | None
     true_classes: np.ndarray | None
     gt_boxes: np.ndarray | None
@@ -140,10 +148,12 @@ class Explanation:
     @property
     def stages(self) -> dict[str, BranchView]:
         """What each stage says, by its name, in the order in which they follow each other."""
-        every = {name: getattr(self, name) for name in ("margin", "inference", "context")}
-        stages = {name: view for name, view in every.items() if view is not None}
-        if not stages:
+        branches = ("margin", "inference", "context")
+        stages = {name: view for name in branches if (view := getattr(self, name)) is not None}
+        if not stages and self.looks is None:
             stages["classifier"] = BranchView(self.by_box, self.scores)
+        if self.looks is not None:
+            stages["looks"] = self.looks
         return stages if self.karyotype is None else {**stages, "karyotype": self.karyotype}
 
     @property
@@ -251,7 +261,7 @@ def summarize(explanation: Explanation) -> list[str]:
         count += f"; {', '.join(explanation.stages)} differ on {len(rows)}"
         count += (": " if kinds else "") + ", ".join(kinds)
     lines.append(count)
-    for stage, what in (("context", "the cell's context"), ("karyotype", "the karyotype")):
+    for stage, what in LATER_STAGES.items():
         changed = explanation.changed_by(stage)
         if len(changed):
             paths = ", ".join("→".join(explanation.path(i)) for i in changed)

@@ -250,6 +250,24 @@ def test_context_and_karyotype_are_stages() -> None:
     assert [row["class"] for row in left_out] == [None, "22", None]
 
 
+def test_the_average_of_several_looks_is_what_is_kept() -> None:
+    probabilities = np.full((2, K + 1), 1e-3)
+    probabilities[0, 0], probabilities[1, [20, 21]] = 0.8, (0.6, 0.3)
+    boxes = np.array([[2, 0, 22, 40], [41, 0, 61, 40]], dtype=np.float32)
+    found = explain(
+        hand_made(), KEPT, GT_BOXES, GT_CLASSES, average=(boxes, probabilities), assigned=None
+    )
+    assert list(found.stages) == ["margin", "inference", "looks"]
+    assert found.boxes[:2].tolist() == boxes.tolist()
+    assert found.by_box.tolist() == [0, 20, 4]
+    assert found.scores[:2].tolist() == [0.8, 0.6]
+    # The second was 22 in the first look alone; the third is known from the first look only.
+    assert found.inference.classes.tolist() == [0, 21, BACKGROUND]
+    assert found.looks.classes.tolist() == [0, 20, BACKGROUND]
+    assert found.outcome(1) == "broken"
+    assert "the average of all looks changed 1: 21→22→21" in format_explanation(found)
+
+
 def test_heads_are_read_as_the_predictor_computes_them(item: dict[str, Any]) -> None:
     model = make_model("siamese_aam", delta=0.05)
     model.train()
