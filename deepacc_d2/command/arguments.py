@@ -120,6 +120,9 @@ def compose(name: str, variables: Variables, conf: Path) -> list[str]:
             unclosed quote.
     """
     command = COMMANDS[name]
+    words = words_of("ARGS", variables.get("ARGS", ""))
+    if {"-h", "--help"} & set(words):
+        return [*command.program, *words]
     missing = [
         option.variable
         for option in command.options
@@ -136,7 +139,7 @@ def compose(name: str, variables: Variables, conf: Path) -> list[str]:
             given += data_overrides(variables, conf, several=command.several)
         elif option.key != "data.root" and variables.get(option.variable):
             given += _argument(command, option, variables[option.variable])
-    return [*command.program, *given, *words_of("ARGS", variables.get("ARGS", ""))]
+    return [*command.program, *given, *words]
 
 
 def _argument(command: Command, option: Option, text: str) -> list[str]:

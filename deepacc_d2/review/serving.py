@@ -98,8 +98,11 @@ def check_access(options: ServeOptions, people: People) -> None:
     """Checks that a server that others can reach is protected.
 
     Raises:
-        ConfigError: it has no users, no TLS, no folder of images, or no name.
+        ConfigError: it has no users, no TLS, no folder of images, or no name; or there is no such
+            port.
     """
+    if not 1 <= options.port <= 65535:
+        raise ConfigError(f"port {options.port} must be between 1 and 65535")
     if (options.certificate is None) != (options.key is None):
         raise ConfigError("TLS needs both --tls-certificate and --tls-key")
     if options.local:

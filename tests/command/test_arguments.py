@@ -42,6 +42,12 @@ def test_examples_say_the_same_as_make_and_as_command(
         assert here == str(other).replace(str(tmp_path) + "/", "")
 
 
+def test_help_needs_nothing_else() -> None:
+    for name in ("synthetic", "predict"):
+        program = list(COMMANDS[name].program)
+        assert compose(name, {"ARGS": "--help"}, CONF) == [*program, "--help"]
+
+
 @pytest.mark.parametrize("command", PUBLIC, ids=lambda command: command.name)
 def test_configs_have_every_key_of_the_table(command) -> None:
     if not command.config:
