@@ -101,8 +101,8 @@ def check_access(options: ServeOptions, people: People) -> None:
         ConfigError: it has no users, no TLS, no folder of images, or no name; or there is no such
             port.
     """
-    if not 1 <= options.port <= 65535:
-        raise ConfigError(f"port {options.port} must be between 1 and 65535")
+    if not 0 <= options.port <= 65535:
+        raise ConfigError(f"port {options.port} must be between 1 and 65535, or 0 for a free one")
     if (options.certificate is None) != (options.key is None):
         raise ConfigError("TLS needs both --tls-certificate and --tls-key")
     if options.local:
