@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -234,3 +235,17 @@ def test_names_of_benchmarks_are_those_of_files(benchmark) -> None:
     assert [f"bench_{name}.py" for name in names] == [path.name for path in files]
     for name in ("processes", "precision", "logging", "checkpoint", "gpu"):
         assert callable(benchmark(f"bench_{name}").run)
+
+
+def test_margins_of_boxes_are_those_of_chromosomes_apart_from_others(benchmark) -> None:
+    margins = benchmark("box_margin").box_margins
+    image = np.full((300, 400), 240, np.uint8)
+    image[40:80, 50:70] = 60  # 20 x 40, its box a quarter larger each way
+    image[150:190, 50:90] = 60  # 40 x 40, in a tight box
+    image[100:140, 200:220] = 60  # two that touch: left out
+    image[120:130, 220:260] = 60
+    boxes = np.array(
+        [[47.5, 35, 72.5, 85], [50, 150, 90, 190], [200, 100, 220, 140], [220, 120, 260, 130]]
+    )
+    assert margins(image, boxes).tolist() == pytest.approx([1.25, 1.0])
+    assert margins(np.full((300, 400), 240, np.uint8), boxes).tolist() == []
