@@ -16,6 +16,12 @@ LEFT_OUT = -1
 UNIDENTIFIED = -2
 """``Chromosome.assigned`` of a box that is a chromosome, but whose class is unclear."""
 
+DERIVATIVE = "derivative"
+"""Flag of a chromosome that a person calls a derivative of its class."""
+
+MARKER = "marker"
+"""Flag of a chromosome without a class that a person calls a marker."""
+
 FIT, UNFIT = "fit", "unfit"
 """``Cell.status``: whether the cell can be karyotyped."""
 

@@ -9,14 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from deepacc_d2.cell import UNIDENTIFIED, Cell, Chromosome
+from deepacc_d2.cell import DERIVATIVE, UNIDENTIFIED, Cell, Chromosome
 from deepacc_d2.chromosomes import CLASSES
 from deepacc_d2.images.rings import Ring
 from deepacc_d2.karyogram.band_level import BandLevel, estimate_band_level
 from deepacc_d2.karyogram.cut import Cut, cut_cell
 from deepacc_d2.karyogram.heading import Heading, heading_of
 from deepacc_d2.karyogram.layout import Layout, lay_out
-from deepacc_d2.karyogram.marks import DERIVATIVE
 from deepacc_d2.karyogram.orientation.find import pose_of, strip_place, turn
 from deepacc_d2.karyogram.polarity import Polarity
 from deepacc_d2.karyogram.shape import outline_of

@@ -5,18 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from deepacc_d2 import palette
-from deepacc_d2.cell import Chromosome
+from deepacc_d2.cell import DERIVATIVE, Chromosome
 from deepacc_d2.karyogram.strip import Strip
 
 UNSURE_POLARITY = 0.75
 """Below this probability a strip may stand on its head, and is marked."""
-
-
-DERIVATIVE = "derivative"
-"""Flag of a chromosome that a person calls a derivative of its class."""
-
-MARKER = "marker"
-"""Flag of a chromosome without a class that a person calls a marker."""
 
 
 @dataclass(frozen=True)

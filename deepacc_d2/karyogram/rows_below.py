@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from matplotlib.patches import Rectangle
 
 from deepacc_d2 import palette
+from deepacc_d2.cell import MARKER
 from deepacc_d2.karyogram.layout import FOOTER, MARGIN, PAGE_WIDTH, ROW_GAP, Layout, Place
-from deepacc_d2.karyogram.marks import MARKER, MARKS, marks_of
+from deepacc_d2.karyogram.marks import MARKS, marks_of
 from deepacc_d2.karyogram.pen import Pen, draw_strip
 from deepacc_d2.karyogram.typesetting import width_of
 

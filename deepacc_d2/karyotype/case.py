@@ -15,19 +15,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deepacc_d2.cell import Cell
+from deepacc_d2.cell import DERIVATIVE, MARKER, Cell
 from deepacc_d2.chromosomes import CLASSES, NUM_CLASSES
 from deepacc_d2.errors import DataError
-from deepacc_d2.karyotype.case_notes import notes_of, review_order
+from deepacc_d2.karyotype.case_notes import HAS_DERIVATIVE, notes_of, review_order
 from deepacc_d2.karyotype.clones import Clones, Group, find_clones
 from deepacc_d2.karyotype.completion import completed
-from deepacc_d2.karyotype.counts import X, checked_counts, sex_complement
+from deepacc_d2.karyotype.counts import X, checked_counts, count_classes, sex_complement
 from deepacc_d2.karyotype.iscn import (
     INCOMPLETE,
     NO_SEX_CHROMOSOME,
     format_composite,
     format_karyotype,
-    parse_karyotype,
     read_karyotype,
 )
 from deepacc_d2.karyotype.settings import KaryotypeSettings
@@ -150,16 +149,27 @@ def summarize_case(
         DataError: two cells have one name, or a cell's ``karyotype_by_box`` cannot be read.
     """
     chosen = settings or KaryotypeSettings()
+    markers = [sum(MARKER in c.flags for c in cell.counted) for cell in cells]
+    boxes = [read_karyotype(cell.karyotype_by_box) for cell in cells]
     return summarize_counts(
         [cell.name for cell in cells],
         [cell.counts() for cell in cells],
         case_id=case_id,
-        counts_by_box=[parse_karyotype(cell.karyotype_by_box) for cell in cells],
-        unidentified_by_box=[read_karyotype(cell.karyotype_by_box)[1] for cell in cells],
+        counts_by_box=[counts for counts, _ in boxes],
+        unidentified_by_box=[
+            max(unclear - own, 0) for (_, unclear), own in zip(boxes, markers, strict=True)
+        ],
         confidences=[cell.confidence for cell in cells],
         settings=chosen,
         unfit={n: "; ".join(cell.reasons) for n, cell in enumerate(cells) if cell.unfit},
-        unidentified=[len(cell.unidentified) for cell in cells],
+        unidentified=[
+            len(cell.unidentified) - own for cell, own in zip(cells, markers, strict=True)
+        ],
+        markers=markers,
+        derivatives=[
+            count_classes([c.assigned for c in cell.counted if DERIVATIVE in c.flags])
+            for cell in cells
+        ],
     )
 
 
@@ -175,6 +185,7 @@ def summarize_counts(
     unidentified: Sequence[int] | None = None,
     unidentified_by_box: Sequence[int] | None = None,
     markers: Sequence[int] | None = None,
+    derivatives: Sequence[ArrayLike] | None = None,
 ) -> CaseResult:
     """Brings cells together that are given by their counts; see :func:`summarize_case`.
 
@@ -189,6 +200,8 @@ def summarize_counts(
         unidentified: (C,) chromosomes of each cell that have no class; none if not given.
         unidentified_by_box: (C,) the same by each box itself.
         markers: (C,) further chromosomes of each cell that a person called markers.
+        derivatives: (C, 24) how many of each class a person called derivatives. What these are
+            made of is not known, so that such a cell is of no clone.
 
     Raises:
         DataError: the numbers of cells differ, two have one name, or counts are none.
@@ -200,19 +213,25 @@ def summarize_counts(
     unclear = [0] * len(names) if unidentified is None else list(unidentified)
     unclear_by_box = unclear if unidentified_by_box is None else list(unidentified_by_box)
     marked = [0] * len(names) if markers is None else list(markers)
-    sizes = {len(each) for each in (found, by_box, sure, unclear, unclear_by_box, marked)}
+    changed = np.zeros_like(found) if derivatives is None else _checked(derivatives)
+    sizes = {len(each) for each in (found, by_box, sure, unclear, unclear_by_box, marked, changed)}
     if sizes != {len(names)}:
         raise DataError(f"case {case_id}: give as many names as counts and confidences")
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise DataError(f"case {case_id}: two cells are named {twice}: give each its own name")
     reasons = {n: f"unfit: {reason}" for n, reason in (unfit or {}).items()}
+    nameless = set(reasons)
+    for n in np.flatnonzero(changed.any(axis=1)).tolist():
+        reasons.setdefault(n, HAS_DERIVATIVE)
     few = chosen.few_chromosomes
     cells = _Cells.of(names, found, (unclear, marked), reasons, few)
     of_boxes = _Cells.of(names, by_box, (unclear_by_box, marked), reasons, few)
     clones, karyotype, boxes = cells.clones(), cells.karyotype(), of_boxes.karyotype()
     own = [
-        "" if n in reasons else format_karyotype(found[n], unclear[n], markers=marked[n])
+        ""
+        if n in nameless
+        else format_karyotype(found[n], unclear[n], markers=marked[n], derivatives=changed[n])
         for n in range(len(names))
     ]
     disagreeing = cells.disagreeing(own)

@@ -10,6 +10,9 @@ from deepacc_d2.karyotype.clones import CELLS_FOR_LOSS, MOST_CHANGES
 from deepacc_d2.karyotype.iscn import NO_SEX_CHROMOSOME
 from deepacc_d2.karyotype.settings import KaryotypeSettings
 
+HAS_DERIVATIVE = "has a derivative, whose parts only a person can name"
+"""Why a cell is of no clone that the program makes."""
+
 if TYPE_CHECKING:
     from deepacc_d2.karyotype.case import Clone, Disagreement, Exclusion
 
@@ -74,8 +77,11 @@ def notes_of(
     unfit = sum(each.reason.startswith("unfit: ") for each in excluded)
     if unfit:
         notes.append(f"Not counted, unfit to be karyotyped: {unfit}.")
-    if len(excluded) > far + unfit:
-        notes.append(f"Not counted, incomplete: {len(excluded) - far - unfit}.")
+    derivative = sum(each.reason == HAS_DERIVATIVE for each in excluded)
+    if derivative:
+        notes.append(f"Not counted, with a derivative: {derivative}. Their clone is for a person.")
+    if incomplete := len(excluded) - far - unfit - derivative:
+        notes.append(f"Not counted, incomplete: {incomplete}.")
     if by_box != karyotype:
         notes.append(f"Each box by itself gives {by_box or 'no karyotype'}.")
     return tuple(notes)

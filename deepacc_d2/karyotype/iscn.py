@@ -1,7 +1,7 @@
 """The ISCN short form of a cell's chromosome counts, written and read.
 
 Grammar (International System for Human Cytogenomic Nomenclature, ISCN 2020 and 2024), numerical
-abnormalities only; what is written of markers and composites is not read::
+abnormalities only; what is written of markers, derivatives and composites is not read::
 
     karyotype = total ["<" level "n>"] "," sex {"," sign autosome} ["," markers] [",inc"]
     markers   = "+" [number] "mar"
@@ -20,6 +20,8 @@ abnormalities only; what is written of markers and composites is not read::
 - ``inc``, ISCN's sign of an incomplete karyotype, says that there are chromosomes that could not
   be identified. The total counts them, no class does, so that it is larger than the parts by as
   many: in ``46,XX,-8,inc`` one of 46 could not be told, and may be the 8 that is missing.
+- A derivative chromosome stands for a copy of its class: ``46,XX,der(5)``, ``47,XX,+der(5)``,
+  ``46,X,der(X)``. What it is made of, ISCN's second part, is for a person to add.
 """
 
 from __future__ import annotations
@@ -47,7 +49,13 @@ def ploidy_level(total: int) -> int:
     return max(1, (total - 12) // 23 + 1)
 
 
-def format_karyotype(counts: ArrayLike, unidentified: int = 0, *, markers: int = 0) -> str:
+def format_karyotype(
+    counts: ArrayLike,
+    unidentified: int = 0,
+    *,
+    markers: int = 0,
+    derivatives: ArrayLike | None = None,
+) -> str:
     """Writes counts (24,) as ISCN short form, such as ``47,XY,+21``; empty if there is none.
 
     >>> counts = [2] * 22 + [1, 1]
@@ -59,9 +67,11 @@ def format_karyotype(counts: ArrayLike, unidentified: int = 0, *, markers: int =
         counts: (24,) chromosomes of each class.
         unidentified: further ones of no class that could be told.
         markers: further ones that a person called markers.
+        derivatives: (24,) how many of ``counts`` a person called derivatives; none if not given.
 
     Raises:
-        DataError: they are not 24 whole numbers of at least 0, or fewer than none unidentified.
+        DataError: they are not 24 whole numbers of at least 0, fewer than none unidentified, or
+            more derivatives than chromosomes of a class.
     """
     whole = checked_counts(counts)
     if min(unidentified, markers) < 0:
@@ -70,14 +80,19 @@ def format_karyotype(counts: ArrayLike, unidentified: int = 0, *, markers: int =
     if total == 0:
         return ""
     level = ploidy_level(total)
+    changed = np.zeros_like(whole) if derivatives is None else checked_counts(derivatives)
+    if (changed > whole).any():
+        raise DataError("more derivatives than chromosomes of a class: give their number among all")
+    sex = [f"der({CLASSES[k]})" for k in (X, Y) for _ in range(int(changed[k]))]
     parts = [
         str(total) if level == 2 else f"{total}<{level}n>",
-        sex_complement(whole) or NO_SEX_CHROMOSOME,
-        *differences(whole, level),
+        sex_complement(whole - changed) or ("" if sex else NO_SEX_CHROMOSOME),
+        *sex,
+        *differences(whole, level, changed),
         *([f"+{markers if markers > 1 else ''}mar"] if markers else []),
         *([INCOMPLETE] if unidentified else []),
     ]
-    return ",".join(parts)
+    return ",".join(part for part in parts if part)
 
 
 def format_composite(
@@ -113,12 +128,26 @@ def format_composite(
     return ",".join(parts)
 
 
-def differences(counts: ArrayLike, level: int = 2) -> list[str]:
-    """Returns the autosomal changes of counts (24,) from a ploidy level, such as +8 and -21."""
+def differences(
+    counts: ArrayLike, level: int = 2, derivatives: ArrayLike | None = None
+) -> list[str]:
+    """Returns the autosomal changes of counts (24,) from a ploidy level, such as +8 and -21.
+
+    Args:
+        counts: (24,), derivatives included.
+        level: of ploidy.
+        derivatives: (24,) how many of them are derivatives; what is gained is these first.
+    """
+    changed = (
+        np.zeros(NUM_CLASSES, np.int64) if derivatives is None else checked_counts(derivatives)
+    )
     changes = []
-    for k, copies in enumerate(checked_counts(counts)[:AUTOSOMES]):
-        sign = "+" if copies > level else "-"
-        changes += [f"{sign}{CLASSES[k]}"] * abs(int(copies) - level)
+    for k, copies in enumerate(checked_counts(counts)[:AUTOSOMES].tolist()):
+        name, own = CLASSES[k], int(changed[k])
+        gained = max(0, copies - level)
+        more = min(own, gained)
+        changes += [f"+{name}"] * (gained - more) + [f"-{name}"] * max(0, level - copies)
+        changes += [f"der({name})"] * (own - more) + [f"+der({name})"] * more
     return changes
 
 

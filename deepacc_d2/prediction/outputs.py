@@ -10,13 +10,12 @@ from typing import Any
 
 import cv2
 
-from deepacc_d2.cell import Cell
+from deepacc_d2.cell import MARKER, Cell
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.files import whole_file, write_bytes, write_json
 from deepacc_d2.images.gray import Gray
 from deepacc_d2.images.resolution import read_scale
 from deepacc_d2.karyogram import Karyogram, build_karyogram, draw_overlay
-from deepacc_d2.karyogram.marks import MARKER
 from deepacc_d2.karyogram.shape import rotation_of
 from deepacc_d2.prediction.folder import OutputFolder
 from deepacc_d2.prediction.record import to_record

@@ -43,6 +43,13 @@ class Turn(_Event):
     chromosome: Number
 
 
+class Derivative(_Event):
+    """Calls a chromosome a derivative of its class, ISCN's der, or takes that back."""
+
+    kind: Literal["derivative"] = "derivative"
+    chromosome: Number
+
+
 class Delete(_Event):
     """Says that a box is not a chromosome."""
 
@@ -136,6 +143,7 @@ Edit = (
     Reclassify
     | Swap
     | Turn
+    | Derivative
     | Delete
     | Draw
     | Join

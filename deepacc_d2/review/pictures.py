@@ -74,6 +74,7 @@ def record_of(cell: ReviewedCell) -> dict[str, Any]:
             "touched": number in moved,
             "marker": own.marker,
             "turned": own.turned,
+            "derivative": own.derivative,
             "outline": [list(point) for point in own.outline],
         }
         if own.predicted is not None and number in moved:

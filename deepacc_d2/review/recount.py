@@ -14,19 +14,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepacc_d2.cell import FIT, LEFT_OUT, UNFIT, UNIDENTIFIED, Cell, Chromosome, Mask
+from deepacc_d2.cell import (
+    DERIVATIVE,
+    FIT,
+    LEFT_OUT,
+    MARKER,
+    UNFIT,
+    UNIDENTIFIED,
+    Cell,
+    Chromosome,
+    Mask,
+)
 from deepacc_d2.chromosomes import NUM_CLASSES
 from deepacc_d2.errors import DataError
 from deepacc_d2.karyotype.assignment import Assignment, Change, by_box_classes
 from deepacc_d2.karyotype.confidence import cell_confidence, cell_doubts, log_product
 from deepacc_d2.karyotype.counts import count_classes
 from deepacc_d2.karyotype.fitness import Showing, unfit_reasons
-from deepacc_d2.karyotype.iscn import INCOMPLETE, format_karyotype
+from deepacc_d2.karyotype.iscn import format_karyotype
 from deepacc_d2.karyotype.review import cell_flags, chromosome_flags
 from deepacc_d2.karyotype.settings import KaryotypeSettings
 from deepacc_d2.review.state import CellState, ReviewedChromosome
-
-MARKER_FLAG = "marker"
 
 
 @dataclass(frozen=True)
@@ -69,18 +77,20 @@ class Recount:
         cell: as ``make predict`` would write it.
         ids: of ``cell.chromosomes``, in their order.
         markers: chromosomes of no class that a person called markers.
+        derivatives: (24,) chromosomes of each class that a person called derivatives.
     """
 
     cell: Cell
     ids: tuple[int, ...]
     markers: int
+    derivatives: NDArray[np.int64]
 
 
 def recount(state: CellState, rules: Rules) -> Recount:
     """Computes a cell from its state; without events in force it is the prediction itself."""
     if not state.edits:
         numbers = tuple(c.id for c in state.chromosomes)
-        return Recount(state.prediction, numbers, 0)
+        return Recount(state.prediction, numbers, 0, np.zeros(NUM_CLASSES, np.int64))
     pieces = state.chromosomes
     boxes = np.array([c.box for c in pieces], dtype=np.float64).reshape(-1, 4)
     probabilities = np.array([_probabilities(state, c) for c in pieces], dtype=np.float64).reshape(
@@ -94,6 +104,7 @@ def recount(state: CellState, rules: Rules) -> Recount:
     confidences = np.where(sure, 1.0, probabilities[np.arange(len(pieces)), shown])
     flags = chromosome_flags(boxes, found, confidences, rules.karyotype)
     markers = sum(c.marker for c in pieces)
+    derivatives = count_classes(np.array([c.assigned for c in pieces if c.derivative], np.int64))
     # A person's "cannot be identified" is as certain as a class.
     held = probabilities.copy()
     held[sure & (assigned == UNIDENTIFIED)] = 0.0
@@ -108,7 +119,7 @@ def recount(state: CellState, rules: Rules) -> Recount:
                 label=int(labels[n]),
                 assigned=c.assigned,
                 confidence=float(confidences[n]),
-                flags=(*flags[n], MARKER_FLAG) if c.marker else flags[n],
+                flags=(*flags[n], *_flags_by_person(c)),
                 mask=_mask(state, c),
             ),
             c.id,
@@ -116,7 +127,10 @@ def recount(state: CellState, rules: Rules) -> Recount:
         for n, c in enumerate(pieces)
     ]
     chromosomes.sort(key=lambda each: (not each[0].placed, each[0].assigned, each[0].box[0]))
-    karyotype = karyotype_of(assigned, markers)
+    unclear = int((assigned == UNIDENTIFIED).sum()) - markers
+    karyotype = format_karyotype(
+        count_classes(assigned), unclear, markers=markers, derivatives=derivatives
+    )
     cell = replace(
         state.prediction,
         chromosomes=[c for c, _ in chromosomes],
@@ -128,23 +142,12 @@ def recount(state: CellState, rules: Rules) -> Recount:
         reasons=reasons,
         draft=karyotype if reasons else "",
     )
-    return Recount(cell, tuple(number for _, number in chromosomes), markers)
+    return Recount(cell, tuple(number for _, number in chromosomes), markers, derivatives)
 
 
-def karyotype_of(assigned: NDArray[np.int64], markers: int) -> str:
-    """Writes classes as ISCN short form, markers last as ``+mar``.
-
-    Args:
-        assigned: (N,) class, ``UNIDENTIFIED`` (markers too) or ``LEFT_OUT``.
-        markers: how many of the unidentified ones are markers.
-    """
-    unidentified = int((assigned == UNIDENTIFIED).sum())
-    text = format_karyotype(count_classes(assigned), unidentified)
-    if not markers:
-        return text
-    parts = text.split(",")[:-1]
-    parts.append("+mar" if markers == 1 else f"+{markers}mar")
-    return ",".join([*parts, INCOMPLETE] if unidentified > markers else parts)
+def _flags_by_person(own: ReviewedChromosome) -> tuple[str, ...]:
+    named = ((MARKER, own.marker), (DERIVATIVE, own.derivative))
+    return tuple(flag for flag, there in named if there)
 
 
 def _mask(state: CellState, own: ReviewedChromosome) -> Mask | None:

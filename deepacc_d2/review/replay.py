@@ -117,7 +117,11 @@ def _reclassify(state: CellState, event: ev.Reclassify) -> CellState:
     found = state.find(event.chromosome)
     if (found.assigned, found.marker) == (assigned, marker) and found.by_person:
         raise EditError(f"chromosome {found.id} is {event.to} already")
-    return _put(state, replace(found, assigned=assigned, marker=marker, by_person=True))
+    derivative = found.derivative and assigned >= 0
+    changed = replace(
+        found, assigned=assigned, marker=marker, by_person=True, derivative=derivative
+    )
+    return _put(state, changed)
 
 
 def _swap(state: CellState, event: ev.Swap) -> CellState:
@@ -126,10 +130,13 @@ def _swap(state: CellState, event: ev.Swap) -> CellState:
         raise EditError("only chromosomes that count can be swapped: give the other one a class")
     if (a.assigned, a.marker) == (b.assigned, b.marker):
         raise EditError(f"both are {a.name}: there is nothing to swap")
-    return _put(
-        state,
-        replace(a, assigned=b.assigned, marker=b.marker, by_person=True),
-        replace(b, assigned=a.assigned, marker=a.marker, by_person=True),
+    return _put(state, _of_class_of(a, b), _of_class_of(b, a))
+
+
+def _of_class_of(own: ReviewedChromosome, other: ReviewedChromosome) -> ReviewedChromosome:
+    derivative = own.derivative and other.assigned >= 0
+    return replace(
+        own, assigned=other.assigned, marker=other.marker, by_person=True, derivative=derivative
     )
 
 
@@ -144,6 +151,13 @@ def _turn(state: CellState, event: ev.Turn) -> CellState:
     return _put(state, replace(found, turned=not found.turned))
 
 
+def _derivative(state: CellState, event: ev.Derivative) -> CellState:
+    found = state.find(event.chromosome)
+    if found.assigned < 0:
+        raise EditError(f"chromosome {found.id} has no class to be a derivative of: give it one")
+    return _put(state, replace(found, derivative=not found.derivative))
+
+
 def _delete(state: CellState, event: ev.Delete) -> CellState:
     found = state.find(event.chromosome)
     if found.predicted is None:
@@ -151,7 +165,11 @@ def _delete(state: CellState, event: ev.Delete) -> CellState:
     # What the program saw stays in sight as left out: it can be taken up again.
     if not found.counted and found.by_person:
         raise EditError(f"chromosome {found.id} is deleted already")
-    return _put(state, replace(found, assigned=LEFT_OUT, marker=False, by_person=True))
+    return _put(state, _left_out(found))
+
+
+def _left_out(chromosome: ReviewedChromosome) -> ReviewedChromosome:
+    return replace(chromosome, assigned=LEFT_OUT, marker=False, by_person=True, derivative=False)
 
 
 def _draw(state: CellState, event: ev.Draw) -> CellState:
@@ -229,6 +247,7 @@ _APPLY: dict[type, Callable[[CellState, Any], CellState]] = {
     ev.Reclassify: _reclassify,
     ev.Swap: _swap,
     ev.Turn: _turn,
+    ev.Derivative: _derivative,
     ev.Delete: _delete,
     ev.Draw: _draw,
     ev.Join: _join,

@@ -36,6 +36,7 @@ class ReviewedChromosome:
         box: (x0, y0, x1, y1) in pixels of the image.
         assigned: class 0..23, ``UNIDENTIFIED``, or ``LEFT_OUT`` for no chromosome.
         marker: an abnormal chromosome of no class, ISCN's mar; ``assigned`` is ``UNIDENTIFIED``.
+        derivative: structurally changed, ISCN's der of its class; false without a class.
         predicted: its number in ``Cell.chromosomes`` of the prediction, None of one that a person
             made.
         by_person: whether a person gave the class.
@@ -54,6 +55,7 @@ class ReviewedChromosome:
     moved: bool = False
     turned: bool = False
     outline: Outline = ()
+    derivative: bool = False
 
     @property
     def name(self) -> str | None:

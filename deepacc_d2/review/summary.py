@@ -35,6 +35,8 @@ def summarize(state: CellState, found: Recount, events: Iterable[Any] = ()) -> d
         events: all of the cell, for the seconds of work.
     """
     cell = found.cell
+    # Only where there are some: summaries from before there were any stay what they are.
+    derivatives = found.derivatives.tolist() if found.derivatives.any() else None
     by_box, unidentified_by_box = cell.karyotype_by_box, 0
     if by_box:
         _, unidentified_by_box = read_karyotype(by_box)
@@ -59,6 +61,7 @@ def summarize(state: CellState, found: Recount, events: Iterable[Any] = ()) -> d
         "turned": sum(c.turned for c in state.chromosomes),
         "seconds": round(sum(e.seconds for e in events if isinstance(e, ev.Confirm)), 1),
         "notes": list(state.notes),
+        **({} if derivatives is None else {"derivatives": derivatives}),
     }
 
 
@@ -106,5 +109,7 @@ def difference(before: CellState, after: CellState, found: tuple[Recount, Recoun
 def _plain(chromosome: Any) -> dict[str, Any]:
     content = asdict(chromosome)
     content["box"] = list(chromosome.box)
+    if not chromosome.derivative:
+        del content["derivative"]
     content["outline"] = [list(point) for point in chromosome.outline]
     return {"class": chromosome.name, **content}

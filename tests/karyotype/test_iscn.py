@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deepacc_d2.chromosomes import class_index
 from deepacc_d2.errors import DataError
 from deepacc_d2.karyotype.counts import (
     Abnormality,
@@ -209,3 +210,30 @@ def test_complete_karyotypes_have_nothing_unidentified() -> None:
     assert read_karyotype("")[1] == 0
     with pytest.raises(DataError, match="0 or more"):
         format_karyotype(parse_karyotype("46,XX"), -1)
+
+
+@pytest.mark.parametrize(
+    ("more", "derivatives", "text"),
+    [
+        ({}, {"5": 1}, "46,XX,der(5)"),
+        ({}, {"5": 2, "X": 1}, "46,X,der(X),der(5),der(5)"),
+        ({"5": 1}, {"5": 1}, "47,XX,+der(5)"),
+        ({"5": 1}, {"5": 2}, "47,XX,der(5),+der(5)"),
+        ({"5": -1, "8": 2}, {"5": 1, "8": 1}, "47,XX,-5,der(5),+8,+der(8)"),
+        ({}, {"X": 2}, "46,der(X),der(X)"),
+    ],
+)
+def test_a_derivative_stands_for_a_copy_of_its_class(
+    more: dict[str, int], derivatives: dict[str, int], text: str
+) -> None:
+    counts, changed = np.array([2] * 23 + [0]), np.zeros(24, np.int64)
+    for name, number in more.items():
+        counts[class_index(name)] += number
+    for name, number in derivatives.items():
+        changed[class_index(name)] = number
+    assert format_karyotype(counts, derivatives=changed) == text
+
+
+def test_more_derivatives_than_chromosomes_are_refused() -> None:
+    with pytest.raises(DataError, match="more derivatives than chromosomes"):
+        format_karyotype([2] * 23 + [0], derivatives=[0] * 23 + [1])

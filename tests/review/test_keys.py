@@ -90,6 +90,16 @@ def test_all_keys_of_a_cell(browser, site):
     press("u")
     assert done().find(a).name == "?"
 
+    tests("q")
+    type_class(page, "14")
+    press("q")
+    assert done().find(a).derivative
+    expect(page.locator(".slot[data-class='14'] .label")).to_contain_text("14 der")
+    at_right = page.locator(".slot[data-class='14'] .strip").last
+    assert at_right.get_attribute("data-id") == str(a)
+    press("u")
+    assert not done().find(a).derivative
+
     tests("t")
     press("t")
     assert done().find(a).turned

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from deepacc_d2.cell import UNIDENTIFIED
 from deepacc_d2.chromosomes import CLASSES
+from deepacc_d2.karyotype.case import summarize_case
 from deepacc_d2.prediction.record import from_record, to_record
 from deepacc_d2.review import events as ev
 from deepacc_d2.review.recount import recount
 from deepacc_d2.review.replay import replay
-from deepacc_d2.review.state import EditError
+from deepacc_d2.review.state import EditError, first_state
+from deepacc_d2.review.summary import summarize
 
 from .fixtures import cell_of, probabilities_of
 
@@ -74,6 +78,33 @@ def test_markers_and_unidentified_ones(rules):
     # What a program reads again must not trip over it.
     again = from_record(to_record(both.cell))
     assert again.karyotype == both.cell.karyotype
+
+
+def test_derivatives_are_in_flags_karyotype_and_case(rules):
+    cell = made(NORMAL)
+    five = next(n + 1 for n, c in enumerate(cell.chromosomes) if c.assigned == 4)
+    state = replay(cell, [ev.Derivative(chromosome=five)])
+    found = recount(state, rules)
+    assert found.cell.karyotype == "46,XX,der(5)"
+    assert [c.assigned for c in found.cell.chromosomes if "derivative" in c.flags] == [4]
+    assert summarize(state, found)["derivatives"] == [int(k == 4) for k in range(24)]
+    assert "derivatives" not in summarize(first_state(cell), recount(first_state(cell), rules))
+    # As lists show it, and as an export has it: a person names what it is made of.
+    others = [replace(cell, name=name) for name in "bc"]
+    case = summarize_case([replace(found.cell, name="a"), *others], case_id="1")
+    assert case.karyotype == "46,XX[2]"
+    (out,) = case.excluded
+    assert (out.name, out.karyotype) == ("a", "46,XX,der(5)")
+    assert out.reason == "has a derivative, whose parts only a person can name"
+    assert any("with a derivative: 1." in note for note in case.notes)
+
+
+def test_markers_count_the_same_in_a_page_and_in_an_export(rules):
+    cell = made([*NORMAL, 10])
+    extra = next(n + 1 for n, c in enumerate(cell.chromosomes) if c.assigned == 10)
+    found = recount(replay(cell, [ev.Reclassify(chromosome=extra, to="mar")]), rules)
+    cells = [replace(found.cell, name=name) for name in "abc"]
+    assert summarize_case(cells, case_id="1").karyotype == "47,XX,+mar[3]"
 
 
 def test_a_confirmed_cell_is_certain_and_a_counted_one_is_not(rules):

@@ -42,6 +42,20 @@ def test_a_chromosome_without_class_counts(cell, ids_of, name):
     assert state.find(a).counted
 
 
+def test_a_derivative_is_one_of_its_class_until_it_has_none(cell, ids_of):
+    a, b = ids_of(first_state(cell), "9")[0], ids_of(first_state(cell), "10")[0]
+    once = [ev.Derivative(chromosome=a)]
+    assert replay(cell, once).find(a).derivative
+    assert not replay(cell, once * 2).find(a).derivative
+    moved = replay(cell, [*once, ev.Swap(first=a, second=b)])
+    assert [(c.name, c.derivative) for c in map(moved.find, (a, b))] == [("10", True), ("9", False)]
+    for event in (ev.Reclassify(chromosome=a, to="mar"), ev.Delete(chromosome=a)):
+        without = replay(cell, [*once, event])
+        assert not without.find(a).derivative
+        with pytest.raises(EditError, match="no class to be a derivative of"):
+            replay(cell, [*once, event, *once])
+
+
 def test_delete_keeps_what_the_program_saw_and_removes_what_a_person_drew(cell):
     made = ev.Draw(box=(30, 20, 10, 60), to="X")
     state = replay(cell, [ev.Delete(chromosome=1), made])

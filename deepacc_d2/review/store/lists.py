@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, and_, case, func, or_, select
 
+from deepacc_d2.chromosomes import NUM_CLASSES
 from deepacc_d2.karyotype.case import CaseResult, summarize_counts
 from deepacc_d2.review.cases import Rule
 from deepacc_d2.review.store.store import case_record, case_state, case_states
@@ -179,6 +180,7 @@ def summarize_lines(lines: Sequence[dict[str, Any]], name: str | None) -> CaseRe
             max(line["unidentified_by_box"] - line["markers"], 0) for line in lines
         ],
         markers=[line["markers"] for line in lines],
+        derivatives=[line.get("derivatives", [0] * NUM_CLASSES) for line in lines],
     )
 
 

@@ -404,6 +404,7 @@ def cell_content(cell: ReviewedCell) -> dict[str, Any]:
         "confirmed": cell.state.confirmed,
         "chromosomes": [
             [c.id, list(c.box), c.name, c.turned, [list(p) for p in c.outline]]
+            + (["derivative"] if c.derivative else [])
             for c in cell.state.chromosomes
         ],
     }

@@ -191,6 +191,7 @@ def describe(cell: ReviewedCell) -> dict[str, Any]:
                 "confidence": round(told.confidence, 4),
                 "flags": told.flags,
                 "turned": own.turned,
+                "derivative": own.derivative,
                 "outline": own.outline,
                 # None where a person drew box or outline instead.
                 "mask": masks_of(told),

@@ -11,7 +11,7 @@ new Image().src = `/api/v1/cells/${number}/image.png`;
 for (const each of Object.values(first)) each.catch(() => {});
 const KEYS = [
   ["← → or Tab", "next, previous chromosome"], ["n, Shift+N", "next, previous one with a flag"], ["1 to 22, x, y", "give a class; Enter for 1 and 2 at once"],
-  ["m, u", "marker, unidentified"], ["Delete", "not a chromosome"], ["t", "turn upside down"], ["w", "swap with another: choose it, Enter"],
+  ["m, u", "marker, unidentified"], ["q", "derivative of its class, or not"], ["Delete", "not a chromosome"], ["t", "turn upside down"], ["w", "swap with another: choose it, Enter"],
   ["+ j", ""], ["d", "draw a chromosome"], ["s", "split by a line"], ["Shift+S", "split along the masks, or at the waist"], ["r", "give another box"], ["o", "draw its outline"],
   ["z, Shift+Z", "undo, redo"], ["b, a, k", "confirm: counted, analyzed, karyotyped"], ["g", "not countable, or countable"], ["v", "remark"],
   ["+ − 0", "zoom in, out, all"], ["Shift+arrows", "pan"], ["< >", "contrast"], ["i", "invert"], ["f", "boxes on or off"], ["c", "masks on or off"], ["l", "the trail of this cell"],
@@ -37,7 +37,7 @@ const spreadPlace = el("section", { class: "pane", id: "spread" },
     tool("invert", "i", () => spread.invert()), tool("contrast", ">", () => spread.contrastBy(spread.contrast === 7 ? -7 : 1)), tool("boxes", "f", () => spread.bare()), tool("masks", "c", masks),
     tool("draw", "d", () => enter("draw")), tool("split", "s", () => enter("split")), tool("join", "j", () => enter("join")), tool("swap", "w", () => enter("swap")),
     tool("turn", "t", turn), tool("new box", "r", () => enter("recut")), tool("outline", "o", () => enter("outline")), tool("marker", "m", () => reclassify("mar")),
-    tool("no class", "u", () => reclassify("?")), tool("delete", "Delete", remove), tool("remark", "v", note), tool("trail", "l", trail), tool("?", "all keys", help)), told);
+    tool("derivative", "q", derivative), tool("no class", "u", () => reclassify("?")), tool("delete", "Delete", remove), tool("remark", "v", note), tool("trail", "l", trail), tool("?", "all keys", help)), told);
 const pagePlace = el("section", { class: "pane", id: "page" }), detailPlace = el("section", { class: "pane", id: "detail", "aria-live": "polite" });
 main.append(spreadPlace, pagePlace, detailPlace);
 document.getElementById("bar").querySelector(".space").after(undo, redo, el("span", { class: "pale" }, "confirm as"), ...confirms, unfit);
@@ -143,6 +143,7 @@ async function reclassify(to, id = chosen) {
 }
 function drop(id, to) { chosen = id; reclassify(to, id); }
 async function turn() { if (need()) await send({ kind: "turn", chromosome: chosen }); }
+async function derivative() { if (need()) await send({ kind: "derivative", chromosome: chosen }); }
 async function remove() { if (need()) await send({ kind: "delete", chromosome: chosen }); }
 async function confirm(level) {
   const seconds = worked + (document.hidden ? 0 : (performance.now() - clock) / 1000);
@@ -257,7 +258,7 @@ document.addEventListener("keydown", (event) => {
       Tab: event.target === document.body || event.target.closest?.("#spread, #page") ? () => step(event.shiftKey ? -1 : 1) : null,
       Enter: digits ? give : mode && MODES[mode][0] ? () => spread.set() : mode ? pair : null,
       Escape: () => { if (mode) leave(); else pick(null); }, n: () => step(1, true), N: () => step(-1, true), x: () => reclassify("X"), y: () => reclassify("Y"),
-      m: () => reclassify("mar"), u: () => reclassify("?"), Delete: remove, Backspace: remove, t: turn, w: () => enter("swap"), j: () => enter("join"), d: () => enter("draw"),
+      m: () => reclassify("mar"), u: () => reclassify("?"), Delete: remove, Backspace: remove, t: turn, q: derivative, w: () => enter("swap"), j: () => enter("join"), d: () => enter("draw"),
       s: () => enter("split"), S: () => split(null), r: () => enter("recut"), o: () => enter("outline"), z: () => send({ kind: "undo" }), Z: () => send({ kind: "redo" }),
       b: () => confirm("counted"), a: () => confirm("analyzed"), k: () => confirm("karyotyped"), g: countable, v: note, "+": () => spread.zoom(1.4), "=": () => spread.zoom(1.4),
       "-": () => spread.zoom(1 / 1.4), 0: () => spread.fit(), "<": () => spread.contrastBy(-1), ">": () => spread.contrastBy(1), i: () => spread.invert(), f: () => spread.bare(), c: masks,

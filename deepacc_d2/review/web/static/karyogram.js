@@ -17,7 +17,8 @@ export class Karyogram {
 
   of(name) {
     const wanted = name === "none" ? null : name;
-    return this.chromosomes.filter((c) => c.class === wanted);
+    const own = this.chromosomes.filter((c) => c.class === wanted);
+    return [...own.filter((c) => !c.derivative), ...own.filter((c) => c.derivative)];  // at the right
   }
 
   order() {
@@ -54,7 +55,8 @@ export class Karyogram {
     const bodies = el("div", { class: "bodies" }, ...own.map((c) => this.body(c, scale, above)));
     const usual = name === "Y" ? this.of("Y").length : name === "X" ? (this.of("Y").length ? 1 : 2) : 2;
     const off = above === null ? 0 : own.length - usual;
-    const text = el("div", { class: "label" }, label, off ? el("b", {}, ` ${off > 0 ? "+" : "−"}${Math.abs(off)}`) : "");
+    const der = own.some((c) => c.derivative) ? " der" : "";
+    const text = el("div", { class: "label" }, label, el("b", {}, der), off ? el("b", {}, ` ${off > 0 ? "+" : "−"}${Math.abs(off)}`) : "");
     return el("div", { class: "slot", "data-class": name }, ...(above === null ? [text, bodies] : [bodies, text]));
   }
 
