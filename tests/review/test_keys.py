@@ -92,6 +92,7 @@ def test_all_keys_of_a_cell(browser, site):
 
     tests("q")
     type_class(page, "14")
+    assert done().find(a).name == "14"
     press("q")
     assert done().find(a).derivative
     expect(page.locator(".slot[data-class='14'] .label")).to_contain_text("14 der")
