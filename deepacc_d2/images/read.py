@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from deepacc_d2.errors import DataError
-from deepacc_d2.images.decoder import decode
+from deepacc_d2.images.decoder import decode, listening
 from deepacc_d2.images.gray import MAX_PIXELS, Gray, eight_bits, luma, shortcomings
 from deepacc_d2.images.header import PLAIN_STARTS, Header, plain_header
 from deepacc_d2.text import is_utf8, printable
@@ -209,7 +209,8 @@ def _by_pillow(
         with image:
             _check_size(path, *image.size)
             try:
-                return use(image, file)
+                with listening():
+                    return use(image, file)
             except Exception as error:  # damaged data raise anything in Pillow
                 raise _damaged(path, _first_line(error)) from None
 

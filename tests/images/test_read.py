@@ -19,6 +19,7 @@ from PIL import Image
 
 from deepacc_d2.errors import ConfigError, DataError, UserError
 from deepacc_d2.images import read as images
+from deepacc_d2.images.decoder import decode, listening
 from deepacc_d2.images.gray import as_gray
 from deepacc_d2.images.read import read_gray, read_image, read_size
 
@@ -254,6 +255,29 @@ def test_what_a_decoder_complains_of_is_not_printed(tmp_path, capfd):
     path.write_bytes(data[:33] + chunk + checksum + data[33:])
     np.testing.assert_array_equal(read_gray(path), _smooth(20, 30))
     assert capfd.readouterr().err == ""
+
+
+def test_what_the_libraries_of_pillow_complain_of_is_not_printed(tmp_path, capfd):
+    """A TIFF that claims to be compressed as a JPEG is left to Pillow, whose libtiff prints."""
+    path = tmp_path / "a.tif"
+    Image.fromarray(_smooth(40, 60)).save(path, compression="jpeg")
+    data = path.read_bytes()
+    start = data.rindex(b"\xff\xd8")  # of the pixels, after the tables
+    path.write_bytes(data[:start] + b"\xe8\xeb" + data[start + 2 :])
+    with Image.open(path) as image, pytest.raises(OSError, match="decoder error"):
+        image.load()
+    assert "Not a JPEG file" in capfd.readouterr().err
+    with pytest.raises(DataError, match="is truncated or damaged"):
+        read_gray(path)
+    assert capfd.readouterr().err == ""
+
+
+def test_other_threads_lines_are_kept(capfd):
+    with listening() as lines:
+        os.write(2, b"libtiff: broken\nanother thread says this\n")
+        assert decode(b"no image", cv2.IMREAD_GRAYSCALE).pixels is None  # one within another
+    assert lines[0] == "libtiff: broken"
+    assert capfd.readouterr().err == "another thread says this\n"
 
 
 def test_what_pillow_logs_is_not_printed(tmp_path):
