@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 import threading
@@ -58,6 +59,19 @@ def never_fail_to_print() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def no_room(error: BaseException) -> UserError | None:
+    """Returns what a user is told of a file that did not fit on its disk, None of other errors."""
+    if not isinstance(error, OSError) or error.errno not in _NO_ROOM:
+        return None
+    which = f"{error.filename}" if error.filename else "a file"
+    return UserError(
+        f"{which} cannot be written ({error.strerror}): make room, or choose another OUT"
+    )
+
+
 def run_cli(main: Callable[[], int | None]) -> NoReturn:
     """Runs a command-line ``main`` and turns its outcome into an exit status.
 
@@ -68,8 +82,11 @@ def run_cli(main: Callable[[], int | None]) -> NoReturn:
     end_on_sigterm()
     try:
         status = main() or 0
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (UserError, OSError) as error:
+        known = error if isinstance(error, UserError) else no_room(error)
+        if known is None:
+            raise
+        print(f"error: {known}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

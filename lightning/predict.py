@@ -251,11 +251,16 @@ def report(
     return summary.cells
 
 
+def resolved_run(cfg: DictConfig) -> object:
+    """Runs a job whose config refers to its own keys; see :func:`run`."""
+    OmegaConf.resolve(cfg)
+    return run(cfg)
+
+
 @hydra.main(version_base="1.3", config_path=config_dir(), config_name="predict")
 def main(cfg: DictConfig) -> None:
     """Entry point; exits 2 on bad input and 130 on Ctrl-C, with one line each."""
-    OmegaConf.resolve(cfg)
-    run_guarded(run, cfg)
+    run_guarded(resolved_run, cfg)
 
 
 if __name__ == "__main__":

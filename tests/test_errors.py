@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -34,6 +36,25 @@ def test_user_error_is_one_line_and_exits_2(
     out, err = capsys.readouterr()
     assert out == ""
     assert err == "error: image a.jpg is empty: remove it\n"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG])
+@pytest.mark.parametrize("name", ["out/cells.csv", None])
+def test_a_full_disk_is_one_line(
+    number: int, name: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run_cli(_raiser(OSError(number, os.strerror(number), name)))
+    assert caught.value.code == 2
+    assert capsys.readouterr().err == (
+        f"error: {name or 'a file'} cannot be written ({os.strerror(number)}): "
+        "make room, or choose another OUT\n"
+    )
+
+
+def test_other_errors_of_files_keep_their_traceback() -> None:
+    with pytest.raises(PermissionError):
+        run_cli(_raiser(PermissionError(errno.EACCES, "no", "a")))
 
 
 def test_sigterm_cleans_up_and_exits_143(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import NoReturn, TypeVar
 import torch
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 from torch import distributed
 
 from deepacc_d2.errors import (
@@ -23,6 +23,7 @@ from deepacc_d2.errors import (
     UserError,
     end_on_sigterm,
     never_fail_to_print,
+    no_room,
 )
 from deepacc_d2.secret import redacted
 from deepacc_d2.sole_use import sole_use
@@ -221,7 +222,7 @@ def ended_well(run_dir: Callable[[], Path | None] = lambda: None) -> Iterator[No
     try:
         yield
     except Exception as error:
-        known = error if isinstance(error, UserError) else loader_error(error)
+        known = error if isinstance(error, UserError) else _fault_of_user(error)
         if known is not None:
             fail(known)
         if is_lightnings_child():
@@ -232,6 +233,14 @@ def ended_well(run_dir: Callable[[], Path | None] = lambda: None) -> Iterator[No
         interrupted(run_dir())
     except Terminated:
         interrupted(run_dir(), by="SIGTERM", status=143)
+
+
+def _fault_of_user(error: Exception) -> UserError | None:
+    """Returns what a user is told of an error of a library that is no fault of the program's."""
+    if isinstance(error, InterpolationResolutionError):
+        what = str(error).splitlines()[0]
+        return ConfigError(f"{what}: in a value, ${{...}} refers to another key; leave it out")
+    return no_room(error) or loader_error(error)
 
 
 def run_guarded(run: Callable[[DictConfig], object], cfg: DictConfig) -> None:

@@ -125,9 +125,9 @@ class Started:
 
     def kill(self, *, whole: bool) -> None:
         """Kills it at once, alone or with all processes that it started."""
-        if whole:
-            os.killpg(self.pid, signal.SIGKILL)
-        else:
+        try:
+            os.killpg(self.pid, signal.SIGKILL) if whole else os.kill(self.pid, signal.SIGKILL)
+        except ProcessLookupError:  # it has not made its group yet
             os.kill(self.pid, signal.SIGKILL)
         os.waitpid(self.pid, 0)
 

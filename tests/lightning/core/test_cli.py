@@ -1,9 +1,17 @@
 from __future__ import annotations
 
+import errno
+
 import pytest
+from omegaconf import OmegaConf
 
 from deepacc_d2.errors import ConfigError
-from deepacc_lightning.core.cli import check_accelerator, check_data_root, check_overrides
+from deepacc_lightning.core.cli import (
+    check_accelerator,
+    check_data_root,
+    check_overrides,
+    ended_well,
+)
 from deepacc_lightning.core.config import compose_config
 from tests.lightning.programs import Programs
 
@@ -61,3 +69,20 @@ def test_the_command_line_exits_2_with_one_line(programs: Programs) -> None:
     lines = done.stderr.strip().splitlines()
     assert lines[-1].startswith("error: unknown experiment 'nope'")
     assert "Traceback" not in done.stderr
+
+
+def test_a_full_disk_and_a_wrong_reference_are_one_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as caught, ended_well():
+        raise OSError(errno.ENOSPC, "No space left on device", "a.csv")
+    assert caught.value.code == 2
+    assert "a.csv cannot be written (No space left on device)" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as caught, ended_well():
+        OmegaConf.resolve(OmegaConf.create({"out": "a/${x}"}))
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line == (
+        "error: Interpolation key 'x' not found: in a value, ${...} refers to another key; "
+        "leave it out"
+    )
