@@ -43,6 +43,8 @@ register_resolvers()
 
 FORMATS = (".png", ".pdf", ".svg")
 DPI = 150
+# Of a proposal's overlap, however surely it is no chromosome.
+LEAST_WEIGHT = 0.01
 
 
 def find_data_root(image: Path) -> Path | None:
@@ -183,7 +185,7 @@ def explain_image(
     rows = order(found, read)
     kept, average = found.rows[rows], None
     if every is not first:
-        shown, kept = nearest(every.boxes[kept], boxes)
+        shown, kept = nearest(every.boxes[kept], boxes, 1.0 - probabilities[:, -1])
         rows = [rows[n] for n in shown]
         average = found.boxes[rows], found.probabilities[rows]
     explanation = explain(
@@ -199,14 +201,19 @@ def explain_image(
     return explanation, found
 
 
-def nearest(boxes: np.ndarray, proposals: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def nearest(
+    boxes: np.ndarray, proposals: np.ndarray, foreground: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Pairs boxes (n, 4) with the proposals (P, 4) that overlap them most, one to one.
+
+    A chromosome has many proposals, of which context keeps one. ``foreground`` (P,), the
+    probability of being any chromosome, weighs the overlap, so that it is this one.
 
     Returns:
         Indices of boxes and of their proposals, both (min(n, P),).
     """
     overlap = box_iou(torch.from_numpy(boxes), torch.from_numpy(proposals)).numpy()
-    of_boxes, of_proposals = linear_sum_assignment(-overlap)
+    of_boxes, of_proposals = linear_sum_assignment(-overlap * (LEAST_WEIGHT + foreground))
     return of_boxes, of_proposals
 
 

@@ -103,6 +103,17 @@ def test_it_shows_what_predict_did(
     assert content["cell_context"] is shipped
 
 
+def test_a_box_is_paired_with_the_proposal_that_is_a_chromosome() -> None:
+    box = np.array([[0.0, 0, 10, 10], [50, 50, 60, 60]])
+    # Two on the first chromosome; the closer one was taken for none by the context.
+    proposals = np.array([[90.0, 90, 99, 99], [0, 0, 10, 10], [0, 0, 10, 9], [51, 50, 60, 60]])
+    of_boxes, of_proposals = explain.nearest(box, proposals, np.array([1.0, 1e-4, 0.99, 0.2]))
+    assert (of_boxes.tolist(), of_proposals.tolist()) == ([0, 1], [2, 3])
+    # More boxes than proposals: those without one are left out.
+    few, own = explain.nearest(box, proposals[3:], np.array([0.9]))
+    assert (few.tolist(), own.tolist()) == ([1], [0])
+
+
 def test_an_image_from_elsewhere_has_no_truth_unless_its_data_set_is_named(
     checkpoint: Path, tiny_data: Path, tmp_path: Path
 ) -> None:

@@ -99,16 +99,17 @@ def _draw_table(
             axes.text(0, 0.15, "All stages name the same class everywhere.", fontsize=10)
         return
     heads = disagreement_columns(explanation)
-    columns = (0.0, *np.linspace(0.06, 0.62, len(heads) - 2), 0.8)
+    columns = (0.0, *np.linspace(0.05, 0.73, len(heads) - 2), 0.82)
+    size = 9.5 if len(heads) < 8 else 8.0
     y = 0.12
     for x, name in zip(columns, heads, strict=True):
-        axes.text(x, y, name, fontsize=9.5, fontweight="bold", va="center")
+        axes.text(x, y, name, fontsize=size, fontweight="bold", va="center")
     axes.hlines(y + _ROW * 0.55, 0, 1, color="black", lw=0.8)
     for line in lines[:_ROWS_SHOWN]:
         y += _ROW
         for x, cell in zip(columns, line, strict=True):
             color = OUTCOME_COLORS[line[-1]] if x in (columns[0], columns[-1]) else "black"
-            axes.text(x, y, cell, fontsize=9.5, va="center", color=color)
+            axes.text(x, y, cell, fontsize=size, va="center", color=color)
     if len(lines) > _ROWS_SHOWN:
         y += _ROW
         text = f"... and {len(lines) - _ROWS_SHOWN} more"
