@@ -66,10 +66,8 @@ def no_room(error: BaseException) -> UserError | None:
     """Returns what a user is told of a file that did not fit on its disk, None of other errors."""
     if not isinstance(error, OSError) or error.errno not in _NO_ROOM:
         return None
-    which = f"{error.filename}" if error.filename else "a file"
-    return UserError(
-        f"{which} cannot be written ({error.strerror}): make room, or choose another OUT"
-    )
+    what = f"{error.filename or 'a file'} cannot be written ({error.strerror})"
+    return UserError(f"{what}: make room, or choose another OUT")
 
 
 def run_cli(main: Callable[[], int | None]) -> NoReturn:

@@ -156,21 +156,25 @@ def summarize_case(
         [cell.counts() for cell in cells],
         case_id=case_id,
         counts_by_box=[counts for counts, _ in boxes],
-        unidentified_by_box=[
-            max(unclear - own, 0) for (_, unclear), own in zip(boxes, markers, strict=True)
-        ],
+        unidentified_by_box=without_markers([unclear for _, unclear in boxes], markers),
         confidences=[cell.confidence for cell in cells],
         settings=chosen,
         unfit={n: "; ".join(cell.reasons) for n, cell in enumerate(cells) if cell.unfit},
-        unidentified=[
-            len(cell.unidentified) - own for cell, own in zip(cells, markers, strict=True)
-        ],
+        unidentified=without_markers([len(cell.unidentified) for cell in cells], markers),
         markers=markers,
         derivatives=[
             count_classes([c.assigned for c in cell.counted if DERIVATIVE in c.flags])
             for cell in cells
         ],
     )
+
+
+def without_markers(unidentified: Sequence[int], markers: Sequence[int]) -> list[int]:
+    """Returns how many unidentified chromosomes of each cell (C,) could fill an empty place.
+
+    Markers, which have no class either, could not: they are gains.
+    """
+    return [max(count - own, 0) for count, own in zip(unidentified, markers, strict=True)]
 
 
 def summarize_counts(

@@ -117,11 +117,13 @@ def _reclassify(state: CellState, event: ev.Reclassify) -> CellState:
     found = state.find(event.chromosome)
     if (found.assigned, found.marker) == (assigned, marker) and found.by_person:
         raise EditError(f"chromosome {found.id} is {event.to} already")
-    derivative = found.derivative and assigned >= 0
-    changed = replace(
-        found, assigned=assigned, marker=marker, by_person=True, derivative=derivative
-    )
-    return _put(state, changed)
+    return _put(state, _of_class(found, assigned, marker))
+
+
+def _of_class(own: ReviewedChromosome, assigned: int, marker: bool = False) -> ReviewedChromosome:
+    """Returns a chromosome as a person classed it; one without a class is no derivative."""
+    derivative = own.derivative and assigned >= 0
+    return replace(own, assigned=assigned, marker=marker, by_person=True, derivative=derivative)
 
 
 def _swap(state: CellState, event: ev.Swap) -> CellState:
@@ -130,14 +132,7 @@ def _swap(state: CellState, event: ev.Swap) -> CellState:
         raise EditError("only chromosomes that count can be swapped: give the other one a class")
     if (a.assigned, a.marker) == (b.assigned, b.marker):
         raise EditError(f"both are {a.name}: there is nothing to swap")
-    return _put(state, _of_class_of(a, b), _of_class_of(b, a))
-
-
-def _of_class_of(own: ReviewedChromosome, other: ReviewedChromosome) -> ReviewedChromosome:
-    derivative = own.derivative and other.assigned >= 0
-    return replace(
-        own, assigned=other.assigned, marker=other.marker, by_person=True, derivative=derivative
-    )
+    return _put(state, _of_class(a, b.assigned, b.marker), _of_class(b, a.assigned, a.marker))
 
 
 def _two(state: CellState, first: int, second: int) -> tuple[ReviewedChromosome, ...]:
@@ -165,11 +160,7 @@ def _delete(state: CellState, event: ev.Delete) -> CellState:
     # What the program saw stays in sight as left out: it can be taken up again.
     if not found.counted and found.by_person:
         raise EditError(f"chromosome {found.id} is deleted already")
-    return _put(state, _left_out(found))
-
-
-def _left_out(chromosome: ReviewedChromosome) -> ReviewedChromosome:
-    return replace(chromosome, assigned=LEFT_OUT, marker=False, by_person=True, derivative=False)
+    return _put(state, _of_class(found, LEFT_OUT))
 
 
 def _draw(state: CellState, event: ev.Draw) -> CellState:

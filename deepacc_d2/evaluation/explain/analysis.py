@@ -60,21 +60,19 @@ def explain(
     if average is not None:
         result[detected] = average[1]
     scores = result[np.arange(len(rows)), classes]
+    stages = {name: getattr(heads, name) for name in ("margin", "inference", "context")}
+    answers = {name: None if own is None else own[rows] for name, own in stages.items()}
+    answers["looks"] = None if average is None else result
     branches: dict[str, BranchView | None] = {}
-    for name in ("margin", "inference", "context"):
-        of_branch = getattr(heads, name)
-        view = None if of_branch is None else branch_view(of_branch[rows], score_threshold)
-        if view is not None and average is None and of_branch is heads.result:
+    for name, answer in answers.items():
+        view = None if answer is None else branch_view(answer, score_threshold)
+        is_result = name == "looks" or (average is None and stages[name] is heads.result)
+        if view is not None and is_result:
             # What is kept has the class of its box, however unsure.
             view = BranchView(
                 np.where(detected, classes, view.classes), np.where(detected, scores, view.scores)
             )
         branches[name] = view
-    branches["looks"] = None
-    if average is not None:
-        # Of the others only the first look is known.
-        last = branch_view(result, score_threshold)
-        branches["looks"] = BranchView(np.where(detected, classes, last.classes), scores)
     shown, karyotype = classes.copy(), None
     if assigned is not None:
         given = np.full(len(rows), BACKGROUND)

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, case, func, or_, select
 
 from deepacc_d2.chromosomes import NUM_CLASSES
-from deepacc_d2.karyotype.case import CaseResult, summarize_counts
+from deepacc_d2.karyotype.case import CaseResult, summarize_counts, without_markers
 from deepacc_d2.review.cases import Rule
 from deepacc_d2.review.store.store import case_record, case_state, case_states
 from deepacc_d2.review.store.tables import cases, cells, corrections, trail
@@ -160,10 +160,8 @@ def case_page(connection: Connection, case_id: int, rule: Rule) -> dict[str, Any
 
 
 def summarize_lines(lines: Sequence[dict[str, Any]], name: str | None) -> CaseResult:
-    """Summarizes a case from what lists show of its cells.
-
-    Markers are no unidentified chromosomes that could fill an empty place: they are gains.
-    """
+    """Summarizes a case from what lists show of its cells."""
+    markers = [line["markers"] for line in lines]
     return summarize_counts(
         [line["name"] for line in lines],
         [line["counts"] for line in lines],
@@ -175,11 +173,11 @@ def summarize_lines(lines: Sequence[dict[str, Any]], name: str | None) -> CaseRe
             for n, line in enumerate(lines)
             if line["status"] == "unfit"
         },
-        unidentified=[line["unidentified"] - line["markers"] for line in lines],
-        unidentified_by_box=[
-            max(line["unidentified_by_box"] - line["markers"], 0) for line in lines
-        ],
-        markers=[line["markers"] for line in lines],
+        unidentified=without_markers([line["unidentified"] for line in lines], markers),
+        unidentified_by_box=without_markers(
+            [line["unidentified_by_box"] for line in lines], markers
+        ),
+        markers=markers,
         derivatives=[line.get("derivatives", [0] * NUM_CLASSES) for line in lines],
     )
 
