@@ -43,6 +43,9 @@ class MetaphaseMapper:
                 f"{item['width']}x{item['height']}: run `make data-check` on its data set"
             )
         inputs = T.AugInput(image, boxes=item["boxes"])
+        if self.is_train:
+            # For augmentations that know what a class looks like.
+            inputs.classes = item["classes"]
         self.augmentations(inputs)
         # A flip is a negative stride, which torch cannot share; nor can it share what is read-only.
         pixels = np.require(inputs.image, requirements=["C", "W"])

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from deepacc_d2.chromosomes import CLASSES
+from deepacc_d2.data.bands import standard
 from deepacc_d2.data.coco import load_coco_split
 from deepacc_d2.data.synthetic import SyntheticConfig, render_metaphase
 from deepacc_d2.errors import run_cli
@@ -24,7 +25,7 @@ from deepacc_d2.images.read import read_gray
 from deepacc_d2.karyogram.cut import Box, cut_cell
 from deepacc_d2.karyogram.marks import UNSURE_POLARITY
 from deepacc_d2.karyogram.orientation.find import pose_of, turn
-from deepacc_d2.karyogram.polarity import profiles, standard
+from deepacc_d2.karyogram.polarity import profiles
 from deepacc_d2.karyogram.straighten import straighten
 
 # IoU with the true mask from which on a cut is right.

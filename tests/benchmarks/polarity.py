@@ -25,6 +25,7 @@ import cv2
 import numpy as np
 
 from deepacc_d2.chromosomes import CLASSES
+from deepacc_d2.data.bands import standard
 from deepacc_d2.images.read import read_gray
 from deepacc_d2.images.rings import Ring, trace
 from deepacc_d2.karyogram.cut import cut_cell
@@ -32,7 +33,7 @@ from deepacc_d2.karyogram.orientation.find import find_polarities
 from deepacc_d2.karyogram.orientation.network import PolarityNet
 from deepacc_d2.karyogram.orientation.read import annotated_cells, drawn_truth
 from deepacc_d2.karyogram.orientation.weights import load_network, shipped_network
-from deepacc_d2.karyogram.polarity import Polarity, profiles, standard
+from deepacc_d2.karyogram.polarity import Polarity, profiles
 from deepacc_d2.karyogram.straighten import Straight, straighten
 
 Judge = Callable[[Sequence[Straight], Sequence[str]], list[Polarity]]

@@ -7,9 +7,10 @@ import pytest
 from scipy import ndimage
 
 from deepacc_d2.chromosomes import CLASSES
+from deepacc_d2.data.bands import POINTS
 from deepacc_d2.ideogram import load_ideograms
 from deepacc_d2.karyogram.measure import measure_synthetic, report
-from deepacc_d2.karyogram.polarity import POINTS, find_polarity, profiles
+from deepacc_d2.karyogram.polarity import find_polarity, profiles
 from deepacc_d2.karyogram.straighten import Straight
 
 DARKNESS = {"gneg": 0.3, "gpos25": 0.45, "gpos50": 0.6, "gpos75": 0.75, "gpos100": 0.9}

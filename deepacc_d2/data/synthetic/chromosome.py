@@ -61,8 +61,11 @@ class Chromosome:
         axis: complex (K,), points at equal distances along the medial axis, centered at 0.
         length: of the axis.
         half_width: of a chromatid pair away from constrictions.
+        reach: how far its pixels lie from the axis at most.
         centromere: its s.
         width_profile: float32 (S,), half width at s = -4, -3.5, ... length + 4.
+        gap_profile: float32 (S,), half the gap between open chromatids, 0 where they touch; None if
+            they are closed all along.
         shift_profile: float32 (S,), t of the body's middle, which makes its two rims uneven.
         density_profile: float32 (S, 2), OD at the same places of the two sister chromatids.
     """
@@ -71,8 +74,10 @@ class Chromosome:
     axis: np.ndarray
     length: float
     half_width: float
+    reach: float
     centromere: float
     width_profile: np.ndarray
+    gap_profile: np.ndarray | None
     shift_profile: np.ndarray
     density_profile: np.ndarray
 
@@ -195,16 +200,42 @@ def draw_chromosome(
         stalk = _smooth((stains[band] == "stalk").astype(np.float32), 1.2 * scale / _STEP)
         width *= 1 - rng.uniform(0.0, 0.3) * stalk
     shift = 0.045 * half_width * _noise(rng, len(s), 2.5 * scale / _STEP)
+    gap, reach = None, half_width
+    if style.spread > 0:
+        gap = _gap(rng, style, (s - centromere) / length, half_width)
+        reach += float(gap.max())
     return Chromosome(
         name=name,
-        axis=bent_axis(rng, length, half_width, style.curl),
+        axis=bent_axis(rng, length, reach, style.curl),
         length=length,
         half_width=half_width,
+        reach=reach,
         centromere=centromere,
         width_profile=width.astype(np.float32),
+        gap_profile=None if gap is None else gap.astype(np.float32),
         shift_profile=shift.astype(np.float32),
         density_profile=density.astype(np.float32),
     )
+
+
+def _gap(
+    rng: np.random.Generator, style: Style, from_centromere: np.ndarray, half_width: float
+) -> np.ndarray:
+    """Draws half the gap (S,) between the chromatids of an open chromosome.
+
+    Args:
+        rng: of this chromosome.
+        style: the cell's look.
+        from_centromere: (S,), along the axis, in lengths; negative on the p arm.
+        half_width: of the chromatid pair.
+    """
+    # Either arm opens by itself, and more or less steeply away from the centromere.
+    arms = style.spread * rng.uniform(0.1, 1.0, 2)
+    power = rng.uniform(0.6, 1.4)
+    spread = np.where(from_centromere < 0, *arms)
+    apart = style.apart * rng.uniform(0.0, 1.0)
+    gap: np.ndarray = half_width * (apart + spread * np.abs(2 * from_centromere) ** power)
+    return gap
 
 
 def _sample(profile: np.ndarray, s: np.ndarray) -> np.ndarray:
@@ -221,6 +252,61 @@ def _soft_step(distance: np.ndarray) -> np.ndarray:
     """Coverage of a pixel whose center is ``distance`` px inside an edge."""
     coverage: np.ndarray = np.clip(distance + 0.5, 0, 1)
     return coverage
+
+
+def _closed(
+    rng: np.random.Generator, chromosome: Chromosome, style: Style, s: np.ndarray, t: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Density and coverage (N,) of pixels at (s, t) where the chromatids touch all along."""
+    half = _sample(chromosome.width_profile, s)
+    v = t / half
+    inside = np.minimum(np.abs(v), 1)
+    round_tip = 1 - np.sqrt(1 - inside**2)
+    lobe_tip = 1 - np.sqrt(np.maximum(1 - (2 * inside - 1) ** 2, 0))
+    radius = min(0.62 * chromosome.half_width, 0.4 * chromosome.length)
+    depth = radius * ((1 - style.lobes) * round_tip + 0.55 * style.lobes * lobe_tip)
+    tip = np.minimum(s - depth, chromosome.length - s - depth)
+    coverage = _soft_step(half - np.abs(t)) * _soft_step(tip)
+
+    # Bands bow a little and the sister chromatids' bands are not quite level.
+    bow, slip = rng.normal(0, [0.08, 0.045]) * chromosome.half_width
+    along = s + bow * (v * v) + slip * np.clip(3 * v, -1, 1)
+    upper, lower = _sample(chromosome.density_profile, along).T
+    density = upper + (lower - upper) * np.clip(0.5 + 1.2 * v, 0, 1)
+    groove = style.gap * rng.uniform(0.5, 1.5)
+    density *= 1 - groove * np.exp(-((v / 0.3) ** 2))
+    density *= 1 - 0.22 * np.minimum(v * v, 1) ** 3  # the body is thinner towards its sides
+    outline = np.minimum(half - np.abs(t), tip) - np.float32(1.2)
+    density += style.rim * np.exp(-(outline * outline))
+    return density, coverage
+
+
+def _open(
+    rng: np.random.Generator, chromosome: Chromosome, style: Style, s: np.ndarray, t: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Density and coverage (N,) of pixels at (s, t) where the chromatids lie apart."""
+    assert chromosome.gap_profile is not None
+    half = _sample(chromosome.width_profile, s)
+    gap = _sample(chromosome.gap_profile, s)
+    # Of one chromatid, from its own axis; closed, the two fill the pair's width.
+    own = 0.5 * half + 0.1 * np.minimum(gap, half)
+    v = (np.abs(t) - gap - 0.5 * half) / own
+    inside = np.minimum(np.abs(v), 1)
+    depth = np.minimum(own, 0.4 * chromosome.length) * (1 - np.sqrt(1 - inside**2))
+    tip = np.minimum(s - depth, chromosome.length - s - depth)
+    edge = own * (1 - np.abs(v))
+    # Where they touch there is no edge between them.
+    edge = np.where((v < 0) & (gap < 0.5), np.maximum(edge, 1), edge)
+    coverage = _soft_step(edge) * _soft_step(tip)
+    slip = rng.normal(0, 0.08) * chromosome.half_width
+    upper, lower = _sample(chromosome.density_profile, s + slip * np.sign(t)).T
+    density = np.where(t < 0, upper, lower)
+    groove = style.gap * rng.uniform(0.5, 1.5)
+    density *= 1 - groove * np.exp(-((t / (0.3 * half)) ** 2))
+    density *= 1 - 0.22 * inside**6
+    outline = np.minimum(edge, tip) - np.float32(1.2)
+    density += style.rim * np.exp(-(outline * outline))
+    return density, coverage
 
 
 def point_at(axis: np.ndarray, fraction: float) -> complex:
@@ -245,7 +331,7 @@ def render(
         center: image position of the axis' mean.
     """
     axis = chromosome.axis + center
-    reach = chromosome.half_width * 1.3 + 2
+    reach = chromosome.reach + chromosome.half_width * 0.3 + 2
     x0, y0 = int(axis.real.min() - reach), int(axis.imag.min() - reach)
     w = int(axis.real.max() + reach) + 2 - x0
     h = int(axis.imag.max() + reach) + 2 - y0
@@ -273,26 +359,8 @@ def render(
     s = nearest.astype(np.float32) * spacing + offset_x * tx + offset_y * ty
     t = offset_y * tx - offset_x * ty - _sample(chromosome.shift_profile, s)
 
-    half = _sample(chromosome.width_profile, s)
-    v = t / half
-    inside = np.minimum(np.abs(v), 1)
-    round_tip = 1 - np.sqrt(1 - inside**2)
-    lobe_tip = 1 - np.sqrt(np.maximum(1 - (2 * inside - 1) ** 2, 0))
-    radius = min(0.62 * chromosome.half_width, 0.4 * chromosome.length)
-    depth = radius * ((1 - style.lobes) * round_tip + 0.55 * style.lobes * lobe_tip)
-    tip = np.minimum(s - depth, chromosome.length - s - depth)
-    coverage = _soft_step(half - np.abs(t)) * _soft_step(tip)
-
-    # Bands bow a little and the sister chromatids' bands are not quite level.
-    bow, slip = rng.normal(0, [0.08, 0.045]) * chromosome.half_width
-    along = s + bow * (v * v) + slip * np.clip(3 * v, -1, 1)
-    upper, lower = _sample(chromosome.density_profile, along).T
-    density = upper + (lower - upper) * np.clip(0.5 + 1.2 * v, 0, 1)
-    groove = style.gap * rng.uniform(0.5, 1.5)
-    density *= 1 - groove * np.exp(-((v / 0.3) ** 2))
-    density *= 1 - 0.22 * np.minimum(v * v, 1) ** 3  # the body is thinner towards its sides
-    outline = np.minimum(half - np.abs(t), tip) - np.float32(1.2)
-    density += style.rim * np.exp(-(outline * outline))
+    shape = _closed if chromosome.gap_profile is None else _open
+    density, coverage = shape(rng, chromosome, style, s, t)
     density *= coverage
 
     patch = np.zeros((h, w), np.float32)

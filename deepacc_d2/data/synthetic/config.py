@@ -36,6 +36,9 @@ class SyntheticConfig:
         size_variation: 1 spreads image sizes as crops of real slides are, 0 fixes them to ``size``.
         abnormality_rate: probability that a case has a numerical abnormality.
         loss_rate: probability that a single cell has lost one random chromosome.
+        condensation: factor on how much batches differ in how far chromosomes are condensed; 1 is
+            what one laboratory's slides show, 3 makes some half as long again as others.
+        open_rate: share of the batches whose sister chromatids lie apart, as after long Colcemid.
         overlap_rate: share of the chromosomes that are laid across others on purpose.
         nucleus_rate: mean number of interphase nuclei in an image.
         debris_rate: factor on the amount of dust and debris; 0 is a clean slide.
@@ -50,6 +53,8 @@ class SyntheticConfig:
     size_variation: float = 1.0
     abnormality_rate: float = 0.1
     loss_rate: float = 0.03
+    condensation: float = 1.0
+    open_rate: float = 0.0
     overlap_rate: float = 0.3
     nucleus_rate: float = 0.6
     debris_rate: float = 1.0
@@ -72,12 +77,14 @@ class SyntheticConfig:
             )
         if max(self.size) > 3 * min(self.size):
             raise ConfigError(f"synthetic size {self.size} is too narrow: keep the ratio below 3")
-        for name in ("size_variation", "abnormality_rate", "loss_rate", "overlap_rate"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"synthetic {name} must be in 0..1, not {getattr(self, name)}")
-        for name in ("nucleus_rate", "debris_rate", "box_margin"):
-            if not 0 <= getattr(self, name) <= 20:
-                raise ConfigError(f"synthetic {name} must be in 0..20, not {getattr(self, name)}")
+        shares = ("size_variation", "abnormality_rate", "loss_rate", "open_rate", "overlap_rate")
+        most = dict.fromkeys(shares, 1) | {"condensation": 4}
+        most |= dict.fromkeys(("nucleus_rate", "debris_rate", "box_margin"), 20)
+        for name, upper in most.items():
+            if not 0 <= getattr(self, name) <= upper:
+                raise ConfigError(
+                    f"synthetic {name} must be in 0..{upper}, not {getattr(self, name)}"
+                )
         if self.seed < 0:
             raise ConfigError(f"synthetic seed must not be negative, not {self.seed}")
 
@@ -110,6 +117,8 @@ class Style:
         curl: factor on how much chromosomes bend.
         constriction: relative narrowing at the centromere.
         gap: loss of OD between the sister chromatids.
+        apart: gap between the sister chromatids at the centromere, in widths of the pair.
+        spread: what the gap grows by towards a tip at most, in widths of the pair; 0 is closed.
         lobes: 0 for round tips, 1 for tips that show both chromatids.
         rim: OD of the dark line that refraction draws along the outline.
         light, dark: OD of G-negative and of the darkest bands.
@@ -132,6 +141,8 @@ class Style:
     curl: float
     constriction: float
     gap: float
+    apart: float
+    spread: float
     lobes: float
     rim: float
     light: float
@@ -154,7 +165,10 @@ def batch_style(config: SyntheticConfig, batch: int) -> Style:
     """Draws the look that all cells of a batch share."""
     rng = config.rng(STREAM_BATCH, batch)
     # Condensation shortens and thickens at once; what is left is spread by the hypotonic treatment.
-    condensed = rng.normal(0, 1)
+    condensed = float(np.clip(config.condensation * rng.normal(0, 1), -5, 5))
+    # A stream of its own, so that closed chromosomes are drawn as they were without this option.
+    opening = config.rng(STREAM_BATCH, batch, 1)
+    opened = opening.random() < config.open_rate
     clipped = rng.random() < 0.6
     light = float(np.clip(rng.lognormal(np.log(0.40), 0.22), 0.29, 0.66))
     return Style(
@@ -163,6 +177,8 @@ def batch_style(config: SyntheticConfig, batch: int) -> Style:
         curl=rng.uniform(0.55, 1.35) * float(np.exp(-0.25 * condensed)),
         constriction=float(np.clip(0.22 + 0.06 * condensed + rng.normal(0, 0.05), 0.08, 0.36)),
         gap=float(np.clip(rng.normal(0.17 + 0.06 * condensed, 0.09), 0.0, 0.42)),
+        apart=opening.uniform(0.0, 0.25) if opened else 0.0,
+        spread=opening.uniform(0.3, 1.3) if opened else 0.0,
         lobes=float(np.clip(rng.normal(0.2 + 0.2 * condensed, 0.15), 0.0, 0.75)),
         rim=float(np.clip(rng.normal(0.05, 0.05), 0.0, 0.2)),
         light=light,

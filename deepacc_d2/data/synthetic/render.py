@@ -163,7 +163,7 @@ def render_metaphase(
     centers = place(
         rng,
         [chromosome.axis for chromosome in chromosomes],
-        [chromosome.half_width for chromosome in chromosomes],
+        [chromosome.reach for chromosome in chromosomes],
         size=size,
         margins=margins,
         overlap_rate=config.overlap_rate,
