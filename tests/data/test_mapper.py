@@ -49,6 +49,23 @@ class _Crop(T.Augmentation):
         return T.CropTransform(0, 0, 40, 30, WIDTH, HEIGHT)
 
 
+class _Seen(T.Augmentation):
+    def __init__(self) -> None:
+        self.classes: list[Any] = []
+
+    def __call__(self, aug_input: T.AugInput) -> T.Transform:
+        self.classes.append(getattr(aug_input, "classes", None))
+        return T.NoOpTransform()
+
+
+def test_augmentations_of_training_know_the_classes(item: dict[str, Any]) -> None:
+    seen = _Seen()
+    MetaphaseMapper([seen], is_train=True)(item)
+    MetaphaseMapper([seen], is_train=False)(item)
+    np.testing.assert_array_equal(seen.classes[0], [0, 22])
+    assert seen.classes[1] is None
+
+
 def test_training_item(item: dict[str, Any], pixels: np.ndarray) -> None:
     output = MetaphaseMapper([], is_train=True)(item)
     assert output["image"].dtype == torch.uint8

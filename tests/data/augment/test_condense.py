@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from detectron2.data import transforms as T
 
 from deepacc_d2.data.augment.condense import Condensed, RandomCondensation
 from deepacc_d2.data.augment.crowding import PlacingTransform, isolated
+from deepacc_d2.data.synthetic import SyntheticConfig, render_metaphase
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.images.spread import WHITE
 
@@ -32,11 +35,11 @@ def bar(angle: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     return image, np.array([box], dtype=np.float64)
 
 
-def condensed(angle: float = 0.0, **kwargs: float) -> tuple[np.ndarray, np.ndarray]:
+def condensed(angle: float = 0.0, **kwargs: Any) -> tuple[np.ndarray, np.ndarray]:
     """Darkness after the change, turned back, and the box in the image as it is."""
     image, boxes = bar(angle)
     (cutout,) = isolated(image, boxes)
-    options = {"length": 1.0, "width": 1.0, "apart": 0.0, "spread": 0.0, "centromere": 0.0}
+    options = {"length": 1.0, "width": 1.0, "apart": 0.0, "spread": (0.0, 0.0), "centromere": 0.0}
     height, width = cutout.mask.shape
     center = (cutout.corner[0] + width / 2, cutout.corner[1] + height / 2)
     change = Condensed(cutout, center, additive=False, blur=0.0, **(options | kwargs))
@@ -93,7 +96,7 @@ def test_chromatids_lie_apart_and_each_has_the_band(angle: float) -> None:
 
 
 def test_chromatids_meet_at_the_centromere() -> None:
-    dark, _ = condensed(spread=1.5, centromere=-0.5)
+    dark, _ = condensed(spread=(1.5, 1.5), centromere=-0.5)
     counts = [len(spans(dark[:, x])) for x in range(LEFT + 3, LEFT + LENGTH - 3)]
     # Together near a quarter, or three quarters, whichever way the axis points; apart at the ends.
     together = LEFT + 3 + np.flatnonzero(np.array(counts) == 1).mean()
@@ -102,11 +105,56 @@ def test_chromatids_meet_at_the_centromere() -> None:
     assert counts[-1] == 2
 
 
+def test_either_arm_opens_by_itself() -> None:
+    dark, _ = condensed(spread=(0.0, 1.5), centromere=0.0)
+    counts = [len(spans(dark[:, x])) for x in (LEFT + 4, LEFT + LENGTH - 5)]
+    assert sorted(counts) == [1, 2]
+
+
+def test_chromatids_open_about_the_real_centromere() -> None:
+    config = SyntheticConfig(seed=3, overlap_rate=0, nucleus_rate=0, debris_rate=0, num_batches=30)
+    errors: list[float] = []
+    for case in range(12):
+        image, record = render_metaphase(config, case, 0)
+        image = np.clip(image.astype(np.float32) * (WHITE / np.median(image)), 0, WHITE)
+        truth = record["annotations"]
+        boxes = np.array([a["bbox"] for a in truth])
+        boxes[:, 2:] += boxes[:, :2]
+        inputs = T.AugInput(image.astype(np.uint8), boxes=boxes)
+        inputs.classes = np.array([a["category_id"] - 1 for a in truth])
+        np.random.seed(case)  # noqa: NPY002
+        transform = RandomCondensation(prob=1, opened=1)(inputs)
+        for change in getattr(transform, "moves", []):
+            if change.apart + max(change.spread) == 0:
+                continue
+            known = truth[change.cutout.row]
+            tips = np.array(known["axis"])
+            # Where the centromere is taken to be, on the straight line through the middle.
+            length = float(np.linalg.norm(tips[1] - tips[0]))
+            share = np.linalg.norm(np.array(known["centromere"]) - tips[0]) / length
+            found = (change.centromere + 1) / 2
+            errors.append(min(abs(found - share), abs(1 - found - share)))
+    assert len(errors) > 60
+    # Anywhere along the axis, as before, would be 0.2 off in the median.
+    assert np.median(errors) < 0.05
+    assert np.mean(np.array(errors) < 0.15) > 0.8
+
+
+def test_without_classes_chromatids_open_anywhere() -> None:
+    places = set()
+    for seed in range(8):
+        np.random.seed(seed)  # noqa: NPY002
+        image, boxes = bar()
+        transform = RandomCondensation(prob=1, opened=1)(T.AugInput(image, boxes=boxes))
+        places |= {round(move.centromere, 2) for move in transform.moves}
+    assert len(places) > 4
+
+
 @pytest.mark.parametrize("angle", [0.0, 20.0])
 def test_the_box_encloses_what_is_drawn(angle: float) -> None:
     image, boxes = bar(angle)
     (cutout,) = isolated(image, boxes)
-    change = Condensed(cutout, (100.0, 98.0), False, 0.8, 1.3, 0.5, 0.5, 0.1, 0.5)
+    change = Condensed(cutout, (100.0, 98.0), False, 0.8, 1.3, 0.5, (0.5, 0.9), 0.1, 0.5)
     transform = PlacingTransform(image, [change])
     rows, columns = np.nonzero(transform.apply_image(image) <= WHITE - 35)
     drawn = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1])

@@ -104,3 +104,45 @@ def test_centromere_is_a_constriction():
         at = int((4 + chromosome.centromere) / 0.5)
         ratio.append(width[at] / np.median(width))
     assert np.mean(ratio) < 0.85
+
+
+OPEN = dataclasses.replace(STYLE, apart=0.0, spread=1.0, curl=0.0, constriction=0.1)
+
+
+def rows_across(name, seed, style):
+    """Runs of mask pixels across the axis, at places along it from the p to the q tip."""
+    chromosome = draw(name, seed, style)
+    # Upright, p arm up.
+    turn = (
+        1j
+        * abs(chromosome.axis[-1] - chromosome.axis[0])
+        / (chromosome.axis[-1] - chromosome.axis[0])
+    )
+    chromosome = dataclasses.replace(chromosome, axis=chromosome.axis * turn)
+    patch = render(np.random.default_rng(seed), chromosome, style, complex(200, 200))
+    rows = patch.mask[patch.mask.any(1)]
+    edges = np.diff(np.pad(rows, ((0, 0), (1, 1))).astype(int), axis=1)
+    return chromosome, (edges == 1).sum(1)
+
+
+@pytest.mark.parametrize("name", ["1", "7", "14"])
+def test_open_chromatids_meet_at_the_centromere(name):
+    for seed in range(6):
+        chromosome, runs = rows_across(name, seed, OPEN)
+        assert set(runs) <= {1, 2}
+        joined = np.flatnonzero(runs == 1)
+        share = np.median(joined) / len(runs)
+        assert abs(share - chromosome.centromere / chromosome.length) < 0.15
+        assert runs[-4] == 2, "the long arm is open at its tip"
+
+
+def test_chromatids_may_lie_apart_all_along():
+    style = dataclasses.replace(OPEN, apart=1.0)
+    parted = [rows_across("3", seed, style)[1] for seed in range(8)]
+    assert sum(bool((runs[3:-3] == 2).all()) for runs in parted) >= 4
+
+
+def test_closed_chromosomes_have_no_gap():
+    assert draw("1", 0, STYLE).gap_profile is None
+    assert draw("1", 0, STYLE).reach == draw("1", 0, STYLE).half_width
+    assert draw("1", 0, OPEN).reach > 1.3 * draw("1", 0, OPEN).half_width

@@ -17,6 +17,8 @@ from deepacc_d2.errors import ConfigError
         ("size", (2000, 400), "too narrow"),
         ("size_variation", 1.5, "size_variation must be in 0..1"),
         ("abnormality_rate", -0.1, "abnormality_rate must be in 0..1"),
+        ("open_rate", 1.1, r"open_rate must be in 0\.\.1, not 1\.1"),
+        ("condensation", 4.5, r"condensation must be in 0\.\.4, not 4\.5"),
         ("overlap_rate", float("nan"), "overlap_rate must be in 0..1"),
         ("nucleus_rate", -1.0, "nucleus_rate must be"),
         ("box_margin", -3.0, "box_margin must be"),
@@ -36,6 +38,8 @@ def test_digest_depends_on_every_option():
         "size_variation": 0.5,
         "abnormality_rate": 0.4,
         "loss_rate": 0.2,
+        "condensation": 2.0,
+        "open_rate": 0.5,
         "overlap_rate": 0.1,
         "nucleus_rate": 0.1,
         "debris_rate": 0.1,
@@ -67,3 +71,18 @@ def test_styles_differ_more_between_batches_than_within():
             ]
         )
         assert cells.mean(1).std() > 1.2 * cells.std(1).mean(), name
+
+
+def test_condensation_and_open_chromatids_differ_as_told():
+    def styles(**options):
+        config = SyntheticConfig(num_batches=80, **options)
+        return [batch_style(config, batch) for batch in range(80)]
+
+    one, three = styles(), styles(condensation=3)
+    slim = [np.std([np.log(s.length / s.width) for s in some]) for some in (one, three)]
+    assert slim[1] > 2 * slim[0]
+    assert not any(s.spread or s.apart for s in one)
+    half = styles(open_rate=0.5)
+    assert 25 < sum(s.spread > 0 for s in half) < 55
+    # What is not about the opening stays as it was.
+    assert [s.dark for s in half] == [s.dark for s in one]
