@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -192,11 +193,13 @@ def run(overrides: Sequence[str]) -> AblationResult | None:
         KeyboardInterrupt: after what was trained has been saved.
     """
     train.quiet()
+    # Hydra takes the name of a choice for a number.
+    overrides = [re.sub(r"^table=(\d+)$", r'table="\1"', text) for text in overrides]
     request = read_request(overrides, OWN, "ablation")
     cfg = compose_own(request.fixed)
+    check_settings(cfg)
     heads = cfg.ablation.protocol == "heads"
     check_request(request, heads)
-    check_settings(cfg)
     found = plan(cfg, request.fixed)
     if cfg.ablation.trunk:
         read_checkpoint(cfg.ablation.trunk)
@@ -258,7 +261,7 @@ def conclude(cfg: DictConfig, jobs: list[Job], trunk: Path | None) -> AblationRe
 
 def main() -> None:
     """Entry point; exits 2 on bad input, 130 on Ctrl-C and 143 on SIGTERM, with one line each."""
-    run_program(run)
+    run_program(run, "ablation")
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def main() -> None:
 
     Exits 1 if jobs failed, 2 on bad input, 130 on Ctrl-C and 143 on SIGTERM, with one line each.
     """
-    jobs = run_program(run)
+    jobs = run_program(run, "sweep") or []
     failed = [job for job in jobs if not job.done]
     for job in failed:
         print(f"failed: {values_text(job)}: {job.reason()}", file=sys.stderr)

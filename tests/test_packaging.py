@@ -438,6 +438,7 @@ def test_ablation_passes_presets_and_seeds_as_lists() -> None:
 def test_hydra_knows_what_the_variables_of_ablation_become() -> None:
     variables = {"EXPS": "sep aam", "SEEDS": "0,3", "CKPT": "/c/epoch=1.ckpt", "OUT": "/a 'b'"}
     variables |= {"PROTOCOL": "end_to_end", "JOBS": "2", "RESULTS": "/r.md", "DATA_DIR": "/d"}
+    variables |= {"TABLE": "2"}
     overrides = compose_target("ablation", variables | {"DATA": "coco"}, ROOT / "conf")[2:]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = compose("ablation", overrides)
@@ -445,6 +446,7 @@ def test_hydra_knows_what_the_variables_of_ablation_become() -> None:
     assert list(settings.presets) == ["sep", "aam"]
     assert list(settings.seeds) == [0, 3]
     assert (settings.protocol, settings.jobs) == ("end_to_end", 2)
+    assert settings.reference == "baseline"
     assert (settings.trunk, settings.results) == ("/c/epoch=1.ckpt", "/r.md")
     assert (config.out, config.data.root) == ("/a 'b'", "/d")
 

@@ -83,14 +83,15 @@ MODEL = (
     Command(
         "ablation",
         "Model",
-        "train the presets of Table 1 and compare them",
+        "train and compare the presets of Table 1 or 2",
         "PROTOCOL=heads SEEDS=3",
         ("-m", "deepacc_lightning.ablation"),
         (
+            Option("table", "1, DeepACC's parts (default); 2, other detectors", "TABLE", "text"),
             SCALE,
             Option("ablation.protocol", "heads (on one frozen trunk) or end_to_end", "PROTOCOL"),
             *(JOBS, DATA, DATA_DIR, OUT),
-            Option("ablation.presets", "presets; the six of Table 1 by default", "EXPS", "list"),
+            Option("ablation.presets", "presets; those of the table by default", "EXPS", "list"),
             Option("ablation.seeds", "how many seeds, or which: 3 or 0,1,2", "SEEDS", "seeds"),
             Option("ablation.trunk", "checkpoint whose trunk all presets share", "CKPT", "path"),
             Option("ablation.results", "Markdown file to put the table into", "RESULTS", "path"),

@@ -25,6 +25,8 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from deepacc_d2.command.table import COMMANDS
+from deepacc_d2.command.text import help_of
 from deepacc_d2.errors import ConfigError, Terminated, UserError, end_on_sigterm
 from deepacc_lightning.core.cli import fail, one_line
 from deepacc_lightning.core.config import config_dir, normalized, quoted
@@ -186,13 +188,16 @@ def running(
             yield Runner(folder, settings, launcher, progress, waits)
 
 
-def run_program(run: Callable[[Sequence[str]], Result]) -> Result:
-    """Runs a program of jobs on its command line.
+def run_program(run: Callable[[Sequence[str]], Result], name: str) -> Result | None:
+    """Runs a program of jobs on its command line, or prints its help.
 
     Exits 2 on bad input, 130 on Ctrl-C and 143 on SIGTERM, with one line each.
     """
     began = time.monotonic()
     end_on_sigterm()
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        print(help_of(COMMANDS[name], Path(config_dir())))
+        return None
     try:
         result = run(normalized(sys.argv[1:]))
     except UserError as error:

@@ -13,8 +13,8 @@ from deepacc_d2.checkpoint import read_checkpoint
 from deepacc_d2.evaluation.ablation.report import (
     AblationResult,
     confusions_markdown,
-    format_table1,
-    table1_markdown,
+    format_metrics,
+    metrics_markdown,
     update_section,
     write_ablation_report,
 )
@@ -56,11 +56,11 @@ def report(cfg: DictConfig, jobs: list[Job], trunk: Path | None) -> AblationResu
         title=title,
         facts={k: v for k, v in facts.items() if v},
         commands=[redacted(os.environ.get("DEEPACC_COMMAND", "make ablation"))],
-        reference="sep",
+        reference=cfg.ablation.reference,
         resamples=cfg.ablation.resamples,
         seed=cfg.seed,
     )
-    print(f"\n{format_table1(result)}\nreport           {out / 'report'}", flush=True)
+    print(f"\n{format_metrics(result)}\nreport           {out / 'report'}", flush=True)
     centers = centers_of(cfg, jobs, out / "report")
     if cfg.ablation.results:
         publish(result, out / "report", Path(cfg.ablation.results), name, centers)
@@ -123,10 +123,10 @@ def publish(
     images = path.parent / "images"
     images.mkdir(parents=True, exist_ok=True)
     links = {}
-    for figure in ("table1", "confusions"):
+    for figure in ("metrics", "confusions"):
         links[figure] = f"images/ablation_{name}_{figure}.png"
         shutil.copyfile(folder / f"{figure}.png", path.parent / links[figure])
-    text = table1_markdown(result, heading="##", figure=links["table1"])
+    text = metrics_markdown(result, heading="##", figure=links["metrics"])
     text += "\n" + confusions_markdown(result, heading="###", figure=links["confusions"])
     if centers:
         text += "\n" + centers_markdown(centers, heading="###")

@@ -50,11 +50,11 @@ def test_heads_leaves_a_run_for_each_preset_and_seed_and_the_report(finished: Pa
             facts = json.loads((finished / preset / f"seed{seed}" / "run.json").read_text())
             assert (facts["preset"], facts["seed"], facts["steps"]) == (preset, seed, 3)
     names = {path.name for path in (finished / "report").iterdir()}
-    assert {"table1.md", "table1.json", "table1.csv", "table1.png", "confusions.md"} <= names
+    assert {"metrics.md", "metrics.json", "metrics.csv", "metrics.png", "confusions.md"} <= names
     centers = (finished / "report" / "centers.md").read_text()
     assert "`siamese_gia` | 0.5" in centers
     assert "`sep`" not in centers  # it has no margin branch
-    table = json.loads((finished / "report" / "table1.json").read_text())
+    table = json.loads((finished / "report" / "metrics.json").read_text())
     assert list(table["presets"]) == PRESETS
 
 
@@ -175,8 +175,8 @@ def test_end_to_end_shares_the_work_between_two_processes_and_publishes(
     assert text.startswith("# Results\n\nKept.\n")
     assert "<!-- begin ablation_end_to_end -->" in text
     assert "siamese_gia" in text
-    assert "images/ablation_end_to_end_table1.png" in text
-    assert (results.parent / "images" / "ablation_end_to_end_table1.png").is_file()
+    assert "images/ablation_end_to_end_metrics.png" in text
+    assert (results.parent / "images" / "ablation_end_to_end_metrics.png").is_file()
     assert str(tmp_path) not in text
 
 
@@ -188,7 +188,7 @@ def test_a_preset_outside_table_1_runs_on_the_same_trunk(
     overrides = [*heads_overrides, f"out={out}", f"ablation.trunk={trunk}", "ablation.seeds=1"]
     alone = "siamese_gia+center=pair"
     ablation.run([*overrides, f'ablation.presets=[sep,deepacc,"{alone}"]'])
-    entry = json.loads((out / "report" / "table1.json").read_text())["presets"]["deepacc"]
+    entry = json.loads((out / "report" / "metrics.json").read_text())["presets"]["deepacc"]
     assert (entry["row"], entry["model"]) == (None, "sep + siamese + AAM + GIA, pair centers")
     run = out / "deepacc" / "seed0"
     assert json.loads((run / "run.json").read_text())["steps"] == 3
@@ -196,7 +196,7 @@ def test_a_preset_outside_table_1_runs_on_the_same_trunk(
     branch = build_from_checkpoint(content, "best.ckpt").roi_heads.box_predictor.inference_branch
     assert (branch.center, branch.center_share) == ("pair", 0.5)
     # A preset with a setting of its own is a row of its own.
-    entries = json.loads((out / "report" / "table1.json").read_text())["presets"]
+    entries = json.loads((out / "report" / "metrics.json").read_text())["presets"]
     assert list(entries) == ["sep", alone, "deepacc"]
     assert (entries[alone]["row"], entries[alone]["model"]) == (
         "f'",
@@ -283,3 +283,33 @@ def test_first_difference_names_the_key() -> None:
     assert first_difference({"a": {"b": 1}}, {"a": {"b": 2}}, "x") == "x.a.b: 1 there, 2 now"
     assert first_difference({"pixel_mean": 3}, {"pixel_mean": None}, "x") == ""
     assert first_difference({"a": 1, "c": 2}, {"a": 1}, "x") == "x.c: 2 there, None now"
+
+
+def test_a_table_says_presets_protocol_and_reference() -> None:
+    one, two = (ablation.compose_own([*also]) for also in ((), ('table="2"',)))
+    assert (one.ablation.protocol, one.ablation.reference) == ("heads", "sep")
+    assert list(one.ablation.presets)[:2] == ["baseline", "sep"]
+    assert (two.ablation.protocol, two.ablation.reference) == ("end_to_end", "baseline")
+    assert list(two.ablation.presets) == ["retinanet", "baseline", "siamese_gia", "deepacc"]
+
+
+def test_table_2_compares_with_faster_rcnn(
+    shared_overrides: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = [
+        o for o in shared_overrides if not o.startswith(("ablation.p", "heads.", "ablation.s"))
+    ]
+    # A number, as make and people write it.
+    options = ["table=2", "ablation.presets=[retinanet,baseline]", "ablation.seeds=1"]
+    result = ablation.run([*small, *options, "ablation.resamples=20", f"out={tmp_path / 'out'}"])
+    assert result is not None
+    assert (list(result.presets), result.reference) == (["retinanet", "baseline"], "baseline")
+    assert "difference to baseline" in capsys.readouterr().out
+
+
+def test_help_needs_no_request(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["ablation", "--help"])
+    ablation.main()
+    assert capsys.readouterr().out.startswith("deepacc ablation: ")

@@ -1,1 +1,1 @@
-"""The ablation of Table 1 (Luo et al. 2020) from finished runs: tables and figures."""
+"""Ablations (Tables 1 and 2 of Luo et al. 2020) from finished runs: tables and figures."""

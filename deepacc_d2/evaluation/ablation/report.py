@@ -1,4 +1,4 @@
-"""The ablation (Table 1 of Luo et al. 2020) from finished runs: tables and figures in a folder."""
+"""An ablation (Tables 1, 2 of Luo et al. 2020) from finished runs: a folder of tables, figures."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from deepacc_d2.evaluation.ablation.plots import plot_confusions, plot_differenc
 from deepacc_d2.evaluation.ablation.result import AblationResult, in_order, to_dict, write_csv
 from deepacc_d2.evaluation.ablation.tables import (
     confusions_markdown,
-    format_table1,
-    table1_markdown,
+    format_metrics,
+    metrics_markdown,
 )
 from deepacc_d2.evaluation.finished_runs import compare_finished
 from deepacc_d2.evaluation.tally import number_cases
@@ -24,8 +24,8 @@ from deepacc_d2.files import whole_file
 __all__ = [
     "AblationResult",
     "confusions_markdown",
-    "format_table1",
-    "table1_markdown",
+    "format_metrics",
+    "metrics_markdown",
     "update_section",
     "write_ablation_report",
 ]
@@ -58,7 +58,7 @@ def write_ablation_report(
         seed: of the resamples.
 
     Returns:
-        The result; its ``files`` are ``table1.{json,csv,md}``, ``confusions.md``, ``table1.png``
+        The result; its ``files`` are ``metrics.{json,csv,md}``, ``confusions.md``, ``metrics.png``
         and ``confusions.png``.
 
     Raises:
@@ -138,13 +138,13 @@ def update_section(path: str | Path, name: str, text: str) -> None:
 def _write(folder: Path, result: AblationResult) -> list[Path]:
     """Writes all files, numbers first: a figure that fails must not cost them."""
     content = json.dumps(to_dict(result), allow_nan=False, indent=2, ensure_ascii=False)
-    table, confusions = table1_markdown(result), confusions_markdown(result)
+    table, confusions = metrics_markdown(result), confusions_markdown(result)
     writers: dict[str, Callable[[Path], object]] = {
-        "table1.json": lambda path: path.write_text(content + "\n", encoding="utf-8"),
-        "table1.csv": lambda path: write_csv(path, result),
-        "table1.md": lambda path: path.write_text(table, encoding="utf-8"),
+        "metrics.json": lambda path: path.write_text(content + "\n", encoding="utf-8"),
+        "metrics.csv": lambda path: write_csv(path, result),
+        "metrics.md": lambda path: path.write_text(table, encoding="utf-8"),
         "confusions.md": lambda path: path.write_text(confusions, encoding="utf-8"),
-        "table1.png": lambda path: plot_differences(result).savefig(path, format="png", dpi=110),
+        "metrics.png": lambda path: plot_differences(result).savefig(path, format="png", dpi=110),
         "confusions.png": lambda path: plot_confusions(result).savefig(path, format="png", dpi=110),
     }
     return [_write_whole(folder / name, write) for name, write in writers.items()]

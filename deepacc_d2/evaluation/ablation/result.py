@@ -12,6 +12,7 @@ from deepacc_d2.evaluation.tally import ERRORS, GROUPS
 from deepacc_d2.files import csv_text
 
 ROWS: dict[str, tuple[str, str]] = {
+    "retinanet": ("", "RetinaNet"),
     "baseline": ("a", "Faster R-CNN"),
     "sep": ("b", "sep"),
     "aam": ("c", "sep + AAM"),
@@ -20,7 +21,10 @@ ROWS: dict[str, tuple[str, str]] = {
     "siamese_gia": ("f", "sep + siamese + AAM + GIA"),
     "deepacc": ("", "sep + siamese + AAM + GIA, pair centers"),
 }
-"""Row of Table 1 of Luo et al. 2020, "" outside it, and what the model consists of, by preset."""
+"""Row of Table 1 of Luo et al. 2020, "" outside it, and what the model consists of, by preset.
+
+RetinaNet and Faster R-CNN are of Table 2, where DeepACC is ``siamese_gia``.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +86,7 @@ def in_order(presets: Iterable[str]) -> list[str]:
 
 
 def to_dict(result: AblationResult) -> dict[str, Any]:
-    """Returns the content of ``table1.json``: plain values, ``None`` where undefined."""
+    """Returns the content of ``metrics.json``: plain values, ``None`` where undefined."""
     return {
         "title": result.title,
         "reference": result.reference if result.has_reference else None,

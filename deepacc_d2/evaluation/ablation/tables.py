@@ -26,8 +26,8 @@ Table = tuple[list[str], list[list[str]]]
 """Heads of the columns, and rows of as many texts."""
 
 
-def format_table1(result: AblationResult) -> str:
-    """Returns Table 1 as aligned plain text: the metrics, then the differences."""
+def format_metrics(result: AblationResult) -> str:
+    """Returns the metrics as aligned plain text: first their values, then the differences."""
     metrics = list(METRIC_NAMES.values())
     blocks = [
         f"{result.title}\n{_data(result)}; in percent, mean +- sd over seeds",
@@ -46,10 +46,10 @@ def format_table1(result: AblationResult) -> str:
     return "\n\n".join(blocks)
 
 
-def table1_markdown(
-    result: AblationResult, *, heading: str = "#", figure: str | None = "table1.png"
+def metrics_markdown(
+    result: AblationResult, *, heading: str = "#", figure: str | None = "metrics.png"
 ) -> str:
-    """Returns Table 1 as Markdown, with protocol, commands and figure.
+    """Returns the metrics as Markdown, with protocol, commands and figure.
 
     Args:
         result: the ablation.
@@ -60,7 +60,7 @@ def table1_markdown(
     values = {preset: [row_of(preset)[1], *cells] for preset, cells in _values(result, "±").items()}
     return render(
         __package__,
-        "table1.md.j2",
+        "metrics.md.j2",
         result=result,
         data=_data(result),
         values=_named(["Model", *metrics, "Seeds"], values),

@@ -119,6 +119,10 @@ def matched(straights: list[Straight], classes: list[int]) -> NDArray[np.float64
     return np.array(odds)
 
 
+CONDENSATION, OPEN_RATE = 2.0, 0.2
+"""Of drawn cells; see :class:`deepacc_d2.data.synthetic.SyntheticConfig`."""
+
+
 def drawn_truth(
     cells: int, seed: int
 ) -> Iterable[tuple[list[Straight], list[int], list[float], list[float]]]:
@@ -130,8 +134,15 @@ def drawn_truth(
         The strips of one cell, their class indices, 1 where the p arm comes first, and the
         centromere's place from the first tip, 0 to 1.
     """
-    # A margin as annotators and detectors leave it.
-    config = SyntheticConfig(seed=seed, box_margin=4, cells_per_case=1, num_batches=max(cells, 1))
+    # A margin as annotators and detectors leave it, and the looks of more than one laboratory.
+    config = SyntheticConfig(
+        seed=seed,
+        box_margin=4,
+        cells_per_case=1,
+        num_batches=max(cells, 1),
+        condensation=CONDENSATION,
+        open_rate=OPEN_RATE,
+    )
     for case in range(cells):
         image, record = render_metaphase(config, case, 0)
         yield _with_truth(image, record["annotations"])

@@ -13,7 +13,7 @@ from deepacc_d2.chromosomes import DENVER_GROUPS
 from deepacc_d2.errors import ConfigError, DataError
 from deepacc_d2.evaluation.ablation import report as ablation_report
 from deepacc_d2.evaluation.ablation.report import (
-    format_table1,
+    format_metrics,
     update_section,
     write_ablation_report,
 )
@@ -21,7 +21,14 @@ from deepacc_d2.evaluation.metrics import compute_metrics
 from deepacc_d2.evaluation.report import coco_results
 from deepacc_d2.evaluation.types import ImagePrediction
 
-FILES = ["table1.json", "table1.csv", "table1.md", "confusions.md", "table1.png", "confusions.png"]
+FILES = [
+    "metrics.json",
+    "metrics.csv",
+    "metrics.md",
+    "confusions.md",
+    "metrics.png",
+    "confusions.png",
+]
 ABOUT = {
     "title": "Made up",
     "facts": {"device": "none", "lr": np.float32(0.5), "odd": float("nan")},
@@ -100,7 +107,7 @@ def test_files_and_order(written):
     assert sorted(path.name for path in out.iterdir()) == sorted(FILES)
     assert [path.name for path in result.files] == FILES
     assert list(result.presets) == ["baseline", "sep", "aam", "mine"]
-    for name in ("table1.png", "confusions.png"):
+    for name in ("metrics.png", "confusions.png"):
         picture = cv2.imread(str(out / name))
         assert min(picture.shape[:2]) > 300
         assert picture.std() > 10
@@ -109,12 +116,12 @@ def test_files_and_order(written):
 def test_numbers_agree_with_the_metrics_of_the_runs(made, written):
     _, runs, metrics = made
     out, _ = written
-    content = json.loads((out / "table1.json").read_text())
+    content = json.loads((out / "metrics.json").read_text())
     assert content["reference"] == "sep"
     assert content["facts"] == {"device": "none", "lr": 0.5, "odd": None}
-    with (out / "table1.csv").open() as stream:
+    with (out / "metrics.csv").open() as stream:
         table = {row["preset"]: row for row in csv.DictReader(stream)}
-    text = (out / "table1.md").read_text()
+    text = (out / "metrics.md").read_text()
     values = table_rows(text, "|  | Preset | Model | mAP | mAP_max | AER | Acc | Seeds")
     differences = table_rows(text, "|  | Preset | Δ mAP | Δ mAP_max | Δ AER | Δ Acc")
     assert list(differences) == ["baseline", "aam", "mine"]
@@ -161,7 +168,7 @@ def test_numbers_agree_with_the_metrics_of_the_runs(made, written):
 def test_confusions(made, written):
     _, _, metrics = made
     out, _ = written
-    content = json.loads((out / "table1.json").read_text())["presets"]
+    content = json.loads((out / "metrics.json").read_text())["presets"]
     text = (out / "confusions.md").read_text()
     total = table_rows(text, "|  | Preset | within group | between groups | missed | spurious")
     within = table_rows(text[text.index("## Within group") :], "|  | Preset | all | A | B")
@@ -186,7 +193,7 @@ def test_confusions(made, written):
 
 def test_terminal(written):
     _, result = written
-    text = format_table1(result)
+    text = format_metrics(result)
     blocks = [block.splitlines() for block in text.split("\n\n")]
     assert text.isascii()
     for block in (blocks[1], blocks[2][1:]):
@@ -206,17 +213,17 @@ def test_without_the_reference(made, tmp_path):
     coco, runs, _ = made
     some = {"aam": runs["aam"][:1], "baseline": runs["baseline"]}
     result = write_ablation_report(tmp_path, some, coco, **ABOUT)
-    content = json.loads((tmp_path / "table1.json").read_text())
+    content = json.loads((tmp_path / "metrics.json").read_text())
     assert content["reference"] is None
     assert content["presets"]["aam"]["metrics"]["acc"]["difference"] is None
     for text in (
-        format_table1(result),
-        (tmp_path / "table1.md").read_text(),
+        format_metrics(result),
+        (tmp_path / "metrics.md").read_text(),
         (tmp_path / "confusions.md").read_text(),
     ):
         assert "No run of sep is among these" in text
         assert "[" not in text.replace("![", "")
-    assert cv2.imread(str(tmp_path / "table1.png")) is not None
+    assert cv2.imread(str(tmp_path / "metrics.png")) is not None
     assert cv2.imread(str(tmp_path / "confusions.png")) is not None
 
 
