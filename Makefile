@@ -16,7 +16,7 @@ LAUNCH = +@exec sh scripts/run.sh scripts/launch.py
 IN_VENV = '$(VENV)/bin/python' -m
 
 # Names alone: what they do and take is in deepacc_d2/command/table.py, which `make help` prints.
-LAUNCHED = train context masks ablation sweep evaluate compare dashboard predict review explain \
+LAUNCHED = train context masks ablation peers sweep evaluate compare dashboard predict review explain \
            robustness karyotype polarity export data data-check synthetic test coverage bench \
            torture
 

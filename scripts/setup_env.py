@@ -38,7 +38,10 @@ from typing import NoReturn
 ROOT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = ROOT / "requirements"
 LOCKS = ("bootstrap.lock", "project.lock", "detectron2.lock")
-EXTRAS = ("joblib", "optuna", "ray", "submitit", "export", "review", "browser", "worksheet", "docs")
+EXTRAS = (
+    *("joblib", "optuna", "ray", "submitit", "export", "peers"),
+    *("review", "browser", "worksheet", "docs"),
+)
 STAMP = "stamp.json"
 # Apart from the stamp, which an interrupted install removes, so that the choice is not forgotten.
 CHOSEN = "extras.json"

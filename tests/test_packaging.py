@@ -31,7 +31,10 @@ CONDA_NAMES = {
     "opencv-python-headless": "py-opencv",
     "matplotlib": "matplotlib-base",
 }
-EXTRAS = ("joblib", "optuna", "ray", "submitit", "export", "review", "browser", "worksheet", "docs")
+EXTRAS = (
+    *("joblib", "optuna", "ray", "submitit", "export", "peers"),
+    *("review", "browser", "worksheet", "docs"),
+)
 VARIABLES = (
     *("EXP", "DATA", "DATA_DIR", "SCALE", "SEED", "CKPT", "IMAGE", "OUT", "ARGS", "FORMAT", "SRC"),
     *("PRECISION", "OVERWRITE", "IMAGES", "CASES", "WORKSHEET", "CELLS", "CROPS"),

@@ -100,6 +100,21 @@ MODEL = (
         several=True,
     ),
     Command(
+        "peers",
+        "Model",
+        "train other detectors for as long and compare",
+        "DATA=data/mine MINUTES=30",
+        ("-m", "deepacc_lightning.peers"),
+        (
+            *(DATA, DATA_DIR, OUT, SEED),
+            Option("peers", "which: presets, faster_rcnn, yolo9-t, dfine-n, ...", "PEERS", "list"),
+            Option("minutes", "wall-clock time that each is trained for", "MINUTES"),
+            Option("results", "Markdown file to put the table into", "RESULTS", "path"),
+        ),
+        config="peers",
+        several=True,
+    ),
+    Command(
         "sweep",
         "Model",
         "train over a grid or a search space",
@@ -364,7 +379,7 @@ ARGS = 'further keys: ARGS="trainer.max_steps=100 optim.optimizer.lr=0.01"'
 ENVIRONMENT = {
     "PYTHON": "the Python >= 3.11 that .venv is made from",
     "VENV": "the folder of the environment, .venv by default",
-    "EXTRAS": "optional packages to add, and keep: joblib optuna submitit ray export",
+    "EXTRAS": "optional packages to add, and keep: joblib optuna submitit ray export peers",
 }
 """Variables of every make target."""
 

@@ -1,6 +1,6 @@
 """Cell context trained on a finished detector, and together with its classifier.
 
-    python tests/benchmarks/joint_context.py --data data/tseng2023-official --images 700
+    python tests/benchmarks/joint_context.py --data data/tseng2023-official --images 1000
 
 The boxes that the detector keeps of each image are pooled once. Then two contexts are trained on
 them from the same start: one on fixed features, as ``make context`` does, and one together with the
@@ -200,10 +200,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
     parser.add_argument("--data", required=True)
     parser.add_argument("--ckpt", default=str(SHIPPED))
-    parser.add_argument("--images", type=int, default=700)
+    parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--val-images", type=int, default=350)
-    parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--keep", type=Path, help="file for the pooled boxes, for another run")
     options = parser.parse_args()
     content = read_checkpoint(options.ckpt)
     model = build_from_checkpoint(content, options.ckpt).eval()
@@ -213,11 +214,18 @@ def main() -> None:
         parser.error(f"{options.ckpt} has no context: it says which boxes are kept")
     scale = content["deepacc_config"]["scale"]
     data = DataSets.of(options.data)
-    cells = {}
-    for split, number in (("train", options.images), ("val", options.val_images)):
+    cells: dict[str, list[Pooled]] = {}
+    if options.keep and options.keep.is_file():
+        kept = torch.load(options.keep, weights_only=True)
+        cells = {split: [Pooled(*each) for each in of_split] for split, of_split in kept.items()}
+    missing = {} if cells else {"train": options.images, "val": options.val_images}
+    for split, number in missing.items():
         nodes = scale["train_augmentations" if split == "train" else "test_augmentations"]
         mapper = MetaphaseMapper([instantiate(node) for node in nodes], is_train=True)
         cells[split] = pooled(model, mapper, data.dicts(thin(data.split(split), number)), 1)
+    if options.keep and missing:
+        plain = {k: [(c.regions, c.boxes, c.shapes, c.labels) for c in v] for k, v in cells.items()}
+        torch.save(plain, options.keep)
     node = dict(content["deepacc_config"]["model"]["roi_heads"]["box_predictor"]["context"])
     rows: list[list[object]] = []
     for joint in (False, True):
