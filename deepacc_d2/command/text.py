@@ -31,7 +31,6 @@ def overview() -> str:
             "Usage: deepacc COMMAND [key=value ...]",
             "",
             *(f"  {name:<11} {summary}" for name, summary in rows.items()),
-            "",
             "deepacc COMMAND --help lists its keys, in Hydra's grammar; --version is of all.",
         ]
     )
@@ -77,7 +76,7 @@ def _names(command: Command, conf: Path, width: int) -> list[str]:
     names = [key.name for key in own_keys(command.config, conf) if key.default]
     names = [name for name in [*names, *groups_of(command.config, conf)] if name not in listed]
     lines = textwrap.wrap(f"Further keys: {', '.join(names)}.", width, subsequent_indent="  ")
-    return ["", *lines, f"`deepacc {command.name} --help all` explains them."]
+    return [*lines, f"`deepacc {command.name} --help all` explains them."]
 
 
 def _of_config(command: Command, conf: Path, width: int) -> list[str]:

@@ -193,7 +193,7 @@ class TorchvisionPeer(Peer):
 
 
 class LibrePeer(Peer):
-    """A detector that LibreYOLO (MIT licence) trains, such as ``yolo9-t`` and ``dfine-n``."""
+    """A detector that LibreYOLO (MIT license) trains, such as ``yolo9-t`` and ``dfine-n``."""
 
     def _class(self) -> tuple[Any, str]:
         try:
