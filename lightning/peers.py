@@ -75,7 +75,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     check_same(out / "settings.json", settings)
     if not views.is_dir():
         ours = compose_config("train", ["scale=lab", *scale])
-        nodes = OmegaConf.to_container(ours.scale.test_augmentations, resolve=True)
+        nodes: Any = OmegaConf.to_container(ours.scale.test_augmentations, resolve=True)
         limits = {"train": cfg.max_train_images, "test": cfg.max_test_images}
         write_views(views, data, [instantiate(node) for node in nodes], limits)
     gpu = cfg.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
