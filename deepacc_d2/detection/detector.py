@@ -22,8 +22,14 @@ from deepacc_d2.chromosomes import NUM_CLASSES
 from deepacc_d2.detection.masks import find_masks
 from deepacc_d2.detection.network import Raw, TorchDetector, least_score
 from deepacc_d2.detection.runners import is_exported, load_runner
-from deepacc_d2.detection.select import LEAST_SCORE, SelectionSettings, decode, select
-from deepacc_d2.detection.turns import TURNS, merged, turned, turned_back
+from deepacc_d2.detection.select import (
+    LEAST_SCORE,
+    TURNS,
+    SelectionSettings,
+    decode,
+    select,
+)
+from deepacc_d2.detection.turns import merged, turned, turned_back
 from deepacc_d2.errors import ConfigError, DataError
 from deepacc_d2.evaluation.types import ImagePrediction
 from deepacc_d2.images.spread import Gray

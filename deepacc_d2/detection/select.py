@@ -22,8 +22,9 @@ LEAST_SCORE = 0.05
 """Score of a class up to which its boxes are left out of average precision."""
 CLASS_IOU = 0.5
 """For average precision, boxes of one class that overlap more than this are the same."""
-MOST_LOOKS = 8
-"""Ways to turn and mirror an image."""
+TURNS: tuple[int, ...] = (0, 3, 5, 6, 1, 2, 4, 7)
+"""Looks at an image in the order of use: as it is, turned by 180 degrees, by 90 each way, then
+mirrored ones; see :mod:`deepacc_d2.detection.turns` for the bits."""
 MOST_SCORED = 100
 """So many scored boxes of an image count for average precision, the surest."""
 
@@ -63,8 +64,8 @@ class SelectionSettings:
         )
         if self.max_chromosomes < 1:
             raise ConfigError(f"max_chromosomes={self.max_chromosomes}: give at least 1")
-        if not 1 <= self.tta <= MOST_LOOKS:
-            raise ConfigError(f"tta={self.tta}: give 1 (one look at an image) to {MOST_LOOKS}")
+        if not 1 <= self.tta <= len(TURNS):
+            raise ConfigError(f"tta={self.tta}: give 1 (one look at an image) to {len(TURNS)}")
 
 
 def select(

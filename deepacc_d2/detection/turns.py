@@ -24,8 +24,6 @@ from deepacc_d2.images.spread import Gray
 
 # Bits of a turn: first mirrored left to right, then top to bottom, then rows made columns.
 ACROSS, DOWN, TRANSPOSED = 1, 2, 4
-TURNS: tuple[int, ...] = (0, 3, 5, 6, 1, 2, 4, 7)
-"""In the order of use: as it is, turned by 180 degrees, by 90 each way, then mirrored ones."""
 
 # Least probability of being any chromosome, of a box that has a say.
 LEAST_FOREGROUND = 0.1

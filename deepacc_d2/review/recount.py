@@ -69,7 +69,7 @@ class Rules:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Recount:
     """A cell recomputed.
 

@@ -8,8 +8,8 @@ import pytest
 
 from deepacc_d2.detection.detector import Detector
 from deepacc_d2.detection.network import Raw
-from deepacc_d2.detection.select import SelectionSettings
-from deepacc_d2.detection.turns import TURNS, merged, turned, turned_back
+from deepacc_d2.detection.select import TURNS, SelectionSettings
+from deepacc_d2.detection.turns import merged, turned, turned_back
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.images.spread import Gray
 from deepacc_d2.images.view import BOX_TO_SIZE, View, ViewSettings
