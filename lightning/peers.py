@@ -15,10 +15,12 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from tabulate import tabulate
 
+from deepacc_d2.data.dataset import read_split
 from deepacc_d2.data.union import DataSets
 from deepacc_d2.errors import ConfigError, UserError
 from deepacc_d2.evaluation.ablation.report import update_section
 from deepacc_d2.files import write_json, write_text
+from deepacc_d2.secret import redacted
 from deepacc_lightning.core.cli import (
     alone,
     check_accelerator,
@@ -27,7 +29,7 @@ from deepacc_lightning.core.cli import (
     run_guarded,
 )
 from deepacc_lightning.core.config import compose_config, config_dir, register_resolvers
-from deepacc_lightning.core.run_info import describe_run, make_run_dir
+from deepacc_lightning.core.run_info import describe_run, device_name, make_run_dir
 from deepacc_lightning.jobs.peer_job import write_request
 from deepacc_lightning.jobs.peer_networks import Request, peer_of
 from deepacc_lightning.jobs.peer_views import write_views
@@ -95,10 +97,11 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         facts[name] = measured(name, presets, request, int(cfg.timed_images))
     text = table(facts)
     print(text)
-    write_text(out / "peers.md", text + "\n")
+    text = f"{about(data.info().name, settings, request)}\n\n{text}\n"
+    write_text(out / "peers.md", text)
     write_json(out / "peers.json", describe_run(settings=settings, peers=facts))
     if cfg.results:
-        update_section(Path(cfg.results), "peers", text + "\n")
+        update_section(Path(cfg.results), "peers", text)
     return facts
 
 
@@ -147,6 +150,23 @@ def measured(name: str, presets: list[str], request: Request, timed: int) -> dic
                 )
         facts[action] = json.loads(written.read_text(encoding="utf-8"))
     return facts
+
+
+def about(name: str, settings: dict[str, Any], request: Request) -> str:
+    """Says in Markdown what the peers of a table were trained on, and how long."""
+    train, test = (len(read_split(request.views, s)["images"]) for s in ("train", "test"))
+    lines = {
+        "Data": f"{name}, fingerprint {settings['data'][:16]}, {train} training, {test} test images",
+        "Views": f"chromosomes of {settings['chromosome_size']} px, longest side at most "
+        f"{settings['image_size']} px",
+        "Trained": f"from random weights for {settings['minutes']} minutes, {settings['batch_size']} "
+        f"images a step, seed {settings['seed']}",
+        "Device": f"{device_name(torch.device(request.device))}, {settings['threads']} threads",
+        "Metrics": "in percent; `aer` from the score that is best on validation",
+    }
+    command = redacted(os.environ.get("DEEPACC_COMMAND", "make peers"))
+    facts = "\n".join(f"- {key}: {value}" for key, value in lines.items())
+    return f"## Other detectors: {name}\n\n{facts}\n\n```sh\n{command}\n```"
 
 
 def table(facts: dict[str, Any]) -> str:

@@ -273,7 +273,7 @@ class LibrePeer(Peer):
                 format="openvino", imgsz=side, output_path=str(request.folder / "exported")
             )
             return self._detect(libreyolo.LibreYOLO(path, device="cpu"), request)
-        except (ImportError, RuntimeError, ValueError, OSError) as error:
+        except Exception as error:
             print(f"{self.name} cannot be exported: {error}", flush=True)
             return None
 
