@@ -81,6 +81,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         limits = {"train": cfg.max_train_images, "test": cfg.max_test_images}
         write_views(views, data, [instantiate(node) for node in nodes], limits)
     gpu = cfg.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    torch.set_num_threads(int(cfg.threads))  # as the table says
     facts = {}
     for name in cfg.peers:
         request = Request(
@@ -155,13 +156,14 @@ def measured(name: str, presets: list[str], request: Request, timed: int) -> dic
 def about(name: str, settings: dict[str, Any], request: Request) -> str:
     """Says in Markdown what the peers of a table were trained on, and how long."""
     train, test = (len(read_split(request.views, s)["images"]) for s in ("train", "test"))
+    known, device = settings["data"][:16], device_name(torch.device(request.device))
+    size, longest = settings["chromosome_size"], settings["image_size"]
+    minutes, batch, seed = (settings[key] for key in ("minutes", "batch_size", "seed"))
     lines = {
-        "Data": f"{name}, fingerprint {settings['data'][:16]}, {train} training, {test} test images",
-        "Views": f"chromosomes of {settings['chromosome_size']} px, longest side at most "
-        f"{settings['image_size']} px",
-        "Trained": f"from random weights for {settings['minutes']} minutes, {settings['batch_size']} "
-        f"images a step, seed {settings['seed']}",
-        "Device": f"{device_name(torch.device(request.device))}, {settings['threads']} threads",
+        "Data": f"{name}, fingerprint {known}, {train} training, {test} test images",
+        "Views": f"chromosomes of {size} px, longest side at most {longest} px",
+        "Trained": f"{minutes} minutes from random weights, {batch} images a step, seed {seed}",
+        "Device": device,
         "Metrics": "in percent; `aer` from the score that is best on validation",
     }
     command = redacted(os.environ.get("DEEPACC_COMMAND", "make peers"))
