@@ -203,7 +203,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--val-images", type=int, default=350)
     parser.add_argument("--epochs", type=int, default=15)
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--keep", type=Path, help="file for the pooled boxes, for another run")
     options = parser.parse_args()
     content = read_checkpoint(options.ckpt)
@@ -229,7 +229,7 @@ def main() -> None:
     node = dict(content["deepacc_config"]["model"]["roi_heads"]["box_predictor"]["context"])
     rows: list[list[object]] = []
     for joint in (False, True):
-        for seed in range(options.seeds):
+        for seed in options.seeds:
             torch.manual_seed(seed)
             reader = Reader(model, instantiate(node))
             if not rows:
