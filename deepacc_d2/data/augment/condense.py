@@ -12,6 +12,7 @@ apart. So chromatids open about the real centromere, which is looked for where t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -30,6 +31,11 @@ from deepacc_d2.method import check_shares
 LEAST_ELONGATION = 1.3
 # Bands run together by a blur of at most this standard deviation, in pixels.
 MOST_BLUR = 1.6
+# In cells whose bands are hardly seen, darkness is averaged along the axis over so many standard
+# deviations, in pixels; share of the cells, and samples of the average.
+MOST_FADED, FADED_SHARE, FADED_SAMPLES = 9.0, 0.3, 9
+# Darkness, in gray levels, from which a pixel is of the body and not of its pale rim.
+FAINT = 12.0
 # Width of one chromatid over that of the chromosome before they opened.
 CHROMATID = 0.62
 # An open chromatid's end lies at most about as far from its sister's, in widths.
@@ -51,6 +57,7 @@ class Condensed(Placed):
             and on that of its end, over the chromosome's width.
         centromere: its place along the axis, -1 at one end and 1 at the other.
         blur: standard deviation, in pixels, by which neighboring bands run together.
+        faded: the same along the axis alone, so that the outline stays; 0 for none.
     """
 
     length: float
@@ -59,6 +66,7 @@ class Condensed(Placed):
     spread: tuple[float, float]
     centromere: float
     blur: float
+    faded: float = 0.0
 
     def changed(self, patch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Draws the chromosome of a patch (h, w) anew, into a square about its middle."""
@@ -75,16 +83,27 @@ class Condensed(Placed):
         along = (right * cos + down * sin) / self.length
         across = down * cos - right * sin - axis.bend * (along**2 - axis.reach**2 / 3)
 
+        def sampled(source: NDArray[np.float32], across: NDArray[np.float32], shift: float) -> Any:
+            at = along + shift
+            turned = across + axis.bend * (at**2 - axis.reach**2 / 3)
+            map_x = axis.middle[0] + at * cos - turned * sin
+            map_y = axis.middle[1] + at * sin + turned * cos
+            maps = (map_x.astype(np.float32), map_y.astype(np.float32))
+            return np.asarray(cv2.remap(source, *maps, cv2.INTER_LINEAR), dtype=np.float32)
+
         def looked_up(across: NDArray[np.float32]) -> NDArray[np.float32]:
-            turned = across + axis.bend * (along**2 - axis.reach**2 / 3)
-            map_x = axis.middle[0] + along * cos - turned * sin
-            map_y = axis.middle[1] + along * sin + turned * cos
-            return np.asarray(
-                cv2.remap(
-                    patch, map_x.astype(np.float32), map_y.astype(np.float32), cv2.INTER_LINEAR
-                ),
-                dtype=np.float32,
-            )
+            plain: NDArray[np.float32] = sampled(patch, across, 0.0)
+            if self.faded == 0:
+                return plain
+            body = (patch > FAINT).astype(np.float32)
+            total, inside = np.zeros_like(plain), np.zeros_like(plain)
+            for at in np.linspace(-2, 2, FADED_SAMPLES):
+                weight = float(np.exp(-0.5 * at**2))
+                total += weight * sampled(patch, across, at * self.faded)
+                inside += weight * sampled(body, across, at * self.faded)
+            # A mean over the body alone, so that tips stay as dark as the rest.
+            mean = total / np.maximum(inside, 1e-6)
+            return np.asarray(mean * sampled(body, across, 0.0), dtype=np.float32)
 
         if self.apart + max(self.spread) == 0:
             return looked_up(across / self.width)
@@ -239,6 +258,7 @@ class RandomCondensation(T.Augmentation):
             apart=rng.uniform(0.0, 0.6) if opened else 0.0,
             spread=rng.uniform(0.0, MOST_SPREAD) if opened else 0.0,
             blur=rng.uniform(0, MOST_BLUR),
+            faded=rng.uniform(1.0, MOST_FADED) if rng.random() < FADED_SHARE else 0.0,
         )
         names = [None if classes is None else CLASSES[classes[c.row]] for c in cutouts]
         placed = [_condensed(rng, c, dark, cell, n) for c, n in zip(cutouts, names, strict=True)]
@@ -254,6 +274,7 @@ class _Cell:
     apart: float
     spread: float
     blur: float
+    faded: float
 
 
 def _condensed(
@@ -286,4 +307,5 @@ def _condensed(
         spread=(float(arms[0]), float(arms[1])),
         centromere=float(centromere),
         blur=float(cell.blur),
+        faded=float(cell.faded),
     )

@@ -39,6 +39,7 @@ class SyntheticConfig:
         condensation: factor on how much batches differ in how far chromosomes are condensed; 1 is
             what one laboratory's slides show, 3 makes some half as long again as others.
         open_rate: share of the batches whose sister chromatids lie apart, as after long Colcemid.
+        faded_rate: share of the batches whose bands are hardly seen.
         overlap_rate: share of the chromosomes that are laid across others on purpose.
         nucleus_rate: mean number of interphase nuclei in an image.
         debris_rate: factor on the amount of dust and debris; 0 is a clean slide.
@@ -55,6 +56,7 @@ class SyntheticConfig:
     loss_rate: float = 0.03
     condensation: float = 1.0
     open_rate: float = 0.0
+    faded_rate: float = 0.0
     overlap_rate: float = 0.3
     nucleus_rate: float = 0.6
     debris_rate: float = 1.0
@@ -77,7 +79,8 @@ class SyntheticConfig:
             )
         if max(self.size) > 3 * min(self.size):
             raise ConfigError(f"synthetic size {self.size} is too narrow: keep the ratio below 3")
-        shares = ("size_variation", "abnormality_rate", "loss_rate", "open_rate", "overlap_rate")
+        shares = ("size_variation", "abnormality_rate", "loss_rate", "overlap_rate")
+        shares += ("open_rate", "faded_rate")
         most = dict.fromkeys(shares, 1) | {"condensation": 4}
         most |= dict.fromkeys(("nucleus_rate", "debris_rate", "box_margin"), 20)
         for name, upper in most.items():
@@ -169,6 +172,8 @@ def batch_style(config: SyntheticConfig, batch: int) -> Style:
     # A stream of its own, so that closed chromosomes are drawn as they were without this option.
     opening = config.rng(STREAM_BATCH, batch, 1)
     opened = opening.random() < config.open_rate
+    fading = config.rng(STREAM_BATCH, batch, 2)
+    contrast = fading.uniform(0.03, 0.4) if fading.random() < config.faded_rate else 1.0
     clipped = rng.random() < 0.6
     light = float(np.clip(rng.lognormal(np.log(0.40), 0.22), 0.29, 0.66))
     return Style(
@@ -182,7 +187,7 @@ def batch_style(config: SyntheticConfig, batch: int) -> Style:
         lobes=float(np.clip(rng.normal(0.2 + 0.2 * condensed, 0.15), 0.0, 0.75)),
         rim=float(np.clip(rng.normal(0.05, 0.05), 0.0, 0.2)),
         light=light,
-        dark=light + float(np.clip(rng.normal(0.76, 0.25), 0.34, 1.4)),
+        dark=light + contrast * float(np.clip(rng.normal(0.76, 0.25), 0.34, 1.4)),
         band_blur=rng.uniform(1.6, 2.7),
         band_jitter=rng.uniform(0.08, 0.2),
         mottle=rng.uniform(0.08, 0.24),
