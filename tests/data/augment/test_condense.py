@@ -105,6 +105,21 @@ def test_chromatids_meet_at_the_centromere() -> None:
     assert counts[-1] == 2
 
 
+def test_bands_fade_along_the_axis_and_the_outline_stays() -> None:
+    before, plain = condensed()
+    dark, box = condensed(faded=12.0)
+    line, was = dark[TOP + WIDTH // 2], before[TOP + WIDTH // 2]
+    inside = slice(LEFT + 4, LEFT + LENGTH - 4)
+    assert np.ptp(was[inside]) > 60
+    assert np.ptp(line[inside]) < 25
+    # Neither the tips nor the sides are blurred.
+    assert abs(spans(line)[0] - spans(was)[0]) <= 2
+    across = dark[:, LEFT + LENGTH // 2], before[:, LEFT + LENGTH // 2]
+    assert abs(spans(across[0])[0] - spans(across[1])[0]) <= 2
+    assert line[LEFT + 3] > 0.75 * line[LEFT + LENGTH // 2]
+    assert np.abs(box - plain).max() <= 2
+
+
 def test_either_arm_opens_by_itself() -> None:
     dark, _ = condensed(spread=(0.0, 1.5), centromere=0.0)
     counts = [len(spans(dark[:, x])) for x in (LEFT + 4, LEFT + LENGTH - 5)]

@@ -40,6 +40,7 @@ def test_digest_depends_on_every_option():
         "loss_rate": 0.2,
         "condensation": 2.0,
         "open_rate": 0.5,
+        "faded_rate": 0.5,
         "overlap_rate": 0.1,
         "nucleus_rate": 0.1,
         "debris_rate": 0.1,
@@ -86,3 +87,8 @@ def test_condensation_and_open_chromatids_differ_as_told():
     assert 25 < sum(s.spread > 0 for s in half) < 55
     # What is not about the opening stays as it was.
     assert [s.dark for s in half] == [s.dark for s in one]
+    faded = [s.dark - s.light for s in styles(faded_rate=0.5)]
+    contrasts = [s.dark - s.light for s in one]
+    shares = np.array(faded) / contrasts
+    assert 25 < (shares < 0.41).sum() < 55
+    assert set(np.round(shares[shares > 0.41], 6)) == {1.0}
