@@ -106,7 +106,7 @@ MODEL = (
         "DATA=data/mine MINUTES=30",
         ("-m", "deepacc_lightning.peers"),
         (
-            *(DATA, DATA_DIR, OUT, SEED),
+            *(_needed(DATA), DATA_DIR, OUT, SEED),
             Option("peers", "which: presets, faster_rcnn, yolo9-t, dfine-n, ...", "PEERS", "list"),
             Option("minutes", "wall-clock time that each is trained for", "MINUTES"),
             Option("results", "Markdown file to put the table into", "RESULTS", "path"),
@@ -384,7 +384,8 @@ ENVIRONMENT = {
 """Variables of every make target."""
 
 NAMED = (
-    *("PROTOCOL", "EXPS", "SEEDS", "SCALE", "DATA", "DATA_DIR", "CKPT"),
+    *("TABLE", "PROTOCOL", "EXPS", "PEERS", "MINUTES", "SEEDS", "SCALE", "DATA", "DATA_DIR"),
+    "CKPT",
     *("PROJECT", "ENTITY", "OUT", "ARGS"),
 )
 """Variables that decide a result, in the order in which reports name them."""
