@@ -41,7 +41,7 @@ def mean_of(paths: list[Path]) -> dict[str, object]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line: reads, averages, writes."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoints", nargs="+", type=Path)
     parser.add_argument("--out", required=True, type=Path)
     options = parser.parse_args(arguments)

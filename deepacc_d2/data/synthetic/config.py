@@ -18,6 +18,14 @@ GENERATOR_VERSION = 2
 # image depends on how many others are drawn, in which order, or by how many processes.
 STREAM_BATCH, STREAM_CASE, STREAM_CELL = 1, 2, 3
 
+MOST = {
+    **dict.fromkeys(("size_variation", "abnormality_rate", "loss_rate", "overlap_rate"), 1),
+    **dict.fromkeys(("open_rate", "faded_rate"), 1),
+    "condensation": 4,
+    **dict.fromkeys(("nucleus_rate", "debris_rate", "box_margin"), 20),
+}
+"""The largest value of options that may be from 0 to it."""
+
 
 @dataclass(frozen=True)
 class SyntheticConfig:
@@ -79,11 +87,7 @@ class SyntheticConfig:
             )
         if max(self.size) > 3 * min(self.size):
             raise ConfigError(f"synthetic size {self.size} is too narrow: keep the ratio below 3")
-        shares = ("size_variation", "abnormality_rate", "loss_rate", "overlap_rate")
-        shares += ("open_rate", "faded_rate")
-        most = dict.fromkeys(shares, 1) | {"condensation": 4}
-        most |= dict.fromkeys(("nucleus_rate", "debris_rate", "box_margin"), 20)
-        for name, upper in most.items():
+        for name, upper in MOST.items():
             if not 0 <= getattr(self, name) <= upper:
                 raise ConfigError(
                     f"synthetic {name} must be in 0..{upper}, not {getattr(self, name)}"
