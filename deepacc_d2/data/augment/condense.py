@@ -5,7 +5,7 @@ laboratory's way of spreading. Long exposure makes them short and thick, and ope
 chromatids, which then lie side by side or, held by the centromere, as an X or a V. A laboratory's
 own pictures show one degree of it. This draws others, from isolated real chromosomes.
 
-Where bands have run together, little but the length and the place of the centromere tells classes
+Where bands have run together, little but the length and the place of the centromere sets classes
 apart. So chromatids open about the real centromere, which is looked for where the class has it.
 """
 
