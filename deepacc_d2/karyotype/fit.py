@@ -29,6 +29,9 @@ FIT_STRENGTHS = (0.0, 0.125, 0.25, 0.375, 0.5, 0.75, 1.0, 1.5)
 
 FIT_LOSS_FACTORS = (1.0, 1.5, 2.0, 3.0)
 
+MOST_MORE_WRONG = 1.1
+"""Whole cells are not bought by more than a tenth more wrong boxes than the best strength has."""
+
 ENOUGH_LOSSES = 60
 """With fewer removed chromosomes no loss factor above 1 is tried: nothing would show that it hides
 a monosomy."""
@@ -59,7 +62,9 @@ def fit_settings(
         loss_factors: to choose from, see :func:`choose_loss_factor`.
 
     Returns:
-        The settings, and what each strength gave, and then each loss factor at the chosen one.
+        The settings, and what each strength gave, and then each loss factor at each strength that
+        is allowed. Chosen is the strength with the fewest wrong boxes, or, at any strength, the
+        loss factor with more cells right; see :data:`MOST_MORE_WRONG`.
 
     Raises:
         DataError: there is no cell, or none with a detection.
@@ -80,17 +85,22 @@ def fit_settings(
         tried = with_made_cells(tried, made, chosen, bound=enough)
         allowed = [each for each in tried if each.allowed]
         strength = min(allowed, key=lambda each: (each.wrong, each.strength)).strength
-    chosen = replace(chosen, prior_strength=strength)
     at_first = next(each for each in tried if each.strength == strength)
-    more = [
-        try_strength(calibrated, labels, strength, loss_factor=factor, counts_per_cell=counts)
-        for factor in sorted({float(each) for each in loss_factors if each > 1})
-        if strength > 0 and at_first.losses >= ENOUGH_LOSSES
-    ]
-    more = choose_loss_factor(at_first, with_made_cells(more, made, chosen, bound=enough))
-    tried = [*tried, *more]
-    best = max([at_first, *(each for each in more if each.allowed)], key=_most_right)
-    chosen = replace(chosen, loss_factor=best.loss_factor)
+    candidates = [at_first]
+    factors = sorted({float(each) for each in loss_factors if each > 1})
+    for first in [each for each in tried if each.allowed and each.strength > 0]:
+        if first.losses < ENOUGH_LOSSES:
+            continue  # nothing would show that a factor hides losses
+        more = [
+            try_strength(calibrated, labels, first.strength, loss_factor=f, counts_per_cell=counts)
+            for f in factors
+        ]
+        more = choose_loss_factor(first, with_made_cells(more, made, chosen, bound=enough))
+        tried = [*tried, *more]
+        candidates += [each for each in more if each.allowed]
+    most = MOST_MORE_WRONG * at_first.wrong
+    best = max((each for each in candidates if each.wrong <= most), key=_most_right)
+    chosen = replace(chosen, prior_strength=best.strength, loss_factor=best.loss_factor)
     results = [interpret(cell.boxes, cell.probabilities, chosen) for cell in cells]
     # An empty cell is always of confidence 0: there is nothing to fit with it.
     pairs = [
@@ -124,5 +134,5 @@ def choose_loss_factor(
     return [replace(each, allowed=each.allowed and each.detected_losses >= least) for each in tried]
 
 
-def _most_right(result: StrengthResult) -> tuple[int, float]:
-    return result.right, -result.loss_factor
+def _most_right(result: StrengthResult) -> tuple[int, int, float]:
+    return result.right, -result.wrong, -result.loss_factor
