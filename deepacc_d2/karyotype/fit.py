@@ -95,11 +95,11 @@ def fit_settings(
             try_strength(calibrated, labels, first.strength, loss_factor=f, counts_per_cell=counts)
             for f in factors
         ]
-        more = choose_loss_factor(first, with_made_cells(more, made, chosen, bound=enough))
+        more = with_made_cells(more, made, chosen, bound=enough)
+        more = choose_loss_factor(first, more, most_wrong=MOST_MORE_WRONG * at_first.wrong)
         tried = [*tried, *more]
         candidates += [each for each in more if each.allowed]
-    most = MOST_MORE_WRONG * at_first.wrong
-    best = max((each for each in candidates if each.wrong <= most), key=_most_right)
+    best = max(candidates, key=_most_right)
     chosen = replace(chosen, prior_strength=best.strength, loss_factor=best.loss_factor)
     results = [interpret(cell.boxes, cell.probabilities, chosen) for cell in cells]
     # An empty cell is always of confidence 0: there is nothing to fit with it.
@@ -116,7 +116,7 @@ def fit_settings(
 
 
 def choose_loss_factor(
-    first: StrengthResult, tried: Sequence[StrengthResult]
+    first: StrengthResult, tried: Sequence[StrengthResult], *, most_wrong: float
 ) -> list[StrengthResult]:
     """Returns loss factors with whether each is allowed: where it hides no loss.
 
@@ -129,9 +129,16 @@ def choose_loss_factor(
     Args:
         first: what factor 1 gave.
         tried: what the others gave; not allowed are those that hide clear gains.
+        most_wrong: boxes that may be wrong, see :data:`MOST_MORE_WRONG`.
     """
     least = LEAST_KEPT * first.detected_losses
-    return [replace(each, allowed=each.allowed and each.detected_losses >= least) for each in tried]
+    return [
+        replace(
+            each,
+            allowed=each.allowed and each.detected_losses >= least and each.wrong <= most_wrong,
+        )
+        for each in tried
+    ]
 
 
 def _most_right(result: StrengthResult) -> tuple[int, int, float]:

@@ -221,7 +221,8 @@ def _rule(strengths: Sequence[StrengthResult]) -> list[str]:
             f"Allowed is what keeps {100 * LEAST_KEPT:.0f} % of the clear inserted third homologs "
             "counted and separates changed from unchanged classes no worse than no prior. Of the "
             f"loss factors it is what still notices {100 * LEAST_KEPT:.0f} % of the removed "
-            "chromosomes that factor 1 does; of these the one with the most cells right is chosen."
+            "chromosomes that factor 1 does, with at most a tenth more wrong boxes than the best "
+            "strength has; of these the one with the most cells right is chosen."
         ]
     if not any(each.named_gains or each.losses for each in strengths):
         return []

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from deepacc_d2.errors import DataError
+from deepacc_d2.karyotype.assignment import StrengthResult
 from deepacc_d2.karyotype.calibration import apply_temperature
-from deepacc_d2.karyotype.fit import KnownCell, box_labels, fit_settings
+from deepacc_d2.karyotype.fit import KnownCell, box_labels, choose_loss_factor, fit_settings
 from deepacc_d2.karyotype.interpret import interpret
 from deepacc_d2.karyotype.iscn import parse_karyotype
 from deepacc_d2.karyotype.scoring import Share, evaluate_cells, settings_record
@@ -219,3 +220,20 @@ def test_weights_are_fitted_where_cells_of_either_outcome_are_enough() -> None:
     # All of one outcome: nothing separates the doubts, and the product stands in for them.
     only, _ = fit_settings(clear, strengths=[0.25])
     assert only.cell_weights == ()
+
+
+def test_a_loss_factor_may_neither_hide_losses_nor_make_many_boxes_wrong() -> None:
+    def result(factor: float, wrong: int, noticed: int, *, allowed: bool = True) -> StrengthResult:
+        known = {"boxes": 1000, "kept": 0, "aneuploid": 0, "detected": 1.0, "false": 0.0}
+        more = {"losses": 100, "detected_losses": noticed, "loss_factor": factor}
+        return StrengthResult(0.5, wrong, allowed=allowed, **known, **more)
+
+    first = result(1.0, 50, 80)
+    tried = [
+        result(1.5, 55, 76),
+        result(2.0, 56, 80),
+        result(2.5, 50, 75),
+        result(3.0, 50, 80, allowed=False),
+    ]
+    chosen = choose_loss_factor(first, tried, most_wrong=55)
+    assert [each.allowed for each in chosen] == [True, False, False, False]
