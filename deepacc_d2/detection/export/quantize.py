@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,7 +41,7 @@ def quantize(model: Any, images: Sequence[Gray], multiple: int) -> Any:
         return {"image": pad(image, multiple)[None, None].astype(np.float32)}
 
     # What NNCF logs of each step is nothing that a user could act on.
-    nncf.set_log_level(40)
+    logging.getLogger("nncf").setLevel(logging.ERROR)
     return nncf.quantize(
         model,
         nncf.Dataset(images, pixels),
