@@ -19,7 +19,7 @@ from deepacc_d2.evaluation.ablation.report import AblationResult
 from deepacc_d2.modeling.cached import fingerprint, trunk_weights
 from deepacc_d2.sole_use import FOREVER, sole_use
 from deepacc_lightning import train
-from deepacc_lightning.core.config import compose_config, config_dir, quoted
+from deepacc_lightning.core.config import all_presets, compose_config, quoted
 from deepacc_lightning.core.run_info import make_run_dir
 from deepacc_lightning.jobs import sweep_plan
 from deepacc_lightning.jobs.heads import prepare_heads
@@ -111,7 +111,7 @@ def check_settings(cfg: DictConfig) -> None:
             "data.weights: PROTOCOL=heads sees each cached image once an epoch; leave them out, or "
             "use PROTOCOL=end_to_end"
         )
-    exist = sorted(p.stem for p in (Path(config_dir()) / "experiment").glob("*.yaml"))
+    exist = all_presets()
     rows = [row.split("+") for row in settings.presets]
     unknown = [preset for preset, *_ in rows if preset not in exist]
     for change in (change for _, *changes in rows for change in changes):

@@ -19,7 +19,6 @@ from deepacc_d2.checkpoint import (
 from deepacc_d2.context import Disturbance
 from deepacc_d2.context.cells import check_predictor
 from deepacc_d2.context.steadiness import steadiness
-from deepacc_d2.data.union import DataSets
 from deepacc_d2.detection.detector import PRECISIONS, model_hash
 from deepacc_d2.errors import ConfigError
 from deepacc_d2.files import write_json
@@ -31,6 +30,7 @@ from deepacc_lightning.core.cli import (
     check_data_root,
     run_entry_point,
     run_guarded,
+    uses_gpu,
 )
 from deepacc_lightning.core.config import config_dir, register_resolvers
 from deepacc_lightning.core.run_info import describe_run, make_run_dir
@@ -38,6 +38,7 @@ from deepacc_lightning.train import quiet
 from deepacc_lightning.training.added_part import part_trainer, without_part, write_with_part
 from deepacc_lightning.training.context_module import CellsDataModule, ContextModule
 from deepacc_lightning.training.context_store import CellStore
+from deepacc_lightning.training.datamodule import data_sets_of
 
 register_resolvers()
 
@@ -75,8 +76,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
     model = build_from_checkpoint(content, cfg.ckpt).to(memory_format=torch.channels_last)
     predictor = check_predictor(model)
     assert isinstance(model, ChromosomeRCNN)
-    gpu = cfg.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    model.to("cuda" if gpu else "cpu").eval()
+    model.to("cuda" if uses_gpu(cfg.accelerator) else "cpu").eval()
     node = {
         "_target_": "deepacc_d2.modeling.CellContext",
         "in_features": predictor.bbox_pred.in_features,
@@ -89,10 +89,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
     scale = content["deepacc_config"]["scale"]
     augmentations = {"train": scale["train_augmentations"], "val": scale["test_augmentations"]}
     check_trusted(augmentations, extra=AUGMENTATIONS)
-    named = OmegaConf.to_container(cfg.data, resolve=True)
-    assert isinstance(named, dict)
-    # Each training image is read once a view, whatever its weight.
-    data_sets = DataSets.of(named["root"], cases=named.get("cases", "shared"))
+    data_sets = data_sets_of(cfg)
     facts = {
         "model": model_hash(Path(cfg.ckpt)),
         "data": data_sets.info().fingerprint,

@@ -15,7 +15,6 @@ from tqdm import tqdm
 from deepacc_d2.checkpoint import build, build_from_checkpoint, read_checkpoint
 from deepacc_d2.data.masks.compose import Crowding
 from deepacc_d2.data.masks.spreads import Spread, drawn_spread, outlined, read_spread
-from deepacc_d2.data.union import DataSets
 from deepacc_d2.errors import ConfigError, DataError
 from deepacc_d2.files import write_json
 from deepacc_d2.images.view import ViewSettings
@@ -31,7 +30,7 @@ from deepacc_lightning.core.config import config_dir, register_resolvers
 from deepacc_lightning.core.run_info import describe_run, make_run_dir
 from deepacc_lightning.train import quiet
 from deepacc_lightning.training.added_part import part_trainer, without_part, write_with_part
-from deepacc_lightning.training.datamodule import thin
+from deepacc_lightning.training.datamodule import data_sets_of, thin
 from deepacc_lightning.training.masks_module import ComposedSpreads, MasksDataModule, MasksModule
 
 register_resolvers()
@@ -139,9 +138,7 @@ def read(cfg: DictConfig, content: Mapping[str, Any], split: str) -> list[Spread
     Raises:
         DataError: none of its images shows two chromosomes whose masks are known.
     """
-    named = OmegaConf.to_container(cfg.data, resolve=True)
-    assert isinstance(named, dict)
-    data = DataSets.of(named["root"], cases=named.get("cases", "shared"))
+    data = data_sets_of(cfg)
     coco = data.split(split)
     count = cfg.images if split == "train" else cfg.val_images
     coco = thin(coco, int(count)) if count else coco

@@ -16,7 +16,6 @@ from omegaconf import DictConfig, OmegaConf
 from tabulate import tabulate
 
 from deepacc_d2.data.dataset import read_split
-from deepacc_d2.data.union import DataSets
 from deepacc_d2.errors import ConfigError, UserError
 from deepacc_d2.evaluation.ablation.report import update_section
 from deepacc_d2.files import write_json, write_text
@@ -27,13 +26,20 @@ from deepacc_lightning.core.cli import (
     check_data_root,
     run_entry_point,
     run_guarded,
+    uses_gpu,
 )
-from deepacc_lightning.core.config import compose_config, config_dir, register_resolvers
+from deepacc_lightning.core.config import (
+    all_presets,
+    compose_config,
+    config_dir,
+    register_resolvers,
+)
 from deepacc_lightning.core.run_info import describe_run, device_name, make_run_dir
 from deepacc_lightning.jobs.peer_job import write_request
 from deepacc_lightning.jobs.peer_networks import Request, peer_of
 from deepacc_lightning.jobs.peer_views import write_views
 from deepacc_lightning.train import quiet
+from deepacc_lightning.training.datamodule import data_sets_of
 
 register_resolvers()
 
@@ -58,15 +64,12 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     check_accelerator(cfg.accelerator, "accelerator")
     if cfg.minutes <= 0 or cfg.threads < 1 or cfg.batch_size < 1:
         raise ConfigError("minutes, threads, batch_size: give more than 0 of each")
-    experiments = Path(config_dir()) / "experiment"
-    presets = sorted(path.stem for path in experiments.glob("*.yaml"))
+    presets = all_presets()
     for name in cfg.peers:
         peer_of(name, presets).check()
     out = make_run_dir(Path(cfg.out).resolve())
     views = out / "views"
-    named = OmegaConf.to_container(cfg.data, resolve=True)
-    assert isinstance(named, dict)
-    data = DataSets.of(named["root"], cases=named.get("cases", "shared"))
+    data = data_sets_of(cfg)
     settings = {
         "data": data.info().fingerprint,
         **{key: cfg[key] for key in ("minutes", "threads", "batch_size", "seed")},
@@ -80,7 +83,6 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         nodes: Any = OmegaConf.to_container(ours.scale.test_augmentations, resolve=True)
         limits = {"train": cfg.max_train_images, "test": cfg.max_test_images}
         write_views(views, data, [instantiate(node) for node in nodes], limits)
-    gpu = cfg.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     torch.set_num_threads(int(cfg.threads))  # as the table says
     facts = {}
     for name in cfg.peers:
@@ -93,7 +95,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
             scale=scale,
             threads=int(cfg.threads),
             seed=int(cfg.seed),
-            gpu=gpu,
+            gpu=uses_gpu(cfg.accelerator),
         )
         facts[name] = measured(name, presets, request, int(cfg.timed_images))
     text = table(facts)

@@ -91,21 +91,32 @@ def read_cells(
     ]
 
 
+def true_labels(item: dict[str, Any], boxes: Tensor, logits: Tensor) -> Tensor:
+    """Returns the true class (N,) of each box that was kept, K for one on no chromosome.
+
+    Args:
+        item: input of a mapper, with ``instances`` of the truth.
+        boxes: (N, 4) XYXY.
+        logits: (N, C) of the result.
+    """
+    truth = item["instances"]
+    labels = box_labels(
+        boxes.cpu().numpy(),
+        logits.softmax(dim=1).cpu().numpy(),
+        truth.gt_boxes.tensor.numpy(),
+        truth.gt_classes.numpy(),
+    )
+    return torch.from_numpy(labels)
+
+
 def _cell(item: dict[str, Any], context: CellContext, found: tuple[Tensor, ...]) -> ContextCell:
     """Keeps the boxes of one image; ``found``: features, margin logits, logits and boxes."""
     features, margin, logits, boxes = found
     rows = context.keep(boxes, logits)
-    truth = item["instances"]
-    labels = box_labels(
-        boxes[rows].cpu().numpy(),
-        logits[rows].softmax(dim=1).cpu().numpy(),
-        truth.gt_boxes.tensor.numpy(),
-        truth.gt_classes.numpy(),
-    )
     return ContextCell(
         known=evidence(features[rows], margin[rows], logits[rows]).half().cpu(),
         shapes=box_shapes(boxes[rows]).cpu(),
-        labels=torch.from_numpy(labels),
+        labels=true_labels(item, boxes[rows], logits[rows]),
         image_id=int(item["image_id"]),
         case_id=str(item.get("case_id") or ""),
     )

@@ -104,6 +104,11 @@ def one_line(error: BaseException) -> str:
     return text
 
 
+def uses_gpu(accelerator: str) -> bool:
+    """Says whether an accelerator of :func:`check_accelerator` means a GPU here."""
+    return accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+
+
 def check_data_root(cfg: DictConfig, *, several: bool = False) -> None:
     """Checks that the config names a data directory.
 

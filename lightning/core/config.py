@@ -89,6 +89,11 @@ def register_resolvers() -> None:
         OmegaConf.register_new_resolver(name, function, replace=True)
 
 
+def all_presets() -> list[str]:
+    """Returns the names of all presets, those of ``conf/experiment``."""
+    return sorted(path.stem for path in (Path(config_dir()) / "experiment").glob("*.yaml"))
+
+
 def compose_config(config_name: str, overrides: Iterable[str] = ()) -> DictConfig:
     """Composes a config as the command line would, for tests and notebooks.
 

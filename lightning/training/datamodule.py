@@ -11,6 +11,7 @@ import cv2
 import pytorch_lightning as pl
 import torch
 from detectron2.data import transforms as T
+from omegaconf import DictConfig, OmegaConf
 from torch.utils.data import DataLoader, Sampler
 from torch.utils.data.distributed import DistributedSampler
 
@@ -208,6 +209,13 @@ class ChromosomeDataModule(pl.LightningDataModule):
             "generator": torch.Generator().manual_seed(self.seed),
             "pin_memory": torch.cuda.is_available(),
         }
+
+
+def data_sets_of(cfg: DictConfig) -> DataSets:
+    """Returns the data sets that ``cfg.data`` names, each image once, whatever its weight."""
+    named = OmegaConf.to_container(cfg.data, resolve=True)
+    assert isinstance(named, dict)
+    return DataSets.of(named["root"], cases=named.get("cases", "shared"))
 
 
 def thin(coco: dict[str, Any], count: int) -> dict[str, Any]:

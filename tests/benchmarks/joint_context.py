@@ -26,18 +26,17 @@ from tqdm import tqdm
 
 from deepacc_d2.checkpoint import build_from_checkpoint, read_checkpoint
 from deepacc_d2.chromosomes import NUM_CLASSES
-from deepacc_d2.context import ContextCell, pad_cells
+from deepacc_d2.context import ContextCell, Disturbance, pad_cells
 from deepacc_d2.context.batches import IGNORED
-from deepacc_d2.context.cells import check_predictor
+from deepacc_d2.context.cells import check_predictor, true_labels
 from deepacc_d2.data.mapper import MetaphaseMapper
 from deepacc_d2.data.union import DataSets
-from deepacc_d2.karyotype.known import box_labels
 from deepacc_d2.modeling import CellContext
 from deepacc_d2.modeling.cell_context import box_shapes, evidence
 from deepacc_lightning.training.datamodule import thin
 
 SHIPPED = Path(__file__).resolve().parents[2] / "deepacc_d2" / "weights" / "deepacc.ckpt"
-DROP = 0.15
+DROP = Disturbance().drop
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,18 +116,8 @@ def pooled(
         at = Boxes.cat([p.proposal_boxes for p in placed]).tensor
         boxes = predictor.best_boxes(logits, deltas, at)
         rows = context.keep(boxes, logits)
-        truth = mapped["instances"]
-        labels = box_labels(
-            boxes[rows].numpy(),
-            logits[rows].softmax(dim=1).numpy(),
-            truth.gt_boxes.tensor.numpy(),
-            truth.gt_classes.numpy(),
-        )
-        cells.append(
-            Pooled(
-                regions[rows].half(), at[rows], box_shapes(boxes[rows]), torch.from_numpy(labels)
-            )
-        )
+        labels = true_labels(mapped, boxes[rows], logits[rows])
+        cells.append(Pooled(regions[rows].half(), at[rows], box_shapes(boxes[rows]), labels))
     predictor.context = context
     return [cell for cell in cells if len(cell.labels)]
 
