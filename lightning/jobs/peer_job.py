@@ -48,8 +48,7 @@ def detect(name: str, presets: list[str], request: Request, timed: int) -> dict[
     """Detects in the validation and test views and returns metrics, time and memory."""
     peer = peer_of(name, presets)
     run, weights = peer.load(request)
-    val = detections(run, request.views, "val", VAL_IMAGES)
-    threshold = best_threshold(*val)
+    threshold = best_threshold(*detections(run, request.views, "val", VAL_IMAGES)[:2])
     coco, found, seconds = detections(run, request.views, "test", None)
     metrics = compute_metrics(coco, found, score_threshold=threshold).summary()
     facts = {
@@ -81,7 +80,7 @@ def detections(
     return coco, found, seconds
 
 
-def best_threshold(coco: dict[str, Any], found: list[ImagePrediction], _: Any = None) -> float:
+def best_threshold(coco: dict[str, Any], found: list[ImagePrediction]) -> float:
     """Returns the score with the lowest AER; of several, the highest."""
     errors = [compute_metrics(coco, found, score_threshold=float(t)).aer for t in THRESHOLDS]
     best = int(np.flatnonzero(np.array(errors) == min(errors))[-1])

@@ -7,7 +7,6 @@ the same for all: the images, the time, the threads, the size of a step.
 from __future__ import annotations
 
 import math
-import os
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 
 from deepacc_d2.chromosomes import NUM_CLASSES
 from deepacc_d2.detection.detector import load_detector
+from deepacc_d2.detection.network import TorchDetector
 from deepacc_d2.errors import ConfigError, UserError
 from deepacc_d2.evaluation.types import ImagePrediction
 from deepacc_d2.images.gray import Gray
@@ -67,6 +67,11 @@ class Request:
     def device(self) -> str:
         """As PyTorch names it."""
         return "cuda" if self.gpu else "cpu"
+
+    @property
+    def side(self) -> int:
+        """Of the square that LibreYOLO fits a view into, in pixels."""
+        return 32 * math.ceil(self.image_size / 32)
 
     @property
     def train_images(self) -> int:
@@ -130,9 +135,8 @@ class OwnPeer(Peer):
             *("scale.check_val_every_n_epoch=1000000", "trainer.num_sanity_val_steps=0"),
         ]
         command = [sys.executable, "-m", "deepacc_lightning.train", *options]
-        environment = {**os.environ, "OMP_NUM_THREADS": str(request.threads)}
         began = time.monotonic()
-        done = subprocess.run(command, env=environment, check=False)
+        done = subprocess.run(command, check=False)
         if done.returncode:
             raise UserError(f"training {self.name} ended with status {done.returncode}, see above")
         return time.monotonic() - began
@@ -142,10 +146,10 @@ class OwnPeer(Peer):
 
     def load(self, request: Request) -> tuple[Detect, int]:
         """Loads it as ``make evaluate`` does, with one look at each image."""
-        path = self._checkpoint(request)
-        detector = load_detector(path, device=request.device, tta=1)
-        weights = torch.load(path, map_location="cpu", weights_only=False)["model"]
-        return detector.predict, sum(v.numel() for v in weights.values())
+        detector = load_detector(self._checkpoint(request), device=request.device, tta=1)
+        network = detector.network
+        assert isinstance(network, TorchDetector)
+        return detector.predict, sum(v.numel() for v in network.core.model.state_dict().values())
 
     def load_exported(self, request: Request) -> Detect | None:
         """Exports it by ``make export``."""
@@ -220,9 +224,10 @@ class LibrePeer(Peer):
 
     def train(self, request: Request) -> tuple[int, float]:
         """Trains by LibreYOLO's recipe, for as many epochs as the time allows, at least one."""
+        few = max(4 * request.batch_size, 16)
         began = time.monotonic()
-        self._run(request, epochs=1, name="timed", images=max(4 * request.batch_size, 16))
-        image = (time.monotonic() - began) / max(4 * request.batch_size, 16)
+        self._run(request, epochs=1, name="timed", images=few)
+        image = (time.monotonic() - began) / few
         epochs = max(1, int(request.seconds / (image * request.train_images)))
         began = time.monotonic()
         self._run(request, epochs=epochs, name="run", images=None)
@@ -236,7 +241,7 @@ class LibrePeer(Peer):
             data=str(_part(request.views, images) if images else request.views / "data.yaml"),
             epochs=epochs,
             batch=request.batch_size,
-            imgsz=32 * math.ceil(request.image_size / 32),
+            imgsz=request.side,
             device=request.device,
             workers=0 if request.threads < 2 else 1,
             seed=request.seed,
@@ -267,11 +272,9 @@ class LibrePeer(Peer):
 
         kind, size = self._class()
         model = kind(str(self._weights(request)), size=size, nb_classes=NUM_CLASSES, device="cpu")
-        side = 32 * math.ceil(request.image_size / 32)
+        out = str(request.folder / "exported")
         try:
-            path = model.export(
-                format="openvino", imgsz=side, output_path=str(request.folder / "exported")
-            )
+            path = model.export(format="openvino", imgsz=request.side, output_path=out)
             return self._detect(libreyolo.LibreYOLO(path, device="cpu"), request)
         except Exception as error:
             print(f"{self.name} cannot be exported: {error}", flush=True)
@@ -279,11 +282,9 @@ class LibrePeer(Peer):
 
     @staticmethod
     def _detect(model: Any, request: Request) -> Detect:
-        side = 32 * math.ceil(request.image_size / 32)
-
         def detect(gray: Gray, image_id: int) -> ImagePrediction:
             color: NDArray[np.uint8] = np.repeat(gray[..., None], 3, axis=2)
-            found = model.predict(color, conf=LEAST_SCORE, imgsz=side, max_det=MOST)
+            found = model.predict(color, conf=LEAST_SCORE, imgsz=request.side, max_det=MOST)
             boxes = (found[0] if isinstance(found, list) else found).boxes
             arrays = [np.asarray(torch.as_tensor(v).cpu()) for v in (boxes.xyxy, boxes.conf)]
             arrays.append(np.asarray(torch.as_tensor(boxes.cls).cpu()).astype(np.int64))

@@ -44,6 +44,7 @@ def write_views(
         DataError: an image cannot be read.
     """
     bring = T.AugmentationList(list(augmentations))
+    counts = {}
     with whole_directory(out, overwrite=False) as root:
         for split in SPLITS:
             (root / "images" / split).mkdir(parents=True)
@@ -51,6 +52,7 @@ def write_views(
             coco = data.split(split)
             limit = limits.get(split)
             coco = thin(coco, limit) if limit else coco
+            counts[split] = len(coco["images"])
             write_json(
                 root / "annotations" / f"{split}.json",
                 _written(root, split, coco, data, bring),
@@ -60,19 +62,17 @@ def write_views(
         config = {"path": str(out.resolve()), "names": names}
         config |= {split: f"images/{split}" for split in SPLITS}
         write_text(root / "data.yaml", yaml.safe_dump(config, sort_keys=False))
-        counts = {split: len(list((root / "images" / split).iterdir())) for split in SPLITS}
-        info = {"name": out.name, "format": "views", "counts": counts, "fingerprint": ""}
+        info = {"name": out.name, "format": "views", "counts": counts}
         info |= {key: getattr(data.info(), key) for key in ("pixel_mean", "pixel_std")}
-        write_json(root / "dataset.json", info)
-        info["fingerprint"] = fingerprint(root)
-        write_json(root / "dataset.json", info)
+        write_json(root / "dataset.json", {**info, "fingerprint": fingerprint(root)})
 
 
 def _written(
     root: Path, split: str, coco: dict[str, Any], data: DataSets, bring: T.AugmentationList
 ) -> dict[str, Any]:
     """Writes the images and labels of a split, and returns its ground truth in the views."""
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for item, image in tqdm(
         list(zip(data.dicts(coco), coco["images"], strict=True)), desc=split, unit="image"
     ):
@@ -93,7 +93,7 @@ def _written(
         for box, side, c in zip(boxes, sides, item["classes"], strict=True):
             annotations.append(
                 {
-                    "id": 0,
+                    "id": len(annotations) + 1,
                     "image_id": image["id"],
                     "category_id": int(c) + 1,
                     "bbox": [*box[:2].tolist(), *side.tolist()],
@@ -101,5 +101,4 @@ def _written(
                     "iscrowd": 0,
                 }
             )
-    numbered = [{**a, "id": n} for n, a in enumerate(annotations, start=1)]
-    return {**coco, "images": images, "annotations": numbered}
+    return {**coco, "images": images, "annotations": annotations}
