@@ -223,15 +223,21 @@ class LibrePeer(Peer):
         self._class()
 
     def train(self, request: Request) -> tuple[int, float]:
-        """Trains by LibreYOLO's recipe, for as many epochs as the time allows, at least one."""
-        few = max(4 * request.batch_size, 16)
-        began = time.monotonic()
-        self._run(request, epochs=1, name="timed", images=few)
-        image = (time.monotonic() - began) / few
-        epochs = max(1, int(request.seconds / (image * request.train_images)))
+        """Trains by LibreYOLO's recipe: the epochs that come nearest to the time, at least one."""
+        self._class()  # imported before anything is timed
+        more = min(16 * request.batch_size, request.train_images)
+        few = max(1, more // 4)
+        short, long = (self._timed(request, images) for images in (few, more))
+        image = max((long - short) / max(more - few, 1), 1e-4)  # without what it takes to start
+        epochs = max(1, round(request.seconds / (image * request.train_images)))
         began = time.monotonic()
         self._run(request, epochs=epochs, name="run", images=None)
         return epochs * request.train_images, time.monotonic() - began
+
+    def _timed(self, request: Request, images: int) -> float:
+        began = time.monotonic()
+        self._run(request, epochs=1, name=f"timed{images}", images=images)
+        return time.monotonic() - began
 
     def _run(self, request: Request, *, epochs: int, name: str, images: int | None) -> None:
         kind, size = self._class()
