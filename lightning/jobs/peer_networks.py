@@ -117,7 +117,7 @@ class OwnPeer(Peer):
 
     def train(self, request: Request) -> tuple[int, float]:
         """Trains by ``make train``, for as many steps as the time allows."""
-        few, more = 6, 18
+        few, more = 10, 60  # the first steps are slower
         short, long = (self._run(request, n, request.folder / f"timed{n}") for n in (few, more))
         step = max((long - short) / (more - few), 1e-3)
         steps = max(1, int(request.seconds / step))
@@ -225,8 +225,8 @@ class LibrePeer(Peer):
     def train(self, request: Request) -> tuple[int, float]:
         """Trains by LibreYOLO's recipe: the epochs that come nearest to the time, at least one."""
         self._class()  # imported before anything is timed
-        more = min(16 * request.batch_size, request.train_images)
-        few = max(1, more // 4)
+        more = min(40 * request.batch_size, request.train_images)
+        few = max(1, more // 5)
         short, long = (self._timed(request, images) for images in (few, more))
         image = max((long - short) / max(more - few, 1), 1e-4)  # without what it takes to start
         epochs = max(1, round(request.seconds / (image * request.train_images)))
