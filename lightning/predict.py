@@ -20,6 +20,7 @@ from deepacc_d2.prediction.continued import continue_job
 from deepacc_d2.prediction.folder import OutputFolder, open_folder
 from deepacc_d2.prediction.inputs import Images, Input, list_images
 from deepacc_d2.prediction.outputs import check_suffixes
+from deepacc_d2.prediction.parts import part_of
 from deepacc_d2.prediction.predictor import Predictor, load_predictor
 from deepacc_d2.prediction.summary import finish_job
 from deepacc_d2.text import is_utf8, printable
@@ -71,7 +72,9 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     laboratory = Laboratory.read(cfg.worksheet, cfg.cells, cfg.name_pattern)
     out = resolved(cfg.out)
     skipped: dict[Path, str] = {}
-    listed = list_images(_images(cfg.images), cfg.cases, out=out, skipped=skipped)
+    listed = part_of(
+        list_images(_images(cfg.images), cfg.cases, out=out, skipped=skipped), cfg.part
+    )
     job = {
         "kind": "deepacc_d2 prediction",
         "model": {"name": predictor.name, "sha256": model_hash(checkpoint)},

@@ -249,3 +249,23 @@ def test_margins_of_boxes_are_those_of_chromosomes_apart_from_others(benchmark) 
     )
     assert margins(image, boxes).tolist() == pytest.approx([1.25, 1.0])
     assert margins(np.full((300, 400), 240, np.uint8), boxes).tolist() == []
+
+
+def test_a_simulated_cluster_takes_as_long_as_can_be_worked_out_by_hand(benchmark) -> None:
+    cluster = benchmark("cluster")
+    costs = cluster.Costs(start=10.0, images=np.array([2.0]), bytes=1.0, files=1.0)
+    # Eight tasks of five images on four workers: two each, every one with its own start.
+    array = cluster.simulate(costs, 40, 4, 5, losses=0.0, new=True)
+    assert array.hours * 3600 == pytest.approx(2 * (10 + 5 * 2))
+    assert (array.core_hours * 3600, array.busy) == (pytest.approx(160), pytest.approx(1))
+    # The same by actors that start once.
+    actors = cluster.simulate(costs, 40, 4, 5, losses=0.0, new=False)
+    assert actors.hours * 3600 == pytest.approx(10 + 2 * 5 * 2)
+    # The last batch is smaller, and three workers have nothing to do meanwhile.
+    rest = cluster.simulate(costs, 41, 4, 5, losses=0.0, new=False)
+    assert rest.hours * 3600 == pytest.approx(30 + 2)
+    assert rest.busy == pytest.approx((3 * 30 + 32) / (4 * 32))
+    # An hour of work is lost twelve times on average, each time for a start and an image.
+    lost = cluster.simulate(costs, 500_000, 1, 1000, losses=12.0, new=False)
+    hours = 10 / 3600 + 500_000 * 2 / 3600 * (1 + 12 * (10 + 2) / 3600)
+    assert lost.hours == pytest.approx(hours, rel=0.002)

@@ -98,14 +98,8 @@ def build_karyogram(
     boxes = [chromosome.box for chromosome in cell.chromosomes]
     zoom = strip_zoom(boxes)
     cuts = cut_cell(gray, boxes, {**outlines_of(cell), **(outlines or {})})
-    straights = [straighten(cut, zoom) for cut in cuts]
-    polarities = turn(straights, [_class_of(c) for c in cell.chromosomes])
-    strips = [
-        _turned_strip(chromosome, straight, polarity, cut, turned=number in turned)
-        for number, (chromosome, cut, straight, polarity) in enumerate(
-            zip(cell.chromosomes, cuts, straights, polarities, strict=True)
-        )
-    ]
+    pieces = zip(cell.chromosomes, cuts, strict=True)
+    strips = make_strips([(c, cut, n in turned) for n, (c, cut) in enumerate(pieces)], zoom)
     counts = cell.counts() if cell.chromosomes else np.zeros(len(CLASSES), np.int64)
     level = None if cell.unfit else estimate_band_level(strips)
     heading = heading_of(cell, () if level is None else (str(level),))
@@ -118,23 +112,12 @@ def outlines_of(cell: Cell) -> dict[int, Sequence[Ring]]:
     return {n: c.mask.rings for n, c in enumerate(cell.chromosomes) if c.mask is not None}
 
 
-def make_strip(chromosome: Chromosome, cut: Cut, zoom: float, *, turned: bool = False) -> Strip:
-    """Straightens one chromosome's cut and turns its p arm up.
-
-    Args:
-        chromosome: whose it is.
-        cut: of it.
-        zoom: strip pixels for an image pixel.
-        turned: a person turned it over against what is found here; then that is certain.
-    """
-    return make_strips([(chromosome, cut, turned)], zoom)[0]
-
-
 def make_strips(pieces: Sequence[tuple[Chromosome, Cut, bool]], zoom: float) -> list[Strip]:
-    """Makes several strips of one cell, which takes less time than one by one.
+    """Straightens the chromosomes of one cell and turns their p arms up, all at once.
 
     Args:
-        pieces: chromosome, cut and ``turned`` of each; see :func:`make_strip`.
+        pieces: chromosome, cut and ``turned`` of each; the last says that a person turned it over
+            against what is found here, which then is certain.
         zoom: strip pixels for an image pixel.
     """
     straights = [straighten(cut, zoom) for _, cut, _ in pieces]
@@ -155,7 +138,7 @@ def _class_of(chromosome: Chromosome) -> str | None:
 def _turned_strip(
     chromosome: Chromosome, straight: Straight, polarity: Polarity, cut: Cut, *, turned: bool
 ) -> Strip:
-    """Returns a strip as it is shown; see :func:`make_strip`."""
+    """Returns a strip as it is shown; see :func:`make_strips`."""
     if turned:
         polarity = replace(
             polarity,

@@ -126,6 +126,18 @@ def test_the_python_face_gives_the_same(finished: Path, checkpoint: Path, slides
     assert without_drawn(found) == without_drawn(records(finished))
 
 
+def test_parts_are_the_whole(
+    finished: Path, checkpoint: Path, slides: Path, tmp_path: Path
+) -> None:
+    found: dict[str, dict[str, Any]] = {}
+    for part, cells in (("1/2", 2), ("2/2", 1)):  # p1 has two cells
+        out = tmp_path / part[0]
+        result = predict.run(config(checkpoint, slides, out, "cases=folder", f"part={part}"))
+        assert result["cells"] == cells
+        found |= records(out)
+    assert found == records(finished)
+
+
 def test_processes_draw_and_read_the_same(
     finished: Path, checkpoint: Path, slides: Path, tmp_path: Path
 ) -> None:

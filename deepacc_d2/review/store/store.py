@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from deepacc_d2.prediction.record import from_record
 from deepacc_d2.review import events as ev
@@ -447,8 +447,3 @@ def _sent_before(
     if row.who != who or not same:
         raise EditError("the key of this event was used for another one: make a new one")
     return True
-
-
-def count_cells(connection: Connection) -> int:
-    """Returns how many cells there are."""
-    return int(connection.execute(select(func.count()).select_from(cells)).scalar_one())
