@@ -21,7 +21,7 @@ DATA = Option(
     "DATA",
     "data",
 )
-DATA_DIR = Option("data.root", "folder of the data set, where data is a name", "DATA_DIR")
+DATA_DIR = Option("data.root", "folder of the data set, if data is a name", "DATA_DIR")
 CKPT = Option("ckpt", "checkpoint that a training wrote", "CKPT", "path")
 KNOWN = CKPT._replace(help="checkpoint; default: the included detector")
 SHIPPED = CKPT._replace(help="checkpoint, .onnx or .xml; default: the included detector")
