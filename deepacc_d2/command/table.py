@@ -10,26 +10,26 @@ from deepacc_d2.command.options import DEVELOPMENT, Command, Option
 
 EXP = Option(
     "experiment",
-    "a file in conf/experiment, such as baseline or sep",
+    "name of a file in conf/experiment, such as sep",
     "EXP",
 )
 SCALE = Option("scale", "quick (minutes), lab (any magnification) or paper", "SCALE")
 SEED = Option("seed", "random seed", "SEED")
 DATA = Option(
     "data",
-    "a file in conf/data, or a converted data set",
+    "a name in conf/data, or the folder of a data set",
     "DATA",
     "data",
 )
-DATA_DIR = Option("data.root", "where the data set is, for a DATA given by name", "DATA_DIR")
+DATA_DIR = Option("data.root", "folder of the data set, if data is a name", "DATA_DIR")
 CKPT = Option("ckpt", "checkpoint that a training wrote", "CKPT", "path")
-KNOWN = CKPT._replace(help="checkpoint; the included detector by default")
-SHIPPED = CKPT._replace(help="checkpoint, .onnx or .xml; the included detector by default")
+KNOWN = CKPT._replace(help="checkpoint; default: the included detector")
+SHIPPED = CKPT._replace(help="checkpoint, .onnx or .xml; default: the included detector")
 OUT = Option("out", "output directory", "OUT", "path")
 OVERWRITE = Option("overwrite", "replace what is at the output", "OVERWRITE", "switch")
 IS_PRESET = Option("preset", "refuse a checkpoint of another preset", "EXP")
 IS_SCALE = Option("scale_name", "refuse a checkpoint of another scale", "SCALE")
-JOBS = Option("ablation.jobs", "jobs at a time", "JOBS")
+JOBS = Option("ablation.jobs", "jobs that run at the same time", "JOBS")
 
 
 def _needed(option: Option) -> Option:
@@ -45,8 +45,8 @@ MODEL = (
         ("-m", "deepacc_lightning.train"),
         (
             *(EXP, SCALE, SEED, DATA, DATA_DIR, OUT),
-            Option("ckpt_path", "checkpoint to start another training from", "CKPT", "path"),
-            Option("resume", "run directory to continue where it stopped", "RESUME", "path"),
+            Option("ckpt_path", "checkpoint that a new training starts from", "CKPT", "path"),
+            Option("resume", "run directory of a stopped training to continue", "RESUME", "path"),
         ),
         config="train",
         several=True,
@@ -75,7 +75,7 @@ MODEL = (
         ("-m", "deepacc_lightning.masks"),
         (
             *(_needed(CKPT), SEED, _needed(DATA), DATA_DIR, OUT),
-            Option("start", "checkpoint whose masks are taken over", "START", "path"),
+            Option("start", "checkpoint whose masks are reused", "START", "path"),
         ),
         config="masks",
         several=True,
@@ -83,16 +83,16 @@ MODEL = (
     Command(
         "ablation",
         "Model",
-        "train and compare the presets of Table 1 or 2",
+        "train and compare the presets of the paper's tables",
         "PROTOCOL=heads SEEDS=3",
         ("-m", "deepacc_lightning.ablation"),
         (
-            Option("table", "1, DeepACC's parts (default); 2, other detectors", "TABLE", "text"),
+            Option("table", "1: DeepACC's parts (default); 2: other detectors", "TABLE", "text"),
             SCALE,
             Option("ablation.protocol", "heads (on one frozen trunk) or end_to_end", "PROTOCOL"),
             *(JOBS, DATA, DATA_DIR, OUT),
-            Option("ablation.presets", "presets; those of the table by default", "EXPS", "list"),
-            Option("ablation.seeds", "how many seeds, or which: 3 or 0,1,2", "SEEDS", "seeds"),
+            Option("ablation.presets", "presets to train; default: the table's", "EXPS", "list"),
+            Option("ablation.seeds", "how many seeds (3), or which (0,1,2)", "SEEDS", "seeds"),
             Option("ablation.trunk", "checkpoint whose trunk all presets share", "CKPT", "path"),
             Option("ablation.results", "Markdown file to put the table into", "RESULTS", "path"),
         ),
@@ -102,13 +102,13 @@ MODEL = (
     Command(
         "peers",
         "Model",
-        "train other detectors for as long and compare",
+        "train other detectors for the same time and compare",
         "DATA=data/mine MINUTES=30",
         ("-m", "deepacc_lightning.peers"),
         (
             *(_needed(DATA), DATA_DIR, OUT, SEED),
-            Option("peers", "which: presets, faster_rcnn, yolo9-t, dfine-n, ...", "PEERS", "list"),
-            Option("minutes", "wall-clock time that each is trained for", "MINUTES"),
+            Option("peers", "detectors: presets, faster_rcnn, yolo9-t, ...", "PEERS", "list"),
+            Option("minutes", "training time of each, in wall-clock minutes", "MINUTES"),
             Option("results", "Markdown file to put the table into", "RESULTS", "path"),
         ),
         config="peers",
@@ -121,12 +121,12 @@ MODEL = (
         'EXP=siamese_gia ARGS="m=.25,.5"',
         ("-m", "deepacc_lightning.sweep"),
         (
-            EXP._replace(kind="several", help="experiments: EXP=sep,siamese_gia"),
+            EXP._replace(kind="several", help="experiments, such as sep,siamese_gia"),
             SCALE,
-            SEED._replace(kind="several", help="random seeds: SEED=0,1"),
+            SEED._replace(kind="several", help="random seeds, such as 0,1"),
             Option("sweep.sweeper", "grid (all combinations) or optuna", "SWEEPER"),
-            Option("sweep.trials", "how many trials of optuna in all", "N"),
-            Option("sweep@space", "what optuna searches: a file in conf/sweep", "SPACE"),
+            Option("sweep.trials", "number of optuna trials in all", "N"),
+            Option("sweep@space", "search space of optuna: a file in conf/sweep", "SPACE"),
             Option("sweep.launcher", "basic, processes, joblib, submitit or ray", "LAUNCHER"),
             *(JOBS._replace(key="sweep.jobs"), DATA, DATA_DIR),
             OUT._replace(key="sweep.dir"),
@@ -147,16 +147,16 @@ MODEL = (
     Command(
         "compare",
         "Model",
-        "runs side by side, as a table and a page",
+        "compare runs in a table and an HTML page",
         'RUNS="runs/a runs/b"',
         ("-m", "deepacc_lightning.compare"),
         (
-            Option("runs", "directories of runs or above runs, or patterns", "RUNS", "runs", True),
+            Option("runs", "run directories, folders of runs, or patterns", "RUNS", "runs", True),
             OUT._replace(default="runs/compare"),
-            Option("by", "keys to group by, as preset,alpha; default: all that differ", "BY"),
-            Option("ref", "group to compare with: a preset, or key=value; sep, else first", "REF"),
-            Option("resamples", "of the bootstrap; 0 leaves it out", default=1000),
-            Option("title", "of the page"),
+            Option("by", "keys to group by, such as preset,alpha; default: all that differ", "BY"),
+            Option("ref", "reference group: preset or key=value; default: sep or the first", "REF"),
+            Option("resamples", "bootstrap resamples; 0 leaves the bootstrap out", default=1000),
+            Option("title", "title of the page"),
         ),
     ),
     Command(
@@ -166,8 +166,8 @@ MODEL = (
         "PROJECT=deepacc-d2",
         ("-m", "deepacc_lightning.dashboard"),
         (
-            Option("project", "W&B project; deepacc-d2 by default", "PROJECT", "text"),
-            Option("entity", "its user or team; who is logged in by default", "ENTITY", "text"),
+            Option("project", "W&B project; default: deepacc-d2", "PROJECT", "text"),
+            Option("entity", "its user or team; default: who is logged in", "ENTITY", "text"),
             OUT._replace(help="file of the dashboard's description"),
         ),
         config="dashboard",
@@ -175,18 +175,18 @@ MODEL = (
     Command(
         "predict",
         "Model",
-        "images to karyograms and karyotypes",
+        "turn images into karyograms and karyotypes",
         "IMAGES=slides OUT=results",
         ("-m", "deepacc_lightning.predict"),
         (
             SHIPPED,
             Option("images", 'image, folder or pattern: "a/**/*.tif"', "IMAGES", "path", True),
             OUT,
-            Option("cases", "which images are of one case: folder, or a CSV", "CASES", "folder"),
-            Option("worksheet", "CSV with the head of each case's worksheet", "WORKSHEET", "path"),
-            Option("cells", "CSV with slide, place and reviewer of cells", "CELLS", "path"),
-            Option("crops", "also each chromosome as a PNG of its own", "CROPS", "switch"),
-            OVERWRITE._replace(help="remove the results in OUT; by default they are continued"),
+            Option("cases", "folder (each folder is a case), or a CSV of cases", "CASES", "folder"),
+            Option("worksheet", "CSV of header fields for case worksheets", "WORKSHEET", "path"),
+            Option("cells", "CSV with slide, coordinates and reviewer of cells", "CELLS", "path"),
+            Option("crops", "also write each chromosome as a PNG", "CROPS", "switch"),
+            OVERWRITE._replace(help="remove the results in OUT first; default: continue them"),
         ),
         config="predict",
     ),
@@ -197,16 +197,16 @@ MODEL = (
         "OUT=results",
         ("-m", "deepacc_d2.review"),
         (
-            Option("results", "the folder that predict wrote", "OUT", "path", True),
-            Option("port", "of the server on this machine", default=8765),
-            Option("address", "that it listens on", default="127.0.0.1"),
+            Option("results", "folder that predict wrote; see docs/REVIEW.md", "OUT", "path", True),
+            Option("port", "port of the server", default=8765),
+            Option("address", "address that the server listens on", default="127.0.0.1"),
             Option("browse", "open a browser", kind="switch"),
         ),
     ),
     Command(
         "explain",
         "Model",
-        "draw why an image got its classes",
+        "draw how chromosomes got their classes",
         "IMAGE=slides/a.tif",
         ("-m", "deepacc_lightning.explain"),
         (
@@ -220,7 +220,7 @@ MODEL = (
     Command(
         "robustness",
         "Model",
-        "metrics on rescaled, inverted, noisy copies of images",
+        "measure metrics on rescaled, inverted and noisy images",
         "DATA=data/mine",
         ("-m", "deepacc_lightning.robustness"),
         (SHIPPED, SEED, DATA, DATA_DIR, OUT),
@@ -229,7 +229,7 @@ MODEL = (
     Command(
         "karyotype",
         "Model",
-        "calibrate on val, judge karyotypes on test",
+        "calibrate on val, evaluate karyotypes on test",
         "DATA=data/mine",
         ("-m", "deepacc_lightning.karyotype"),
         (SHIPPED, _needed(DATA), DATA_DIR, OUT),
@@ -238,14 +238,14 @@ MODEL = (
     Command(
         "export",
         "Model",
-        "a detector for ONNX Runtime or OpenVINO",
+        "export a detector to ONNX Runtime or OpenVINO",
         "CKPT=best.ckpt FORMAT=onnx",
         ("-m", "deepacc_lightning.export"),
         (
             _needed(CKPT),
             Option("format", "onnx or openvino", "FORMAT", required=True),
-            Option("precision", "fp32; of openvino also bf16 or int8", "PRECISION"),
-            DATA._replace(help="data set to check the export on; drawn images by default"),
+            Option("precision", "fp32; with openvino also bf16 or int8", "PRECISION"),
+            DATA._replace(help="data set to check the export on; default: drawn images"),
             *(DATA_DIR, OUT._replace(help="a .onnx or .xml file, or a folder")),
             OVERWRITE,
         ),
@@ -254,34 +254,34 @@ MODEL = (
     Command(
         "polarity",
         "Model",
-        "train what turns chromosomes p arm up",
+        "train the network that turns the p arm up",
         "DATA=data/mine",
         ("-m", "deepacc_d2.karyogram.orientation.train"),
         (
             Option(
                 "data",
-                "converted data set, of which train is used; none: drawn ones alone",
+                "data set whose train split is used; default: drawn cells alone",
                 "DATA",
                 "path",
             ),
             OUT._replace(default="runs/polarity"),
             SEED._replace(key="seed", default=0),
-            Option("images", "real images to read of data, evenly spaced", default=400),
-            Option("drawn", "cells to draw", default=150),
-            Option("steps", "of training, all rounds", default=2000),
+            Option("images", "real images to use, evenly spaced", default=400),
+            Option("drawn", "synthetic cells to draw", default=150),
+            Option("steps", "training steps in all rounds", default=2000),
         ),
     ),
     Command(
         "release",
         "Model",
-        "a checkpoint made small enough to pass on",
+        "make a small copy of a checkpoint to share",
         "CKPT=best.ckpt CARD=card.yaml OUT=deepacc.ckpt",
         ("-m", "deepacc_d2.release"),
         (
             _needed(CKPT),
-            Option("card", "YAML file that says what it is", "CARD", "path", True),
-            Option("calibration", "calibration.json of karyotype", kind="path"),
-            Option("delta", "least score of a local class center", kind="number"),
+            Option("card", "YAML file with the model card", "CARD", "path", True),
+            Option("calibration", "calibration.json that karyotype wrote", kind="path"),
+            Option("delta", "lowest score of a local class center", kind="number"),
             _needed(OUT)._replace(help="the file to write"),
         ),
         target=False,
@@ -292,19 +292,19 @@ SETS = (
     Command(
         "data",
         "Data",
-        "convert a public data set",
+        "convert an annotated data set",
         "FORMAT=voc SRC=downloads/mine OUT=data/mine",
         ("-m", "deepacc_d2.data.convert"),
         (
             Option("format", "tseng2023, voc, coco, yolo or labelme", "FORMAT", required=True),
             Option("src", "the data as downloaded", "SRC", "path", True),
             _needed(OUT)._replace(help="the data set to make"),
-            Option("split", "case or official", "SPLIT", default="case"),
-            Option("seed", "of the split", "SEED", default=0),
-            Option("ratios", "train:val:test", default="3:1:1"),
+            Option("split", "case, or official (the lists in src)", "SPLIT", default="case"),
+            Option("seed", "random seed of the split", "SEED", default=0),
+            Option("ratios", "shares of train:val:test", default="3:1:1"),
             Option("overwrite", "replace the data set at the output", kind="switch"),
-            Option("strict", "stop at the first defect", kind="switch"),
-            Option("case_regex", "pattern with the groups case and batch, for image paths"),
+            Option("strict", "refuse a source with defects", kind="switch"),
+            Option("case_regex", "regular expression on image paths, groups case and batch"),
             Option("one_based", "VOC coordinates count from 1, inclusive", kind="switch"),
         ),
     ),
@@ -320,7 +320,7 @@ SETS = (
         "synthetic",
         "Data",
         "draw a synthetic data set",
-        "OUT=data/synthetic",
+        "OUT=data/drawn",
         ("-m", "deepacc_d2.data.synthetic"),
         (_needed(OUT)._replace(help="folder to make"), SEED._replace(default=0)),
     ),
@@ -360,9 +360,9 @@ WORK = (
         "PARTS=soak",
         ("tests/torture/run.py",),
         (
-            Option("seed", "of all that is random", "SEED", default=0),
-            Option("minutes", "that it may take on two idle cores", "MINUTES", default=30),
-            Option("parts", "which parts; those that passed in OUT are not run again", "PARTS"),
+            Option("seed", "random seed", "SEED", default=0),
+            Option("minutes", "minutes that it may take on two idle cores", "MINUTES", default=30),
+            Option("parts", "which parts; those that passed in OUT are skipped", "PARTS"),
             OUT._replace(default="runs/torture"),
             Option("results", "Markdown file to put the report into", "RESULTS", "path"),
         ),

@@ -31,7 +31,7 @@ def overview() -> str:
             "Usage: deepacc COMMAND [key=value ...]",
             "",
             *(f"  {name:<11} {summary}" for name, summary in rows.items()),
-            "deepacc COMMAND --help lists its keys, in Hydra's grammar; --version is of all.",
+            "deepacc COMMAND --help lists its keys; deepacc --version prints the version.",
         ]
     )
 
