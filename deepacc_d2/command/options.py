@@ -53,6 +53,8 @@ class Command(NamedTuple):
         several: whether it takes several data sets.
         target: whether make has it.
         exclusive: two variables that cannot be given together, and why.
+        actions: of a program that does several things: the words that name them, each with flags
+            and a help of its own.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Command(NamedTuple):
     several: bool = False
     target: bool = True
     exclusive: tuple[str, str, str] | None = None
+    actions: tuple[str, ...] = ()
 
     @property
     def public(self) -> bool:

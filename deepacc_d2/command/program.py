@@ -111,7 +111,8 @@ def run(words: Sequence[str]) -> int:
         return complete(words[1:])
     command = find(words[0])
     rest = list(words[1:])
-    if any(word in ("-h", "--help") for word in rest):
+    of_action = bool(rest) and rest[0] in command.actions
+    if any(word in ("-h", "--help") for word in rest) and not of_action:
         print(help_of(command, conf_dir(), full="all" in rest))
         return 0
     check_installed()

@@ -201,7 +201,10 @@ MODEL = (
             Option("port", "port of the server", default=8765),
             Option("address", "address that the server listens on", default="127.0.0.1"),
             Option("browse", "open a browser", kind="switch"),
+            Option("rule", "cells to count, analyze and karyotype", default="20,5,5"),
+            Option("user", "who works alone here; the system's name by default"),
         ),
+        actions=("serve", "verify", "export", "dataset", "backup", "restore", "user"),
     ),
     Command(
         "explain",
@@ -379,7 +382,7 @@ ARGS = 'further keys: ARGS="trainer.max_steps=100 optim.optimizer.lr=0.01"'
 ENVIRONMENT = {
     "PYTHON": "the Python >= 3.11 that .venv is made from",
     "VENV": "the folder of the environment, .venv by default",
-    "EXTRAS": "optional packages to add, and keep: joblib optuna submitit ray export peers",
+    "EXTRAS": "optional packages to add and keep, see docs/INSTALL.md: export ray review ...",
 }
 """Variables of every make target."""
 

@@ -56,6 +56,9 @@ def help_of(command: Command, conf: Path, width: int | None = None, *, full: boo
     lines += _rows(rows, width, column=min(32, max(24, widest + 3)))
     if command.config:
         lines += (_of_config if full else _names)(command, conf, width)
+    elif command.actions:
+        lines += textwrap.wrap(f"Actions: {', '.join(command.actions)}.", width)
+        lines.append(f"`deepacc {command.name} {command.actions[0]} --help` explains one.")
     elif command.name == "synthetic":
         lines += _rows([("...", "every field of SyntheticConfig: docs/SYNTHETIC.md")], width)
     return "\n".join(lines)

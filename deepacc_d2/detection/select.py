@@ -113,7 +113,7 @@ def decode(
 
     Args:
         image_id: of the ground truth.
-        boxes: (P, 4) XYXY, in which overlaps are told.
+        boxes: (P, 4) XYXY, in which overlaps are measured.
         probabilities: (P, 25), the last of no chromosome.
         settings: of :func:`select`.
         placed: (P, 4), the boxes in pixels of the original image; the same ones by default.

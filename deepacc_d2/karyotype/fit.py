@@ -121,10 +121,8 @@ def choose_loss_factor(
     """Returns loss factors with whether each is allowed: where it hides no loss.
 
     Of the removed chromosomes that are counted as missing at factor 1, at least
-    :data:`~deepacc_d2.karyotype.made.LEAST_KEPT` have to be so still. Of the allowed ones the
-    best is that with the most cells with all counts right, the least of equals: what a higher
-    factor changes is whether a box in doubt fills a gap, which the number of wrong boxes hardly
-    shows.
+    :data:`~deepacc_d2.karyotype.made.LEAST_KEPT` have to be so still. Which of them is taken is
+    up to :func:`fit_settings`.
 
     Args:
         first: what factor 1 gave.

@@ -25,8 +25,8 @@ from deepacc_d2.review.store.tables import sessions, users
 READER, REVIEWER, ADMINISTRATOR = "reader", "reviewer", "administrator"
 ROLES = (READER, REVIEWER, ADMINISTRATOR)
 """Each may all that the one before may. A reader corrects, confirms and signs as first reader; a
-reviewer gives a case another karyotype, signs as second reader and reopens; an administrator makes
-users and checks the trail.
+reviewer gives a case another karyotype, signs as second reader and reopens; an administrator
+checks the trail. Users are made on the command line.
 """
 
 IDLE_SECONDS, LONGEST_SECONDS = 30 * 60.0, 12 * 3600.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
@@ -88,6 +89,19 @@ def test_a_program_is_started_as_make_starts_it(monkeypatch: pytest.MonkeyPatch)
     assert environment["MALLOC_TRIM_THRESHOLD_"] == "7"
     assert environment["MALLOC_MMAP_MAX_"] == "0"
     assert environment["DEEPACC_COMMAND"] == "deepacc train experiment=sep trainer.max_steps=2"
+
+
+def test_actions_are_those_of_the_program_and_have_a_help_of_their_own() -> None:
+    from deepacc_d2.review.__main__ import _parser
+
+    (commands,) = (a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))
+    actions = program.COMMANDS["review"].actions
+    assert list(actions) == list(commands.choices)
+    assert f"Actions: {', '.join(actions)}" in deepacc("review", "--help").stdout
+    done = deepacc("review", "export", "--help")
+    assert done.returncode == 0
+    assert "--to" in done.stdout
+    assert "--port" not in done.stdout
 
 
 def test_without_detectron2_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
