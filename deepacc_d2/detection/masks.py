@@ -19,7 +19,7 @@ LEAST_PART, LEAST_HOLE = 0.08, 0.03
 # Fewer square pixels of the view than this are no mask.
 LEAST_AREA = 6.0
 # Logit at which a mask ends. Outlines by hand lie where a chromosome's rim has faded, further out
-# than one half: chosen on every second spread of another laboratory's, in docs/RESULTS.md.
+# than one half: chosen on every second spread of another laboratory's, in docs/RESULTS_DETECTOR.md.
 EDGE = -0.6
 # Windows that are looked at together: more take more memory and no less time.
 AT_ONCE = 32
