@@ -186,6 +186,7 @@ MODEL = (
             Option("worksheet", "CSV of header fields for case worksheets", "WORKSHEET", "path"),
             Option("cells", "CSV with slide, coordinates and reviewer of cells", "CELLS", "path"),
             Option("crops", "also write each chromosome as a PNG", "CROPS", "switch"),
+            Option("engine", "lightning (this machine) or ray (a cluster)", "LAUNCHER"),
             OVERWRITE._replace(help="remove the results in OUT first; default: continue them"),
         ),
         config="predict",
