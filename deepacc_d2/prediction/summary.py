@@ -203,7 +203,8 @@ class _Overview:
     def text(self, folder: OutputFolder, cases: dict[str, str]) -> str:
         """Returns a few lines; ``cases`` are the karyotypes of the cases."""
         total = self.total
-        lines = [f"{total} cells in {folder.root}, {self.counts[46]} of them with 46 chromosomes"]
+        cells = "1 cell" if total == 1 else f"{total} cells"
+        lines = [f"{cells} in {folder.root}, {self.counts[46]} of them with 46 chromosomes"]
         common = ", ".join(f"{name} {n}" for name, n in self.karyotypes.most_common(SHOWN))
         lines.append(f"karyotypes       {common or 'none'}" if total else "no cell")
         if self.n_unfit:
