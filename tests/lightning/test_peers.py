@@ -22,7 +22,7 @@ from deepacc_lightning import peers
 from deepacc_lightning.core.config import compose_config
 from deepacc_lightning.jobs import peer_job
 from deepacc_lightning.jobs.peer_networks import LibrePeer, OwnPeer, TorchvisionPeer, peer_of
-from deepacc_lightning.jobs.peer_torchvision import _turned, batches
+from deepacc_lightning.jobs.peer_torchvision import TORCHVISION, _turned, batches
 from deepacc_lightning.jobs.peer_views import write_views
 
 
@@ -88,6 +88,19 @@ def test_batches_show_every_image_once_a_pass(views: Path) -> None:
     labels = torch.cat([target["labels"] for _, targets in first for target in targets])
     assert labels.min() >= 1, "0 is torchvision's background"
     assert labels.max() <= 24
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_torchvision_sees_views_at_their_size(name: str) -> None:
+    network = TORCHVISION[name](512)
+    boxes = torch.tensor([[10.0, 20.0, 30.0, 60.0]])
+    for training in (True, False):
+        images, (target,) = network.train(training).transform(
+            [torch.full((3, 200, 300), 0.88)], [{"boxes": boxes, "labels": torch.tensor([1])}]
+        )
+        assert images.image_sizes == [(200, 300)]
+        torch.testing.assert_close(target["boxes"], boxes)
+        assert images.tensors[..., :200, :300].abs().max() < 1e-6  # less its mean
 
 
 def test_the_score_with_the_least_error_is_chosen() -> None:
