@@ -52,7 +52,7 @@ def test_a_second_process_is_told_which_one_has_the_place(tmp_path):
         assert "make train" in said
         assert "geheim" not in said
         assert is_in_use(tmp_path / "out")
-        with sole_use(tmp_path / "other"):  # its neighbour is free
+        with sole_use(tmp_path / "other"):  # its neighbor is free
             pass
     finally:
         process.kill()

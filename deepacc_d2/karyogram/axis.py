@@ -33,10 +33,10 @@ _BENT = 1.6
 _BEND = 0.85
 # Pixels of a mask that paths are searched in; larger ones are shrunk for it.
 _MAX_PIXELS = 2500
-# From a pixel to its neighbours (dy, dx), and how long these steps are.
+# From a pixel to its neighbors (dy, dx), and how long these steps are.
 _STEPS = np.array([(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx])
 _LENGTHS = np.hypot(*_STEPS.T)
-# Price of a pixel that is not the body's own, such as one of a crossing neighbour.
+# Price of a pixel that is not the body's own, such as one of a crossing neighbor.
 _FOREIGN = 4.0
 
 
@@ -163,7 +163,7 @@ def _graphs(
     index[ys, xs] = np.arange(len(ys))
     expense = 1 + 8 * (1 - depth[ys, xs] / float(depth.max())) ** 2
     expense = expense * np.where(foreign, _FOREIGN, 1.0)
-    # Row by row, so that the neighbours of a pixel are in the order of their numbers.
+    # Row by row, so that the neighbors of a pixel are in the order of their numbers.
     tails = index[ys[:, None] + _STEPS[:, 0], xs[:, None] + _STEPS[:, 1]]
     kept = tails >= 0  # the mask ends before the border
     tail = tails[kept]
@@ -224,7 +224,7 @@ def _center(mask: Mask, axis: Axis, half_width: float) -> Axis:
     right = np.logical_and.accumulate(inside[:, middle:], axis=1)
     left = np.logical_and.accumulate(inside[:, middle::-1], axis=1)
     offset = 0.25 * (right.sum(axis=1) - left.sum(axis=1))
-    # Where a neighbour was cut off or another arm is grown together, the middle is elsewhere.
+    # Where a neighbor was cut off or another arm is grown together, the middle is elsewhere.
     offset = np.clip(offset, -0.5 * half_width, 0.5 * half_width)
     offset = ndimage.gaussian_filter1d(offset, max(0.7 * half_width, 1.0), mode="nearest")
     moved: Axis = axis + offset * normals(axis)

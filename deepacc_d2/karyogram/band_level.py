@@ -24,7 +24,7 @@ from deepacc_d2.karyogram.strip import Strip
 LEAST = 20
 """Chromosomes that have to be seen well for an estimate."""
 
-# A band stands out from its neighbours by this share of the chromosome's range of darkness.
+# A band stands out from its neighbors by this share of the chromosome's range of darkness.
 _PROMINENCE = 0.07
 # Bands finer than so many image pixels are noise.
 _SMOOTH_PX = 0.8

@@ -1,4 +1,4 @@
-"""Cuts chromosomes out of a metaphase: which pixels are this box's, and not its neighbours'.
+"""Cuts chromosomes out of a metaphase: which pixels are this box's, and not its neighbors'.
 
 Where the model has masks, or a person drew an outline, these say it; where they cross, each of the
 two chromosomes is kept whole. Otherwise :mod:`deepacc_d2.karyogram.divide` does by thresholds.
@@ -145,7 +145,7 @@ def _with_near_parts(mask: Mask, half_width: float) -> Mask:
 def _finish(
     field: Field, mask: Mask, window: tuple[int, ...], known: NDArray[np.uint8] | None
 ) -> Cut:
-    """Makes the cut: a soft rim a little beyond the mask, and nothing of the neighbours.
+    """Makes the cut: a soft rim a little beyond the mask, and nothing of the neighbors.
 
     Args:
         field: of the image.

@@ -23,7 +23,7 @@ Mask = NDArray[np.bool_]
 
 # A part this many times as thick as the median chromosome is a nucleus or a stain.
 _NUCLEUS = 2.8
-# Pieces of a divided chromosome smaller than this share of its largest are the neighbour's.
+# Pieces of a divided chromosome smaller than this share of its largest are the neighbor's.
 _PIECE = 0.15
 # A body is nowhere more than this many times as thick as on average.
 _STUMP = 1.35
@@ -212,7 +212,7 @@ def _one_chromosome(own: Mask, allowed: Mask, half_width: float) -> Mask:
 def _corridor(own: Mask, allowed: Mask, depth: NDArray[Any], half_width: float) -> Mask:
     """Keeps what is along one path through a mask, and gives it back what crosses that path.
 
-    A watershed leaves stumps of neighbours, and pieces without what joins them.
+    A watershed leaves stumps of neighbors, and pieces without what joins them.
     """
     if own.sum() < 4 * half_width:
         return own

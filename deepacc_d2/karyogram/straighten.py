@@ -147,7 +147,7 @@ def _sample(
     """
     half_width, reach = widths
     points = resample(axis, 1 / zoom)
-    # What sticks out further is a neighbour's stump.
+    # What sticks out further is a neighbor's stump.
     side = int(np.ceil((reach + _RIM) * zoom))
     across = np.arange(-side, side + 1) / zoom
     grid = points[:, None] + across[None, :] * normals(points)[:, None]

@@ -37,10 +37,10 @@ def made_parts(made: MadeScores, real: CellScores) -> list[str]:
         "a clear place, or one chromosome wiped out. They show what counting does with three "
         f"copies; no patient has these changes. {made.not_made} more could not be made.",
         _table(rows, ["", "each box by itself", "assignment"]),
-        f"Found as a box: {made.found} inserted homologs. Still counted by the assignment: of "
-        f"those that the boxes name by themselves {made.named_kept}; of those where each of the "
-        f"class's three boxes is sure {made.clear_kept}, all three under their names "
-        f"{made.three_kept}. (Of X and Y in a man it is the second.)",
+        f"Inserted homologs that have a box: {made.found}. Still counted by the assignment: "
+        f"{made.named_kept} of those that the boxes alone count; {made.clear_kept} of those where "
+        "each of the class's three boxes (of X and Y in a man, the second) is sure by itself, all "
+        f"three under their names in {made.three_kept}.",
         _table(
             groups,
             ["group", "inserted, by box", "assignment", "removed, by box", "assignment"],

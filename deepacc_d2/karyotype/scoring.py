@@ -216,7 +216,7 @@ def _metrics(
         sure = 1.0 - result.probabilities[kept, -1]
         box = cell.boxes[kept]
         predictions.append(ImagePrediction(image_id, box, sure, own[kept], box, sure, own[kept]))
-    # The boxes are chosen already: none is to be dropped for its score or its neighbours.
+    # The boxes are chosen already: none is to be dropped for its score or its neighbors.
     return compute_metrics(coco, predictions, score_threshold=0.0, agnostic_nms=1.0)
 
 

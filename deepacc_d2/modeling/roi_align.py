@@ -30,7 +30,7 @@ def _taps(start: Tensor, length: Tensor, cells: int, samples: int, size: int) ->
         size: H or W.
 
     Returns:
-        Indices int64 and weights float32, both (N, P, 2s): two neighbours of each sample, which
+        Indices int64 and weights float32, both (N, P, 2s): two neighbors of each sample, which
         share the weight 1/s; zero weight where the sample is outside the map.
     """
     steps = (torch.arange(cells * samples, device=start.device) + 0.5) / (cells * samples)

@@ -47,7 +47,7 @@ def generators(count: int, stream: int, device: torch.device) -> Iterator[torch.
     if len(seeds) != count:
         seeds = [None] * count
     for seed in seeds:
-        # Neighbouring seeds are no trouble: torch scrambles them.
+        # Neighboring seeds are no trouble: torch scrambles them.
         yield None if seed is None else torch.Generator(device).manual_seed(2 * seed + stream)
 
 

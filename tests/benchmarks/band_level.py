@@ -67,7 +67,7 @@ def read_table(path: Path) -> dict[str, Ideogram]:
 def left_to_see(ideograms: dict[str, Ideogram], style: Style) -> int:
     """Returns the bands of a haploid set that a drawing's blur leaves, without any noise.
 
-    A band counts if it differs from its neighbours by a twentieth of what stains can differ by.
+    A band counts if it differs from its neighbors by a twentieth of what stains can differ by.
     """
     total = 0
     for name, ideogram in ideograms.items():

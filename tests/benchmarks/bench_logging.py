@@ -42,7 +42,7 @@ def run(rounds: int = 20, block: int = 10, extra: tuple[str, ...] = SMALLER) -> 
         ]
         with stage(trainings, Path(folder), warm_up=WARM_UP, block=block) as turns:
             for number in range(rounds):
-                # In the order off, on, on, off: a steady drift favours neither.
+                # In the order off, on, on, off: a steady drift favors neither.
                 for name in (OFF, ON) if number % 2 == 0 else (ON, OFF):
                     turns.turn(name)
             took = {name: turns.blocks(name, rounds) for name in (OFF, ON)}

@@ -22,7 +22,7 @@ from turns import Training, stage
 
 IMAGES = 64
 WARM_UP = 3
-ONE, SINGLE, OTHER = "one process", "one thread", "its neighbour"
+ONE, SINGLE, OTHER = "one process", "one thread", "its neighbor"
 TWO, APART = "two processes", "own batch norm"
 
 

@@ -121,7 +121,7 @@ def test_overlay_is_rgb_and_large_enough_to_read(drawn):
     assert picture.dtype == np.uint8
     assert picture.shape[2] == 3
     assert max(picture.shape) >= 1000
-    assert np.ptp(picture.astype(int), axis=2).max() > 100, "boxes are coloured"
+    assert np.ptp(picture.astype(int), axis=2).max() > 100, "boxes are colored"
 
 
 def test_a_cell_without_chromosomes_has_its_empty_places(tmp_path):

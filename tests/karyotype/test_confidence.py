@@ -84,7 +84,7 @@ def test_no_two_cells_are_alike_however_bad_they_are() -> None:
             found.append(cell_confidence(doubts, log_product(p, NORMAL), settings))
         assert tied_share(found) == 0
         assert 0 < min(found) < max(found) < 1
-        # The surer the boxes, the surer the cell, but for the noise between neighbours.
+        # The surer the boxes, the surer the cell, but for the noise between neighbors.
         assert (np.diff(found[::20]) > 0).all()
     far = [cell_confidence([], -nats, KaryotypeSettings()) for nats in (700.0, 5000.0, 9000.0)]
     assert far[0] > far[1] > far[2] > 0

@@ -183,7 +183,7 @@ def test_axes_are_logarithmic_where_values_are_spaced_so(values: list[float], lo
     assert is_logarithmic(values) is log
 
 
-def test_the_running_median_is_a_median_of_neighbours() -> None:
+def test_the_running_median_is_a_median_of_neighbors() -> None:
     x = np.array([5.0, 1.0, 2.0, 4.0, 3.0, 6.0])
     y = np.array([50.0, 10.0, 99.0, 40.0, 30.0, 60.0])
     assert running_median(x, y, log=False) == [(3.0, 40.0), (4.0, 50.0)]
