@@ -83,7 +83,7 @@ MODEL = (
     Command(
         "ablation",
         "Model",
-        "train and compare the presets of the paper's tables",
+        "compare the presets of the paper's tables",
         "PROTOCOL=heads SEEDS=3",
         ("-m", "deepacc_lightning.ablation"),
         (
@@ -102,7 +102,7 @@ MODEL = (
     Command(
         "peers",
         "Model",
-        "train other detectors for the same time and compare",
+        "compare other detectors with ours",
         "DATA=data/mine MINUTES=30",
         ("-m", "deepacc_lightning.peers"),
         (
