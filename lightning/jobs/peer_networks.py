@@ -79,6 +79,18 @@ class Request:
         return sum(1 for _ in (self.views / "images" / "train").iterdir())
 
 
+def seconds_of_one(run: Callable[[int], float], *, few: int, more: int) -> float:
+    """Returns what one more step or image takes, without what it takes to start.
+
+    Args:
+        run: trains on so many, and returns the seconds that it took.
+        few: for the first trial.
+        more: for the second.
+    """
+    short, long = run(few), run(more)
+    return max((long - short) / max(more - few, 1), 1e-4)
+
+
 class Peer(ABC):
     """One detector.
 
@@ -117,10 +129,11 @@ class OwnPeer(Peer):
 
     def train(self, request: Request) -> tuple[int, float]:
         """Trains by ``make train``, for as many steps as the time allows."""
-        few, more = 10, 60  # the first steps are slower
-        short, long = (self._run(request, n, request.folder / f"timed{n}") for n in (few, more))
-        step = max((long - short) / (more - few), 1e-3)
-        steps = max(1, int(request.seconds / step))
+        # The first steps are slower.
+        step = seconds_of_one(
+            lambda n: self._run(request, n, request.folder / f"timed{n}"), few=10, more=60
+        )
+        steps = max(1, int(request.seconds / max(step, 1e-3)))
         took = self._run(request, steps, request.folder / "run")
         return steps * request.batch_size, took
 
@@ -226,20 +239,17 @@ class LibrePeer(Peer):
         """Trains by LibreYOLO's recipe: the epochs that come nearest to the time, at least one."""
         self._class()  # imported before anything is timed
         more = min(40 * request.batch_size, request.train_images)
-        few = max(1, more // 5)
-        short, long = (self._timed(request, images) for images in (few, more))
-        image = max((long - short) / max(more - few, 1), 1e-4)  # without what it takes to start
+        image = seconds_of_one(
+            lambda n: self._run(request, epochs=1, name=f"timed{n}", images=n),
+            few=max(1, more // 5),
+            more=more,
+        )
         epochs = max(1, round(request.seconds / (image * request.train_images)))
-        began = time.monotonic()
-        self._run(request, epochs=epochs, name="run", images=None)
-        return epochs * request.train_images, time.monotonic() - began
+        took = self._run(request, epochs=epochs, name="run", images=None)
+        return epochs * request.train_images, took
 
-    def _timed(self, request: Request, images: int) -> float:
+    def _run(self, request: Request, *, epochs: int, name: str, images: int | None) -> float:
         began = time.monotonic()
-        self._run(request, epochs=1, name=f"timed{images}", images=images)
-        return time.monotonic() - began
-
-    def _run(self, request: Request, *, epochs: int, name: str, images: int | None) -> None:
         kind, size = self._class()
         torch.manual_seed(request.seed)
         model = kind(None, size=size, nb_classes=NUM_CLASSES, device=request.device)
@@ -260,6 +270,7 @@ class LibrePeer(Peer):
             warmup_epochs=min(3, max(1, epochs // 10)),
             no_aug_epochs=min(15, epochs // 5),
         )
+        return time.monotonic() - began
 
     def _weights(self, request: Request) -> Path:
         return request.folder / "run" / "weights" / "last.pt"

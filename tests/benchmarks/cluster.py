@@ -20,9 +20,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
-import torch
+from bench_predict import one_thread
 from numpy.typing import NDArray
 from tabulate import tabulate
 
@@ -31,8 +30,9 @@ from deepacc_d2.prediction.folder import open_folder
 from deepacc_d2.prediction.inputs import list_images
 from deepacc_d2.prediction.outputs import draw
 from deepacc_d2.prediction.predictor import load_predictor
+from deepacc_lightning.core.config import compose_config
+from deepacc_lightning.predict import drawings_of
 
-DRAWINGS = {"overlay": True, "karyogram": [".png", ".svg"], "align": "centromere", "crops": False}
 LOAD = "from deepacc_d2.prediction.predictor import load_predictor; load_predictor(device='cpu')"
 WORKERS = (16, 64, 256, 1024)
 RAY_BATCH = 4
@@ -72,17 +72,16 @@ class Plan:
 
 def measure(images: Sequence[Path], *, tta: int | None = None) -> Costs:
     """Predicts and draws images one by one on one thread, after one that is not counted."""
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
+    drawings = drawings_of(compose_config("predict", ["images=unused"]))
     predictor = load_predictor(device="cpu", tta=tta)
     seconds: list[float] = []
-    with tempfile.TemporaryDirectory() as root:
+    with one_thread(), tempfile.TemporaryDirectory() as root:
         folder = open_folder(Path(root) / "out", {"kind": "benchmark"}, overwrite=False)
         for path in (images[0], *images):
             began = time.process_time()
             gray = read_gray(path)
             cell = predictor.cell(gray, name=path.stem, path=str(path))
-            error = draw(folder, gray, cell, DRAWINGS)
+            error = draw(folder, gray, cell, drawings)
             if error:
                 raise SystemExit(f"error: {path}: {error}")
             seconds.append(time.process_time() - began)
