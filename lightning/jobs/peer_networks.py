@@ -69,6 +69,11 @@ class Request:
         return "cuda" if self.gpu else "cpu"
 
     @property
+    def workers(self) -> int:
+        """Processes that load its images: one thread of those given is the training's own."""
+        return self.threads - 1
+
+    @property
     def side(self) -> int:
         """Of the square that LibreYOLO fits a view into, in pixels."""
         return 32 * math.ceil(self.image_size / 32)
@@ -143,7 +148,8 @@ class OwnPeer(Peer):
             *(f"experiment={self.name}", "scale=lab", *request.scale, "data=coco"),
             *(f"data.root={quoted(request.views)}", f"out={quoted(out)}", f"seed={request.seed}"),
             *(f"scale.batch_size={request.batch_size}", f"scale.max_epochs={epochs}"),
-            *(f"trainer.max_steps={steps}", "logger=csv", "test=false"),
+            *(f"scale.num_workers={request.workers}", f"trainer.max_steps={steps}"),
+            *("logger=csv", "test=false"),
             # Our last weights count, as those of the others do.
             *("scale.check_val_every_n_epoch=1000000", "trainer.num_sanity_val_steps=0"),
         ]
@@ -259,7 +265,7 @@ class LibrePeer(Peer):
             batch=request.batch_size,
             imgsz=request.side,
             device=request.device,
-            workers=0 if request.threads < 2 else 1,
+            workers=request.workers,
             seed=request.seed,
             project=str(request.folder),
             name=name,
