@@ -37,6 +37,7 @@ from deepacc_lightning.core.config import (
 from deepacc_lightning.core.run_info import describe_run, device_name, make_run_dir
 from deepacc_lightning.jobs.peer_job import write_request
 from deepacc_lightning.jobs.peer_networks import Request, peer_of
+from deepacc_lightning.jobs.peer_speed import EAGER
 from deepacc_lightning.jobs.peer_views import write_views
 from deepacc_lightning.train import quiet
 from deepacc_lightning.training.datamodule import data_sets_of
@@ -45,7 +46,7 @@ register_resolvers()
 
 HEAD = (
     *("Detector", "weights, million", "images seen", "minutes", "map50", "coco_ap", "aer"),
-    *("from score", "s an image", "exported, times as fast", "GiB, training", "GiB, detection"),
+    *("from score", "GiB, training", "GiB, detection"),
 )
 
 
@@ -84,7 +85,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         limits = {"train": cfg.max_train_images, "test": cfg.max_test_images}
         write_views(views, data, [instantiate(node) for node in nodes], limits)
     torch.set_num_threads(int(cfg.threads))  # as the table says
-    facts = {}
+    facts, paths = {}, []
     for name in cfg.peers:
         request = Request(
             views=views,
@@ -97,12 +98,20 @@ def run(cfg: DictConfig) -> dict[str, Any]:
             seed=int(cfg.seed),
             gpu=uses_gpu(cfg.accelerator),
         )
-        facts[name] = measured(name, presets, request, int(cfg.timed_images))
-    text = table(facts)
+        paths.append(request.folder / "request.json")
+        write_request(paths[-1], name, presets, request, int(cfg.timed_images))
+        facts[name] = {
+            action: in_process(action, paths[-1:], request.folder / f"{action}.json", name)
+            for action in ("train", "detect")
+        }
+    # Of these peers together, so always anew.
+    (out / "race.json").unlink(missing_ok=True)
+    speed = in_process("race", paths, out / "race.json", "speed")
+    text = f"{table(facts)}\n\n{speed_table(speed)}"
     print(text)
     text = f"{about(data.info().name, settings, request)}\n\n{text}\n"
     write_text(out / "peers.md", text)
-    write_json(out / "peers.json", describe_run(settings=settings, peers=facts))
+    write_json(out / "peers.json", describe_run(settings=settings, peers=facts, speed=speed))
     if cfg.results:
         update_section(Path(cfg.results), "peers", text)
     return facts
@@ -126,33 +135,31 @@ def check_same(path: Path, settings: dict[str, Any]) -> None:
             )
 
 
-def measured(name: str, presets: list[str], request: Request, timed: int) -> dict[str, Any]:
-    """Trains a peer and measures it, each in its own process, unless that is done.
+def in_process(action: str, requests: list[Path], written: Path, name: str) -> dict[str, Any]:
+    """Returns what a process of peers writes, which is started unless it has written it before.
 
     Raises:
-        UserError: one of them failed.
+        UserError: it failed.
     """
-    path = request.folder / "request.json"
-    write_request(path, name, presets, request, timed)
-    facts = {}
-    for action in ("train", "detect"):
-        written = path.with_name(f"{action}.json")
-        if not written.is_file():
-            log = path.with_name(f"{action}.log")
-            print(f"{name}: {action}, see {log}", flush=True)
-            command = [sys.executable, "-m", "deepacc_lightning.jobs.peer_job", action, str(path)]
-            environment = {**os.environ, "OMP_NUM_THREADS": str(request.threads)}
-            with log.open("wb") as stream:
-                done = subprocess.run(
-                    command, env=environment, stdout=stream, stderr=stream, check=False
-                )
-            if done.returncode:
-                last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-                raise UserError(
-                    f"peer {name}: {action} failed, see {log}: {last[-1] if last else ''}"
-                )
-        facts[action] = json.loads(written.read_text(encoding="utf-8"))
-    return facts
+    if not written.is_file():
+        log = written.with_suffix(".log")
+        print(f"{name}: {action}, see {log}", flush=True)
+        threads = json.loads(requests[0].read_text(encoding="utf-8"))["request"]["threads"]
+        command = [sys.executable, "-m", "deepacc_lightning.jobs.peer_job", action]
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        with log.open("wb") as stream:
+            done = subprocess.run(
+                [*command, *map(str, requests)],
+                env=environment,
+                stdout=stream,
+                stderr=stream,
+                check=False,
+            )
+        if done.returncode:
+            last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            raise UserError(f"peer {name}: {action} failed, see {log}: {last[-1] if last else ''}")
+    found: dict[str, Any] = json.loads(written.read_text(encoding="utf-8"))
+    return found
 
 
 def about(name: str, settings: dict[str, Any], request: Request) -> str:
@@ -187,14 +194,26 @@ def table(facts: dict[str, Any]) -> str:
                 trained["seconds"] / 60,
                 *(metrics[key] for key in ("map50", "coco_ap", "aer")),
                 found["threshold"],
-                found["seconds_an_image"],
-                found.get("exported_over_eager"),
                 trained["peak_gib"],
                 found["peak_gib"],
             ]
         )
     text: str = tabulate(rows, HEAD, tablefmt="pipe", floatfmt=".2f", missingval="-")
     return text
+
+
+def speed_table(seconds: dict[str, dict[str, float]]) -> str:
+    """Returns how many times as fast as the first detector in PyTorch each one is, as Markdown."""
+    ways = list(dict.fromkeys(how for each in seconds.values() for how in each))
+    first = next(iter(seconds))
+    reference = seconds[first][EAGER]
+    rows = [
+        [f"`{name}`", *(reference / each[how] if how in each else None for how in ways)]
+        for name, each in seconds.items()
+    ]
+    head = (f"Speed, times that of `{first}` in PyTorch", *ways)
+    text: str = tabulate(rows, head, tablefmt="pipe", floatfmt=".2f", missingval="-")
+    return f"{text}\n\n`{first}` in PyTorch took {reference:.3f} s an image."
 
 
 @hydra.main(version_base="1.3", config_path=config_dir(), config_name="peers")

@@ -1,6 +1,7 @@
-"""One peer, in a process of its own: ``python -m deepacc_lightning.jobs.peer_job train|detect``.
+"""A process of peers: ``python -m deepacc_lightning.jobs.peer_job train|detect|race REQUEST...``.
 
-Training and detection are two processes, so that the memory of each is its own.
+Training and detection of a peer are two processes, so that the memory of each is its own. A race is
+of all peers.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import json
 import resource
 import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from deepacc_d2.files import write_json
 from deepacc_d2.images.read import read_gray
 from deepacc_lightning.core.cli import fail
 from deepacc_lightning.jobs.peer_networks import Detect, Request, peer_of
+from deepacc_lightning.jobs.peer_speed import race
 from deepacc_lightning.training.datamodule import thin
 
 THRESHOLDS = np.arange(0.05, 0.951, 0.05)
@@ -44,40 +45,29 @@ def train(name: str, presets: list[str], request: Request) -> dict[str, Any]:
     return {"images_seen": seen, "seconds": seconds, "peak_gib": peak_gib()}
 
 
-def detect(name: str, presets: list[str], request: Request, timed: int) -> dict[str, Any]:
-    """Detects in the validation and test views and returns metrics, time and memory."""
+def detect(name: str, presets: list[str], request: Request) -> dict[str, Any]:
+    """Detects in the validation and test views and returns metrics and memory."""
     peer = peer_of(name, presets)
     run, weights = peer.load(request)
-    threshold = best_threshold(*detections(run, request.views, "val", VAL_IMAGES)[:2])
-    coco, found, seconds = detections(run, request.views, "test", None)
+    threshold = best_threshold(*detections(run, request.views, "val", VAL_IMAGES))
+    coco, found = detections(run, request.views, "test", None)
     metrics = compute_metrics(coco, found, score_threshold=threshold).summary()
-    facts = {
+    return {
         "weights": weights,
         "threshold": threshold,
         "metrics": metrics,
-        "seconds_an_image": float(np.median(seconds)),
         "peak_gib": peak_gib(),
     }
-    exported = None if request.gpu else peer.load_exported(request)
-    if exported is not None:
-        # In turns, so that what disturbs one disturbs both.
-        facts["exported_over_eager"] = in_turns(run, exported, request.views, timed)
-    return facts
 
 
 def detections(
     run: Detect, views: Path, split: str, limit: int | None
-) -> tuple[dict[str, Any], list[ImagePrediction], list[float]]:
-    """Returns the truth of a split, what is found in its views, and seconds of each image."""
+) -> tuple[dict[str, Any], list[ImagePrediction]]:
+    """Returns the truth of a split, and what is found in its views."""
     coco = read_split(views, split)
     coco = thin(coco, limit) if limit else coco
-    found, seconds = [], []
-    for item in tqdm(to_dicts(coco, views), desc=split, unit="image", disable=None):
-        gray = read_gray(item["file_name"])
-        began = time.perf_counter()
-        found.append(run(gray, item["image_id"]))
-        seconds.append(time.perf_counter() - began)
-    return coco, found, seconds
+    items = tqdm(to_dicts(coco, views), desc=split, unit="image", disable=None)
+    return coco, [run(read_gray(item["file_name"]), item["image_id"]) for item in items]
 
 
 def best_threshold(coco: dict[str, Any], found: list[ImagePrediction]) -> float:
@@ -87,44 +77,40 @@ def best_threshold(coco: dict[str, Any], found: list[ImagePrediction]) -> float:
     return round(float(THRESHOLDS[best]), 2)
 
 
-def in_turns(eager: Detect, exported: Detect, views: Path, count: int) -> float:
-    """Returns how many times as many images a second the exported detector does."""
-    items = to_dicts(thin(read_split(views, "test"), count), views)
-    ratios = []
-    for number, item in enumerate(items):
-        gray = read_gray(item["file_name"])
-        took = {}
-        for run in (eager, exported) if number % 2 else (exported, eager):
-            began = time.perf_counter()
-            run(gray, item["image_id"])
-            took[run] = time.perf_counter() - began
-        ratios.append(took[eager] / took[exported])
-    return float(np.median(ratios))
-
-
 def peak_gib() -> float:
     """Returns the largest resident memory of this process and its children so far, in GiB."""
     kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     return max(resource.getrusage(kind).ru_maxrss for kind in kinds) / 2**20
 
 
-def main() -> None:
-    """Reads a request, does what is asked, and writes the facts next to it."""
-    action, path = sys.argv[1], Path(sys.argv[2])
+def read_request(path: Path) -> tuple[str, list[str], Request, int]:
+    """Returns what :func:`write_request` wrote."""
     content = json.loads(path.read_text(encoding="utf-8"))
     plain = content["request"]
     plain |= {key: Path(plain[key]) for key in ("views", "folder")}
     request = Request(**plain | {"scale": tuple(plain["scale"])})
+    return content["name"], content["presets"], request, content["timed"]
+
+
+def main() -> None:
+    """Reads requests, does what is asked, and writes the facts next to them."""
+    action, paths = sys.argv[1], [Path(text) for text in sys.argv[2:]]
+    requests = [read_request(path) for path in paths]
+    name, presets, request, timed = requests[0]
     torch.set_num_threads(request.threads)
-    name, presets = content["name"], content["presets"]
+    written = paths[0].with_name(f"{action}.json")
     try:
         if action == "train":
             facts = train(name, presets, request)
+        elif action == "detect":
+            facts = detect(name, presets, request)
         else:
-            facts = detect(name, presets, request, content["timed"])
+            peers = {n: (peer_of(n, presets), each) for n, _, each, _ in requests}
+            facts = race(peers, timed)
+            written = paths[0].parents[1] / f"{action}.json"
     except UserError as error:
         fail(error)
-    write_json(path.with_name(f"{action}.json"), facts)
+    write_json(written, facts)
 
 
 if __name__ == "__main__":

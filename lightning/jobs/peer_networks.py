@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from deepacc_d2.chromosomes import NUM_CLASSES
 from deepacc_d2.detection.detector import load_detector
+from deepacc_d2.detection.metadata import PRECISIONS
 from deepacc_d2.detection.network import TorchDetector
 from deepacc_d2.errors import ConfigError, UserError
 from deepacc_d2.evaluation.types import ImagePrediction
@@ -124,9 +125,9 @@ class Peer(ABC):
     def load(self, request: Request) -> tuple[Detect, int]:
         """Returns the trained detector and the number of its weights."""
 
-    def load_exported(self, request: Request) -> Detect | None:
-        """Returns it exported to OpenVINO; None where that is not to be had."""
-        return None
+    def load_exports(self, request: Request) -> dict[str, Detect]:
+        """Returns what OpenVINO can run of it, by precision; nothing where it cannot."""
+        return {}
 
 
 class OwnPeer(Peer):
@@ -170,14 +171,19 @@ class OwnPeer(Peer):
         assert isinstance(network, TorchDetector)
         return detector.predict, sum(v.numel() for v in network.core.model.state_dict().values())
 
-    def load_exported(self, request: Request) -> Detect | None:
-        """Exports it by ``make export``."""
-        out = request.folder / "exported.xml"
-        words = [f"ckpt={quoted(self._checkpoint(request))}", "format=openvino"]
-        command = [sys.executable, "-m", "deepacc_lightning.export", *words, f"out={quoted(out)}"]
-        if subprocess.run([*command, "overwrite=true"], check=False).returncode:
-            return None
-        return load_detector(out, tta=1).predict
+    def load_exports(self, request: Request) -> dict[str, Detect]:
+        """Exports it by ``make export``, in all precisions that this processor has."""
+        found: dict[str, Detect] = {}
+        for precision in PRECISIONS:
+            out = request.folder / f"exported_{precision}.xml"
+            words = [f"ckpt={quoted(self._checkpoint(request))}", "format=openvino"]
+            words += [f"precision={precision}", f"out={quoted(out)}", "overwrite=true"]
+            # What a precision costs is for `make export` to judge, of a network that is done.
+            words += [f"data.root={quoted(request.views)}", "map_images=4", "max_loss=100"]
+            command = [sys.executable, "-m", "deepacc_lightning.export", *words]
+            if subprocess.run(command, check=False).returncode == 0:
+                found[f"OpenVINO {precision}"] = load_detector(out, tta=1).predict
+        return found
 
 
 class TorchvisionPeer(Peer):
@@ -289,8 +295,8 @@ class LibrePeer(Peer):
         )
         return self._detect(model, request), sum(p.numel() for p in model.model.parameters())
 
-    def load_exported(self, request: Request) -> Detect | None:
-        """Exports it by LibreYOLO itself."""
+    def load_exports(self, request: Request) -> dict[str, Detect]:
+        """Exports it by LibreYOLO itself, which writes fp32."""
         import libreyolo
 
         kind, size = self._class()
@@ -298,10 +304,11 @@ class LibrePeer(Peer):
         out = str(request.folder / "exported")
         try:
             path = model.export(format="openvino", imgsz=request.side, output_path=out)
-            return self._detect(libreyolo.LibreYOLO(path, device="cpu"), request)
+            run = self._detect(libreyolo.LibreYOLO(path, device="cpu"), request)
         except Exception as error:
             print(f"{self.name} cannot be exported: {error}", flush=True)
-            return None
+            return {}
+        return {"OpenVINO fp32": run}
 
     @staticmethod
     def _detect(model: Any, request: Request) -> Detect:

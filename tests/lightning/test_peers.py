@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,14 @@ from deepacc_d2.images.read import read_gray
 from deepacc_lightning import peers
 from deepacc_lightning.core.config import compose_config
 from deepacc_lightning.jobs import peer_job
-from deepacc_lightning.jobs.peer_networks import LibrePeer, OwnPeer, TorchvisionPeer, peer_of
+from deepacc_lightning.jobs.peer_networks import (
+    Detect,
+    LibrePeer,
+    OwnPeer,
+    TorchvisionPeer,
+    peer_of,
+)
+from deepacc_lightning.jobs.peer_speed import EAGER, by_turns
 from deepacc_lightning.jobs.peer_torchvision import TORCHVISION, _turned, batches
 from deepacc_lightning.jobs.peer_views import write_views
 
@@ -139,6 +147,38 @@ def options(data: Path, out: Path, *more: str) -> list[str]:
     return [f"data.root={data}", f"out={out}", "minutes=0.02", "threads=1", *small, *more]
 
 
+def test_all_see_every_image_by_turns(views: Path) -> None:
+    seen: list[tuple[str, int]] = []
+
+    def entrant(name: str) -> Detect:
+        def run(gray: np.ndarray, image_id: int) -> ImagePrediction:
+            assert gray.ndim == 2
+            seen.append((name, image_id))
+            time.sleep(0.02 if name == "c" else 0)
+            return ImagePrediction(image_id, [], [], [], [], [], [])
+
+        return run
+
+    seconds = by_turns({(n, EAGER): entrant(n) for n in "abc"}, views, count=2)
+    images = [image["id"] for image in read_split(views, "test")["images"]][:1]
+    first = [name for name, _ in seen[::3]]
+    assert first == ["a", "b", "c"][: len(first)]
+    assert all({name for name, _ in seen[i : i + 3]} == set("abc") for i in range(0, len(seen), 3))
+    assert {image for _, image in seen[:6]} == set(images), "the first one is run once before"
+    assert [len(each) for each in seconds.values()] == [len(seen) // 3 - 1] * 3
+    assert min(seconds["c", EAGER]) >= 0.02 > max(seconds["a", EAGER])
+
+
+def test_the_table_of_speed_is_against_the_first() -> None:
+    text = peers.speed_table(
+        {"ours": {EAGER: 0.2, "OpenVINO int8": 0.05}, "theirs": {EAGER: 0.4, "OpenVINO fp32": 0.1}}
+    )
+    rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in text.splitlines()]
+    assert rows[0][1:] == ["PyTorch", "OpenVINO int8", "OpenVINO fp32"]
+    assert rows[2:4] == [["`ours`", "1.00", "4.00", "-"], ["`theirs`", "0.50", "-", "2.00"]]
+    assert "`ours` in PyTorch took 0.200 s" in text
+
+
 @pytest.mark.slow
 def test_a_peer_is_trained_measured_and_not_trained_again(tiny_data: Path, tmp_path: Path) -> None:
     words = options(tiny_data, tmp_path, "peers=[faster_rcnn_mobilenet]", "accelerator=cpu")
@@ -150,6 +190,7 @@ def test_a_peer_is_trained_measured_and_not_trained_again(tiny_data: Path, tmp_p
     assert "`faster_rcnn_mobilenet`" in (tmp_path / "peers.md").read_text()
     record = json.loads((tmp_path / "peers.json").read_text())
     assert record["settings"]["threads"] == 1
+    assert 0 < record["speed"]["faster_rcnn_mobilenet"]["PyTorch"] < 60
     weights = tmp_path / "faster_rcnn_mobilenet" / "weights.pt"
     written = weights.stat().st_mtime_ns
     peers.run(compose_config("peers", words))
