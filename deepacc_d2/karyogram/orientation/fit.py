@@ -14,7 +14,14 @@ from torch.nn import functional
 
 from deepacc_d2.karyogram.orientation.augment import augment
 from deepacc_d2.karyogram.orientation.homologs import weigh_together
-from deepacc_d2.karyogram.orientation.network import PLACES, UNKNOWN, PolarityNet, prepare
+from deepacc_d2.karyogram.orientation.network import (
+    PLACES,
+    UNKNOWN,
+    PolarityNet,
+    own_place,
+    prepare,
+    shown,
+)
 from deepacc_d2.karyogram.orientation.strips import Strips
 
 Array = NDArray[np.float64]
@@ -121,14 +128,18 @@ def _tensors(strips: Strips) -> tuple[Tensor, Tensor, Tensor]:
 def read_scores(
     network: PolarityNet, strips: Strips, batch: int = 256
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns the network's raw score (N,) and centromere logits (N, T) for either way up."""
+    """Returns the network's raw score (N,) and centromere logits (N, T) for either way up.
+
+    Strips are shown in the network's ``extent``, and places are along what is shown.
+    """
     parts = []
     for start in range(0, len(strips), batch):
         some = strips[start : start + batch]
         dark, body, _ = _tensors(some)
         classes = torch.from_numpy(some.classes)
         classes = classes.where(classes >= 0, torch.tensor(UNKNOWN))
-        parts.append(network(prepare(dark, body), torch.from_numpy(some.slimness), classes))
+        strip = shown(prepare(dark, body), network.extent)
+        parts.append(network(strip, torch.from_numpy(some.slimness), classes))
     if not parts:
         return torch.zeros(0), torch.zeros(0, PLACES), torch.zeros(0, PLACES)
     score, straight, turned = (torch.cat(each) for each in zip(*parts, strict=True))
@@ -151,6 +162,7 @@ def answer(network: PolarityNet, strips: Strips, *, together: bool = False) -> A
     first = torch.from_numpy(odds >= 0)[:, None]
     heat = straight.where(first, turned) / network.heat_temperature
     place, sure = locate(heat)
+    place = own_place(place, network.extent)
     return Answers(odds, place.double().numpy(), sure.double().numpy())
 
 

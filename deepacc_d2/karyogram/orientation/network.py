@@ -47,6 +47,7 @@ class PolarityNet(nn.Module):
 
     temperature: Tensor
     heat_temperature: Tensor
+    extent: Tensor
 
     def __init__(self, width: int = 64, known: int = 32) -> None:
         super().__init__()
@@ -72,6 +73,8 @@ class PolarityNet(nn.Module):
         # Divide what the network says; fitted afterwards on chromosomes that it did not see.
         self.register_buffer("temperature", torch.ones(()))
         self.register_buffer("heat_temperature", torch.ones(()))
+        # Share of a strip's length that it is shown in, see :func:`shown`.
+        self.register_buffer("extent", torch.ones(()))
 
     def read(self, strip: Tensor, profiles: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
         """Returns how well each strip fits p arm first (B,), and its centromere's logits (B, T)."""
@@ -138,3 +141,32 @@ def prepare(dark: Tensor, body: Tensor) -> Tensor:
     spread = (((dark - mean) ** 2 * body).sum((1, 2), keepdim=True) / total).sqrt()
     level = ((dark - mean) / spread.clamp(min=1e-3)).clamp(-3, 3) * body
     return torch.stack([level, body], dim=1).transpose(2, 3).contiguous()
+
+
+def shown(strip: Tensor, extent: Tensor) -> Tensor:
+    """Shrinks strips lengthwise about their middles, so that both tips have a margin.
+
+    Args:
+        strip: (B, 2, WIDTH, L), see :func:`prepare`.
+        extent: the share of L that a strip takes then, up to 1.
+
+    Returns:
+        The same, zero in the margins.
+    """
+    if extent == 1:
+        return strip
+    at = (torch.arange(strip.shape[3]) + 0.5) * 2 / strip.shape[3] - 1
+    across = (torch.arange(strip.shape[2]) + 0.5) * 2 / strip.shape[2] - 1
+    grid = torch.stack(torch.meshgrid(at / extent, across, indexing="xy"), dim=2)
+    grid = grid.expand(len(strip), -1, -1, -1)
+    return functional.grid_sample(strip, grid, align_corners=False)
+
+
+def shown_place(place: Tensor, extent: Tensor) -> Tensor:
+    """Returns where places along strips (0 to 1) come to be when the strips are shown."""
+    return 0.5 + (place - 0.5) * extent
+
+
+def own_place(place: Tensor, extent: Tensor) -> Tensor:
+    """Returns where shown places are along the strips themselves, 0 to 1."""
+    return (0.5 + (place - 0.5) / extent).clamp(0, 1)

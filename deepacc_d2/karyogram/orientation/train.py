@@ -35,7 +35,7 @@ from deepacc_d2.karyogram.orientation.fit import (
     read_scores,
 )
 from deepacc_d2.karyogram.orientation.labels import Sign, align_classes, homolog_gains
-from deepacc_d2.karyogram.orientation.network import PolarityNet
+from deepacc_d2.karyogram.orientation.network import PolarityNet, shown_place
 from deepacc_d2.karyogram.orientation.read import draw_cells, read_real
 from deepacc_d2.karyogram.orientation.strips import Strips
 from deepacc_d2.karyogram.orientation.weights import save_network
@@ -48,6 +48,9 @@ _CLEAR, _SURE = 0.12, 3.0
 _AGAINST = 0.15
 # Share of what is shown that is drawn, and share of cells kept for the temperatures.
 _DRAWN, _HELD = 0.3, 0.1
+# A network of drawn strips reads better, drawn and real ones, if strips have a margin at both tips.
+# Of nine values, homologs of 100 validation images agree most often at this one.
+_EXTENT = 0.94
 
 
 def clear_labels(strips: Strips, gains: Array) -> tuple[Array, Array]:
@@ -136,8 +139,9 @@ def train(
 def calibrate(network: PolarityNet, real: Strips, gains: Array, drawn: Strips) -> dict[str, Any]:
     """Fits the temperatures on strips that the network was not trained on, and measures it there.
 
-    Real strips count with the label that alignment and homolog agree on.
+    A network of drawn strips alone is also given the extent in which real ones suit it. Real strips count with the label that alignment and homolog agree on.
     """
+    network.extent.fill_(1.0 if len(real) else _EXTENT)
     score, straight, turned = read_scores(network, drawn)
     truth = drawn.up.astype(np.float64)
     scores, labels = [score.double().numpy()], [truth]
@@ -153,7 +157,8 @@ def calibrate(network: PolarityNet, real: Strips, gains: Array, drawn: Strips) -
     known = np.isfinite(drawn.centromere)
     heat = straight.where(torch.from_numpy(drawn.up)[:, None] > 0.5, turned)
     heat_temperature = fit_heat_temperature(
-        heat[torch.from_numpy(known)], drawn.centromere[known].astype(np.float64)
+        heat[torch.from_numpy(known)],
+        shown_place(torch.from_numpy(drawn.centromere[known]), network.extent).double().numpy(),
     )
     network.heat_temperature.fill_(heat_temperature)
     found = answer(network, drawn)
@@ -161,6 +166,7 @@ def calibrate(network: PolarityNet, real: Strips, gains: Array, drawn: Strips) -
     figures: dict[str, Any] = {
         "temperature": temperature,
         "heat_temperature": heat_temperature,
+        "extent": round(float(network.extent), 4),
         "drawn": {
             "strips": len(drawn),
             "right": float(((found.odds > 0) == (truth > 0.5)).mean()),

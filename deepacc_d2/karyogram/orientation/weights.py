@@ -41,7 +41,9 @@ def load_network(path: Path) -> tuple[PolarityNet, dict[str, Any]]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
         network = PolarityNet()
-        network.load_state_dict({k: v.float() for k, v in content["model"].items()})
+        # Networks written before there was an extent were shown whole strips.
+        weights = {"extent": network.extent, **content["model"]}
+        network.load_state_dict({k: v.float() for k, v in weights.items()})
     except OSError as error:
         raise DataError(f"polarity network {path} cannot be read ({error.strerror})") from None
     except (RuntimeError, KeyError, TypeError, AttributeError, EOFError, pickle.UnpicklingError):

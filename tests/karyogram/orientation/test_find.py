@@ -123,6 +123,15 @@ def test_weights_are_read_as_they_were_written(tmp_path, network):
     assert card == {"name": "test"}
     found = [find_polarities([banded()], ["3"], n)[0] for n in (network, again)]
     assert found[0].confidence == pytest.approx(found[1].confidence, abs=0.02)
+    network.extent.fill_(0.9)
+    save_network(tmp_path / "own.ckpt", network, {})
+    network.extent.fill_(1.0)
+    assert float(load_network(tmp_path / "own.ckpt")[0].extent) == pytest.approx(0.9)
+    # One that an earlier version wrote has none.
+    content = torch.load(tmp_path / "own.ckpt")
+    del content["model"]["extent"]
+    torch.save(content, tmp_path / "earlier.ckpt")
+    assert float(load_network(tmp_path / "earlier.ckpt")[0].extent) == 1.0
     (tmp_path / "bad.ckpt").write_bytes(b"nothing")
     with pytest.raises(DataError, match="no polarity network"):
         load_network(tmp_path / "bad.ckpt")
@@ -145,7 +154,7 @@ def test_the_included_network_says_what_it_is():
 def test_the_included_network_turns_drawn_cells_and_finds_their_centromeres():
     # Cells of another seed than it was trained on, read as a karyogram reads them.
     right, off = [], []
-    for straights, classes, up, places in drawn_truth(2, seed=991):
+    for straights, classes, up, places in drawn_truth(5, seed=991):
         found = turn(straights, [CLASSES[c] for c in classes])
         right += [p.flip != bool(u) for p, u in zip(found, up, strict=True)]
         along = [1 - p.centromere if p.flip else p.centromere for p in found]

@@ -8,7 +8,15 @@ import torch
 
 from deepacc_d2.chromosomes import NUM_CLASSES
 from deepacc_d2.karyogram.orientation.fit import fit_temperature, locate
-from deepacc_d2.karyogram.orientation.network import PLACES, UNKNOWN, PolarityNet, prepare
+from deepacc_d2.karyogram.orientation.network import (
+    PLACES,
+    UNKNOWN,
+    PolarityNet,
+    own_place,
+    prepare,
+    shown,
+    shown_place,
+)
 from deepacc_d2.karyogram.orientation.strips import LENGTH, WIDTH
 
 
@@ -87,3 +95,26 @@ def test_a_fitted_temperature_makes_probabilities_come_true():
     odds = rng.normal(0, 3, 20000)
     up = rng.random(20000) < 1 / (1 + np.exp(-odds))
     assert abs(fit_temperature(2.5 * odds, up.astype(float)) / 2.5 - 1) < 0.1
+
+
+@pytest.mark.parametrize("extent", [1.0, 0.94, 0.5])
+def test_what_is_shown_is_where_its_place_says(extent):
+    # A dark row in a uniform body, at each tenth of the length.
+    along = torch.arange(LENGTH)
+    for place in (0.05, 0.3, 0.5, 0.85):
+        strip = torch.zeros(1, 2, WIDTH, LENGTH)
+        strip[:, 1] = 1
+        strip[:, 0, :, int(place * LENGTH)] = 1
+        seen = shown(strip, torch.tensor(extent))
+        assert seen.shape == strip.shape
+        middle = float((seen[0, 0, 5] * (along + 0.5)).sum() / seen[0, 0, 5].sum() / LENGTH)
+        true = torch.tensor((int(place * LENGTH) + 0.5) / LENGTH)
+        assert middle == pytest.approx(0.5 + (float(true) - 0.5) * extent, abs=2e-3)
+        assert float(shown_place(true, torch.tensor(extent))) == pytest.approx(middle, abs=2e-3)
+        back = own_place(torch.tensor(middle), torch.tensor(extent))
+        assert float(back) == pytest.approx(float(true), abs=4e-3)
+        # The body takes that share of the length, in the middle, and all of the width.
+        body = seen[0, 1]
+        assert float(body.sum(1).mean()) == pytest.approx(extent * LENGTH, abs=1.1)
+        assert float((body - body.flip(1)).abs().max()) < 1e-4
+        assert float(body[:, LENGTH // 2].min()) == pytest.approx(1.0)
