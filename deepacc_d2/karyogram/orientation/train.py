@@ -139,8 +139,8 @@ def train(
 def calibrate(network: PolarityNet, real: Strips, gains: Array, drawn: Strips) -> dict[str, Any]:
     """Fits the temperatures on strips that the network was not trained on, and measures it there.
 
-    A network of drawn strips alone also gets its extent, see :data:`_EXTENT`. Real strips count with
-    the label that alignment and homolog agree on.
+    A network of drawn strips alone also gets its extent (``_EXTENT``). Real strips count with the
+    label that alignment and homolog agree on.
     """
     network.extent.fill_(1.0 if len(real) else _EXTENT)
     score, straight, turned = read_scores(network, drawn)
