@@ -21,7 +21,8 @@ METRICS = {
 }
 COLORS = (palette.BLUE, palette.ORANGE, palette.MUTED, palette.GROUP_COLORS["C"])
 WORDS = {
-    "siamese": "inference branch",
+    "pair centers": "pair centers, shrinkage",
+    "siamese": "siamese branch",
     "AAM": "margin",
     "center=pair": "pair centers",
     "center_share=0.5": "shrinkage",
