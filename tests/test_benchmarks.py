@@ -11,12 +11,15 @@ import threading
 import time
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+
+from deepacc_d2.errors import DataError
 
 TINY = (
     "scale=quick",
@@ -269,3 +272,37 @@ def test_a_simulated_cluster_takes_as_long_as_can_be_worked_out_by_hand(benchmar
     lost = cluster.simulate(costs, 500_000, 1, 1000, losses=12.0, new=False)
     hours = 10 / 3600 + 500_000 * 2 / 3600 * (1 + 12 * (10 + 2) / 3600)
     assert lost.hours == pytest.approx(hours, rel=0.002)
+
+
+def test_ablations_are_drawn_next_to_each_other(benchmark, tmp_path: Path) -> None:
+    trunks = benchmark("trunks")
+
+    def row(mark: str | None, model: str, value: float | None) -> dict[str, Any]:
+        difference = value and {"value": value, "low": value - 1, "high": value + 2}
+        metric = {"mean": 20.0, "difference": difference}
+        return {"row": mark, "model": model, "metrics": {"aer": metric, "map50": metric}}
+
+    rows = {
+        "sep": row("b", "sep", None),
+        "sep+center=pair": row("d'", "sep + siamese, center=pair", -3.0),
+        "deepacc": row(None, "sep + AAM, pair centers", 4.0),
+    }
+    for name, presets in (("one", rows), ("two", {k: rows[k] for k in ("sep", "deepacc")})):
+        content = {"reference": "sep", "presets": presets}
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    reports = dict(trunks.read(f"{n}={tmp_path / n}.json") for n in ("one", "two"))
+    figure = trunks.draw(reports)
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [
+        "(b) sep",
+        "(d') siamese branch, pair centers",
+        "deepacc: margin, pair centers, shrinkage",
+    ]
+    first, second = figure.axes[0].containers
+    np.testing.assert_allclose(first[0].get_xydata()[:, 0], [-3, 4])
+    np.testing.assert_allclose(second[0].get_xydata()[:, 0], [4])
+    ends = [segment[:, 0].tolist() for segment in first[2][0].get_segments()]
+    assert ends == [[-4.0, -1.0], [3.0, 6.0]]
+    # Of one row, a little apart.
+    assert 0 < second[0].get_xydata()[0, 1] - first[0].get_xydata()[1, 1] < 0.5
+    with pytest.raises(DataError, match="give NAME=<ablation>/report/metrics"):
+        trunks.read(f"one={tmp_path / 'none.json'}")

@@ -63,6 +63,7 @@ def rows_of(reports: dict[str, dict[str, Any]]) -> dict[str, str]:
 def draw(reports: dict[str, dict[str, Any]]) -> Figure:
     """Draws the difference to the reference of every row, with its interval, by ablation."""
     rows = rows_of(reports)
+    reference = next(iter(reports.values()))["reference"]
     figure = Figure(figsize=(13, 1.6 + 0.5 * len(rows)), layout="constrained")
     panels = figure.subplots(1, len(METRICS), sharey=True)
     for axes, (metric, title) in zip(panels, METRICS.items(), strict=True):
@@ -85,7 +86,7 @@ def draw(reports: dict[str, dict[str, Any]]) -> Figure:
         axes.grid(axis="x", color=palette.GRID)
         axes.set_axisbelow(True)
         axes.set_title(title, fontsize=11)
-        axes.set_xlabel("difference to sep, percentage points")
+        axes.set_xlabel(f"difference to {reference}, percentage points")
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), frameon=False, fontsize=9)
     panels[0].set_yticks(range(len(rows)), list(rows.values()))
     panels[0].set_ylim(len(rows) - 0.5, -0.5)
