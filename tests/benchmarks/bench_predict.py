@@ -135,9 +135,13 @@ def with_boxes(cell: Cell, gray: np.ndarray, count: int) -> tuple[Cell, np.ndarr
         tile, place = divmod(number, len(cell.chromosomes))
         dy, dx = divmod(tile, side)
         one = cell.chromosomes[place]
-        shift = (dx * width, dy * height) * 2
-        box = tuple(a + b for a, b in zip(one.box, shift, strict=True))
-        chromosomes.append(replace(one, box=box))
+        right, down = dx * width, dy * height
+        box = tuple(a + b for a, b in zip(one.box, (right, down) * 2, strict=True))
+        mask = one.mask
+        if mask is not None:
+            rings = (tuple((x + right, y + down) for x, y in ring) for ring in mask.rings)
+            mask = replace(mask, rings=tuple(rings))
+        chromosomes.append(replace(one, box=box, mask=mask))
     tiled = np.ascontiguousarray(np.tile(gray, (side, side)))
     return replace(
         cell, chromosomes=chromosomes, width=tiled.shape[1], height=tiled.shape[0]

@@ -89,6 +89,15 @@ def test_a_program_is_started_as_make_starts_it(monkeypatch: pytest.MonkeyPatch)
     assert environment["MALLOC_TRIM_THRESHOLD_"] == "7"
     assert environment["MALLOC_MMAP_MAX_"] == "0"
     assert environment["DEEPACC_COMMAND"] == "deepacc train experiment=sep trainer.max_steps=2"
+    assert "ONEDNN_PRIMITIVE_CACHE_CAPACITY" not in environment
+
+
+@pytest.mark.parametrize("typed", ["make predict IMAGES=a", "deepacc predict images=a"])
+def test_prediction_keeps_nothing_for_sizes_that_do_not_come_again(typed: str) -> None:
+    environment = {"LRU_CACHE_CAPACITY": "99"}
+    program.set_environment(environment, typed)
+    assert environment["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "0"
+    assert environment["LRU_CACHE_CAPACITY"] == "99", "what the user has set stays"
 
 
 def test_actions_are_those_of_the_program_and_have_a_help_of_their_own() -> None:
