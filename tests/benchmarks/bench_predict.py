@@ -30,6 +30,7 @@ import torch
 from measurement import Measurement
 
 from deepacc_d2.cell import Cell
+from deepacc_d2.command.program import set_environment
 from deepacc_d2.data.synthetic import SyntheticConfig, render_metaphase
 from deepacc_d2.detection.detector import Detections
 from deepacc_d2.images.read import read_gray
@@ -227,9 +228,15 @@ def folder_job(images: Path, out: Path, *options: str) -> dict[str, float]:
         RuntimeError: it failed, with what it printed last.
     """
     command = [sys.executable, "-m", "deepacc_lightning.predict", f"images={images}", f"out={out}"]
+    environment = dict(os.environ)
+    set_environment(environment, "deepacc predict")  # as users start it
     began = time.monotonic()
     process = subprocess.Popen(
-        [*command, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [*command, *options],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     printed: list[str] = []
     assert process.stdout is not None
