@@ -101,12 +101,14 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         paths.append(request.folder / "request.json")
         write_request(paths[-1], name, presets, request, int(cfg.timed_images))
         facts[name] = {
-            action: in_process(action, paths[-1:], request.folder / f"{action}.json", name)
+            action: in_process(
+                action, paths[-1:], request.folder / f"{action}.json", name, request.threads
+            )
             for action in ("train", "detect")
         }
     # Of these peers together, so always anew.
     (out / "race.json").unlink(missing_ok=True)
-    speed = in_process("race", paths, out / "race.json", "speed")
+    speed = in_process("race", paths, out / "race.json", "speed", request.threads)
     text = f"{table(facts)}\n\n{speed_table(speed)}"
     print(text)
     text = f"{about(data.info().name, settings, request)}\n\n{text}\n"
@@ -135,7 +137,9 @@ def check_same(path: Path, settings: dict[str, Any]) -> None:
             )
 
 
-def in_process(action: str, requests: list[Path], written: Path, name: str) -> dict[str, Any]:
+def in_process(
+    action: str, requests: list[Path], written: Path, name: str, threads: int
+) -> dict[str, Any]:
     """Returns what a process of peers writes, which is started unless it has written it before.
 
     Raises:
@@ -144,7 +148,6 @@ def in_process(action: str, requests: list[Path], written: Path, name: str) -> d
     if not written.is_file():
         log = written.with_suffix(".log")
         print(f"{name}: {action}, see {log}", flush=True)
-        threads = json.loads(requests[0].read_text(encoding="utf-8"))["request"]["threads"]
         command = [sys.executable, "-m", "deepacc_lightning.jobs.peer_job", action]
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         with log.open("wb") as stream:

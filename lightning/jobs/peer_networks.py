@@ -176,13 +176,15 @@ class OwnPeer(Peer):
         found: dict[str, Detect] = {}
         for precision in PRECISIONS:
             out = request.folder / f"exported_{precision}.xml"
-            words = [f"ckpt={quoted(self._checkpoint(request))}", "format=openvino"]
-            words += [f"precision={precision}", f"out={quoted(out)}", "overwrite=true"]
-            # What a precision costs is for `make export` to judge, of a network that is done.
-            words += [f"data.root={quoted(request.views)}", "map_images=4", "max_loss=100"]
-            command = [sys.executable, "-m", "deepacc_lightning.export", *words]
-            if subprocess.run(command, check=False).returncode == 0:
-                found[f"OpenVINO {precision}"] = load_detector(out, tta=1).predict
+            if not out.is_file():  # by an earlier race of the same weights
+                words = [f"ckpt={quoted(self._checkpoint(request))}", "format=openvino"]
+                words += [f"precision={precision}", f"out={quoted(out)}"]
+                # What a precision costs is for `make export` to judge, of a network that is done.
+                words += [f"data.root={quoted(request.views)}", "map_images=4", "max_loss=100"]
+                command = [sys.executable, "-m", "deepacc_lightning.export", *words]
+                if subprocess.run(command, check=False).returncode:
+                    continue
+            found[f"OpenVINO {precision}"] = load_detector(out, tta=1).predict
         return found
 
 

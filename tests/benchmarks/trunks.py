@@ -68,17 +68,15 @@ def draw(reports: dict[str, dict[str, Any]]) -> Figure:
     panels = figure.subplots(1, len(METRICS), sharey=True)
     for axes, (metric, title) in zip(panels, METRICS.items(), strict=True):
         for number, (name, report) in enumerate(reports.items()):
-            base = report["presets"][report["reference"]]["metrics"][metric]["mean"]
+            found = {preset: each["metrics"][metric] for preset, each in report["presets"].items()}
+            base = found[report["reference"]]["mean"]
             shift = APART * (number - (len(reports) - 1) / 2)
-            places, values, below, above = [], [], [], []
-            for y, preset in enumerate(rows):
-                found = report["presets"].get(preset, {}).get("metrics", {}).get(metric)
-                if found and found["difference"]:
-                    difference = found["difference"]
-                    places.append(y + shift)
-                    values.append(difference["value"])
-                    below.append(difference["value"] - difference["low"])
-                    above.append(difference["high"] - difference["value"])
+            drawn = [y for y, p in enumerate(rows) if p in found and found[p]["difference"]]
+            differences = [found[list(rows)[y]]["difference"] for y in drawn]
+            places = [y + shift for y in drawn]
+            values = [d["value"] for d in differences]
+            below = [d["value"] - d["low"] for d in differences]
+            above = [d["high"] - d["value"] for d in differences]
             label = f"{name} ({report['reference']}: {base:.1f} %)"
             bars = {"color": COLORS[number % len(COLORS)], "elinewidth": 2.5, "markersize": 6}
             axes.errorbar(values, places, xerr=[below, above], fmt="o", label=label, **bars)
