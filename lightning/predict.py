@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from deepacc_lightning.jobs.drawing import start_server
+
+if __name__ == "__main__":
+    # First of all: processes that draw import what they need while this one does the same.
+    start_server()
+
 import sys
 from collections.abc import Mapping
 from pathlib import Path

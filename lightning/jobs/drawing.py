@@ -1,4 +1,8 @@
-"""The processes that draw: started while the model is loaded, without the libraries of training."""
+"""The processes that draw: started while the model is loaded, without the libraries of training.
+
+Imports nothing but the standard library, so that a program can start the server of these processes
+before it imports its own libraries, which take seconds.
+"""
 
 from __future__ import annotations
 
@@ -14,20 +18,37 @@ from contextlib import contextmanager
 
 PRELOADED = (
     "deepacc_d2.prediction.outputs",
+    "deepacc_d2.karyogram.orientation.fit",  # with torch, for the polarity network
+    "deepacc_d2.karyogram.orientation.weights",
     "matplotlib.backends.backend_agg",
     "matplotlib.backends.backend_svg",
 )
 
 
+def start_server() -> None:
+    """Starts the server that :func:`drawing_pool` forks from, where the system has such.
+
+    It imports what drawing needs while this process does something else.
+    """
+    if _has_server():
+        from multiprocessing import forkserver
+
+        multiprocessing.set_forkserver_preload(list(PRELOADED))
+        forkserver.ensure_running()
+
+
+def _has_server() -> bool:
+    return "forkserver" in multiprocessing.get_all_start_methods()
+
+
 def drawing_pool(workers: int) -> ProcessPoolExecutor:
-    """Starts processes that draw; returns before they are ready.
+    """Starts processes that draw.
 
     Where the system can, a server imports what drawing needs once and all are forked from it: a
     fork of this process would copy torch's threads in whatever state they are.
     """
-    methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    context.set_forkserver_preload(list(PRELOADED))
+    start_server()
+    context = multiprocessing.get_context("forkserver" if _has_server() else "spawn")
     pool = ProcessPoolExecutor(workers, context, initializer=_begin)
     with _no_main():
         pool.submit(int)  # the first call starts all processes

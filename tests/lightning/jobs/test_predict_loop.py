@@ -17,7 +17,6 @@ from deepacc_d2.errors import ConfigError
 from deepacc_d2.prediction.folder import OutputFolder
 from deepacc_d2.prediction.inputs import Input
 from deepacc_lightning.jobs import predict_loop
-from deepacc_lightning.jobs.drawing import drawing_pool
 from deepacc_lightning.jobs.lanes import MOST, Lanes
 from deepacc_lightning.jobs.predict_loop import CellWriter, Loaded, Predicted
 
@@ -145,13 +144,3 @@ def _draw_until_killed(out: OutputFolder) -> None:
         while True:  # until the pool has noticed
             writer.on_predict_batch_end(NO, NO, lanes.submit(predicted, "second"), NO, 1)
             time.sleep(0.05)
-
-
-@pytest.mark.slow
-def test_drawing_processes_do_not_import_the_program() -> None:
-    with drawing_pool(1) as pool:
-        # Of builtins alone, since a process does not find this file by its name.
-        names = pool.submit(eval, "sorted(__import__('sys').modules)").result()
-    assert "deepacc_d2.prediction.outputs" in names
-    assert "deepacc_lightning.predict" not in names
-    assert "pytorch_lightning" not in names
