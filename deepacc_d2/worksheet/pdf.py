@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,8 @@ def printer() -> Any:
     # It tells of each CSS rule that it does not know.
     logging.getLogger("weasyprint").setLevel(logging.CRITICAL)
     logging.getLogger("fontTools").setLevel(logging.CRITICAL)
+    # Without HarfBuzz's subsetter, fontTools makes the fonts and writes the time into each.
+    os.environ.setdefault("SOURCE_DATE_EPOCH", "0")
     return weasyprint
 
 

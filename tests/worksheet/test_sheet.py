@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import re
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -98,6 +99,7 @@ def test_printing_is_repeatable_and_loads_nothing(tmp_path: Path, make_cell) -> 
     case = summarize_case(cells, case_id="7")
     html = worksheet_html(case, cells, [], Facts(), about="m")
     write_pdf(html, tmp_path / "a.pdf")
+    time.sleep(1.1)  # fonts could hold the second that they were written in
     write_pdf(html, tmp_path / "b.pdf")
     assert (tmp_path / "a.pdf").read_bytes() == (tmp_path / "b.pdf").read_bytes()
     secret = tmp_path / "secret.png"
