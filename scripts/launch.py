@@ -58,7 +58,8 @@ def main() -> None:
     if sys.argv[1] in ("test", "coverage"):
         # The tests' processes share the cores; more threads in each would wait for each other.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
-    start(str(python), arguments, make_command(sys.argv[1], os.environ))
+    command = COMMANDS[sys.argv[1]]
+    start(command, str(python), arguments, make_command(sys.argv[1], os.environ))
 
 
 if __name__ == "__main__":

@@ -55,6 +55,8 @@ class Command(NamedTuple):
         exclusive: two variables that cannot be given together, and why.
         actions: of a program that does several things: the words that name them, each with flags
             and a help of its own.
+        many_sizes: it detects on images of any number of sizes, see
+            :data:`deepacc_d2.command.program.MANY_SIZES`.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Command(NamedTuple):
     target: bool = True
     exclusive: tuple[str, str, str] | None = None
     actions: tuple[str, ...] = ()
+    many_sizes: bool = False
 
     @property
     def public(self) -> bool:

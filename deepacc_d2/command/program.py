@@ -32,30 +32,30 @@ ENVIRONMENT = {
 }
 # oneDNN keeps what it prepared for each size of an image, with its working memory, and hardly any
 # size comes twice. Not kept, 60 images take two thirds of the memory, and no longer.
-ANY_SIZE = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "0", "LRU_CACHE_CAPACITY": "16"}
-"""For ``predict`` besides."""
+MANY_SIZES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "0", "LRU_CACHE_CAPACITY": "16"}
+"""For commands that detect on folders of images."""
 DETECTRON2 = "sal-detectron2==0.7.2"
 """Detectron2's wheel, as in requirements/detectron2.in."""
 NEEDED = ("torch", "torchvision", "pytorch_lightning", "hydra", "wandb", "cv2")
 
 
-def start(python: str, arguments: Sequence[str], typed: str) -> NoReturn:
+def start(command: Command, python: str, arguments: Sequence[str], typed: str) -> NoReturn:
     """Replaces this process by ``python ARGUMENTS``.
 
     Args:
+        command: what is started.
         python: the interpreter.
         arguments: of it.
         typed: the command line, for reports that name it.
     """
-    set_environment(os.environ, typed)
+    set_environment(os.environ, command, typed)
     sys.stdout.flush()
     os.execv(python, [python, *arguments])
 
 
-def set_environment(environment: MutableMapping[str, str], typed: str) -> None:
-    """Sets what every program is started with, unless the user has set it."""
-    predicts = typed.split()[1:2] == ["predict"]
-    for name, value in (ENVIRONMENT | (ANY_SIZE if predicts else {})).items():
+def set_environment(environment: MutableMapping[str, str], command: Command, typed: str) -> None:
+    """Sets what a command's program is started with, unless the user has set it."""
+    for name, value in (ENVIRONMENT | (MANY_SIZES if command.many_sizes else {})).items():
         environment.setdefault(name, value)
     environment["DEEPACC_COMMAND"] = typed
 
@@ -122,7 +122,7 @@ def run(words: Sequence[str]) -> int:
         return 0
     check_installed()
     arguments = arguments_of(command, rest, conf_dir())
-    start(sys.executable, arguments, shlex.join(["deepacc", *words]))
+    start(command, sys.executable, arguments, shlex.join(["deepacc", *words]))
 
 
 def complete(words: Sequence[str]) -> int:

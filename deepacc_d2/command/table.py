@@ -190,6 +190,7 @@ MODEL = (
             OVERWRITE._replace(help="remove the results in OUT first; default: continue them"),
         ),
         config="predict",
+        many_sizes=True,
     ),
     Command(
         "review",
@@ -206,6 +207,7 @@ MODEL = (
             Option("user", "who works alone here; the system's name by default"),
         ),
         actions=("serve", "verify", "export", "dataset", "backup", "restore", "user"),
+        many_sizes=True,
     ),
     Command(
         "explain",

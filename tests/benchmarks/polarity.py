@@ -8,7 +8,8 @@
 ``--crops``: a folder of cells, each with ``<class>_<n>.tiff`` of single chromosomes, p arm up,
 class 1 to 24, cut as the file is (``--threshold``: by a threshold). ``--pairs``: a converted data
 set; of each pair of homologs, whether the bands fit better as they were turned than with one turned
-over (only with ``--alone`` is that no question of what was decided so). ``--drawn``: cells to draw,
+over (only with ``--alone`` is that no question of what was decided so); cut by thresholds, or by
+the masks of a detector (``--masks CKPT``), as ``make predict`` does it. ``--drawn``: cells to draw,
 seed 100.
 ``--ideogram`` compares with the ideogram instead of asking the network; ``--ckpt`` takes another
 network than the included one.
@@ -19,6 +20,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -26,9 +28,12 @@ import numpy as np
 
 from deepacc_d2.chromosomes import CLASSES
 from deepacc_d2.data.bands import standard
+from deepacc_d2.detection.detector import Detections, Detector, load_detector
+from deepacc_d2.images.gray import Gray
 from deepacc_d2.images.read import read_gray
 from deepacc_d2.images.rings import Ring, trace
-from deepacc_d2.karyogram.cut import cut_cell
+from deepacc_d2.images.view import make_view
+from deepacc_d2.karyogram.cut import Box, cut_cell
 from deepacc_d2.karyogram.orientation.find import find_polarities
 from deepacc_d2.karyogram.orientation.network import PolarityNet
 from deepacc_d2.karyogram.orientation.read import annotated_cells, drawn_truth
@@ -116,11 +121,23 @@ def measure_crops(folder: Path, judge: Judge, sheet: Path | None, *, given: bool
         draw_sheet(sheet, drawn)
 
 
-def measure_pairs(root: Path, images: int, judge: Judge, sheet: Path | None) -> None:
-    """Prints how many pairs of homologs agree."""
+def masks_of(detector: Detector, gray: Gray, boxes: Sequence[Box]) -> dict[int, list[Ring]]:
+    """Returns the outlines that a detector finds in true boxes, by the box's index."""
+    rows = np.arange(len(boxes))
+    scores = np.zeros((len(boxes), len(CLASSES) + 1))
+    view = make_view(gray, detector.view)
+    masks = detector.masks(gray, Detections(np.array(boxes), scores, rows, view))
+    return {n: mask.rings for n, mask in enumerate(masks) if mask is not None}
+
+
+def measure_pairs(
+    root: Path, images: int, judge: Judge, sheet: Path | None, detector: Detector | None
+) -> None:
+    """Prints how many pairs of homologs agree, cut by a detector's masks if there is one."""
     agree = total = apart_agree = apart_total = 0
     drawn = []
-    for straights, classes, apart in annotated_cells(root, "test", images):
+    outlines = partial(masks_of, detector) if detector else None
+    for straights, classes, apart in annotated_cells(root, "test", images, outlines=outlines):
         names = [CLASSES[c] for c in classes]
         found = judge(straights, names)
         curves = []
@@ -206,6 +223,7 @@ def main() -> None:
     parser.add_argument("--crops", type=Path)
     parser.add_argument("--pairs", type=Path)
     parser.add_argument("--images", type=int, default=300, help="of --pairs")
+    parser.add_argument("--masks", type=Path, help="of --pairs: a detector whose masks cut them")
     parser.add_argument("--drawn", type=int, default=0)
     parser.add_argument("--sheet", type=Path, help="draw strips, as turned, by class")
     parser.add_argument("--ckpt", type=Path)
@@ -224,7 +242,8 @@ def main() -> None:
     if options.crops:
         measure_crops(options.crops, judge, options.sheet, given=not options.threshold)
     if options.pairs:
-        measure_pairs(options.pairs, options.images, judge, options.sheet)
+        detector = load_detector(options.masks) if options.masks else None
+        measure_pairs(options.pairs, options.images, judge, options.sheet, detector)
     if options.drawn:
         measure_drawn(options.drawn, judge)
 

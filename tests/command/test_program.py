@@ -92,10 +92,10 @@ def test_a_program_is_started_as_make_starts_it(monkeypatch: pytest.MonkeyPatch)
     assert "ONEDNN_PRIMITIVE_CACHE_CAPACITY" not in environment
 
 
-@pytest.mark.parametrize("typed", ["make predict IMAGES=a", "deepacc predict images=a"])
-def test_prediction_keeps_nothing_for_sizes_that_do_not_come_again(typed: str) -> None:
+@pytest.mark.parametrize("name", ["predict", "review"])
+def test_prediction_keeps_nothing_for_sizes_that_do_not_come_again(name: str) -> None:
     environment = {"LRU_CACHE_CAPACITY": "99"}
-    program.set_environment(environment, typed)
+    program.set_environment(environment, program.COMMANDS[name], f"make {name}")
     assert environment["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "0"
     assert environment["LRU_CACHE_CAPACITY"] == "99", "what the user has set stays"
 

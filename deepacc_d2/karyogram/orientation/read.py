@@ -5,7 +5,7 @@ Real chromosomes come with their class and no polarity; drawn ones with all that
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ from deepacc_d2.chromosomes import CLASSES
 from deepacc_d2.data.coco import load_coco_split
 from deepacc_d2.data.synthetic.config import SyntheticConfig
 from deepacc_d2.data.synthetic.render import render_metaphase
+from deepacc_d2.images.gray import Gray
 from deepacc_d2.images.read import read_gray
+from deepacc_d2.images.rings import Ring
 from deepacc_d2.karyogram.cut import Box, Cut, cut_cell
 from deepacc_d2.karyogram.orientation.strips import Strips, of_straights, tip_rows
 from deepacc_d2.karyogram.polarity import find_polarity
@@ -59,7 +61,11 @@ def lying_apart(cuts: Sequence[Cut], shape: tuple[int, int]) -> NDArray[np.bool_
 
 
 def annotated_cells(
-    root: Path, split: str, images: int | None = None
+    root: Path,
+    split: str,
+    images: int | None = None,
+    *,
+    outlines: Callable[[Gray, list[Box]], Mapping[int, Sequence[Ring]]] | None = None,
 ) -> Iterable[tuple[list[Straight], list[int], list[bool]]]:
     """Cuts and straightens the chromosomes of a data set's images, by their true boxes.
 
@@ -67,6 +73,8 @@ def annotated_cells(
         root: a converted data set.
         split: of it.
         images: how many, evenly spaced; None for all.
+        outlines: finds those of an image's chromosomes, given it and their boxes; see
+            :func:`deepacc_d2.karyogram.cut.cut_cell`. Without, they are cut by thresholds.
 
     Yields:
         The strips of one cell, their class indices, and whether each lies apart.
@@ -84,7 +92,7 @@ def annotated_cells(
             continue
         gray = read_gray(root / "images" / record["file_name"])
         boxes = boxes_of(annotations)
-        cuts = cut_cell(gray, boxes)
+        cuts = cut_cell(gray, boxes, outlines(gray, boxes) if outlines else None)
         apart = lying_apart(cuts, gray.shape)
         yield (
             [straighten(cut) for cut in cuts],
