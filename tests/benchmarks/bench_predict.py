@@ -4,7 +4,8 @@ Stages are timed one at a time on one thread. Of growing pictures, cells and fol
 peak memory are given: of the process for one picture, of all its processes for a folder. Synthetic
 spreads serve, or the pictures in the folder that ``DEEPACC_IMAGES`` names.
 
-Run as a script with ``--figure F.png`` it draws the curves too.
+Run as a script with ``--figure F.png`` it draws the curves too; with ``--folder N KEY=VALUE ...``
+it measures one folder of N images alone, predicted with these keys.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from measurement import Measurement
 
 from deepacc_d2.cell import Cell
 from deepacc_d2.command.program import set_environment
+from deepacc_d2.command.table import COMMANDS
 from deepacc_d2.data.synthetic import SyntheticConfig, render_metaphase
 from deepacc_d2.detection.detector import Detections
 from deepacc_d2.images.read import read_gray
@@ -78,9 +80,8 @@ def one_thread() -> Iterator[None]:
 @contextmanager
 def pictures(count: int) -> Iterator[list[Path]]:
     """Yields that many pictures, fewer if the user's folder has no more."""
-    named = os.environ.get("DEEPACC_IMAGES")
-    if named:
-        yield sorted(path for path in Path(named).iterdir() if path.is_file())[:count]
+    if named := named_pictures():
+        yield named[:count]
         return
     with tempfile.TemporaryDirectory() as folder:
         paths = []
@@ -89,6 +90,12 @@ def pictures(count: int) -> Iterator[list[Path]]:
             paths.append(Path(folder) / f"cell{number:03}.jpg")
             cv2.imwrite(str(paths[-1]), gray)
         yield paths
+
+
+def named_pictures() -> list[Path]:
+    """Returns all pictures of the folder that the user names, none without one."""
+    named = os.environ.get("DEEPACC_IMAGES")
+    return sorted(path for path in Path(named).iterdir() if path.is_file()) if named else []
 
 
 def stages(predictor: Predictor, paths: Sequence[Path], folder: Path) -> dict[str, float]:
@@ -229,7 +236,7 @@ def folder_job(images: Path, out: Path, *options: str) -> dict[str, float]:
     """
     command = [sys.executable, "-m", "deepacc_lightning.predict", f"images={images}", f"out={out}"]
     environment = dict(os.environ)
-    set_environment(environment, "deepacc predict")  # as users start it
+    set_environment(environment, COMMANDS["predict"], "deepacc predict")  # as users start it
     began = time.monotonic()
     process = subprocess.Popen(
         [*command, *options],
@@ -299,16 +306,18 @@ class Tree:
 
 def folder_curve(paths: Sequence[Path]) -> list[dict[str, float]]:
     """Returns what a folder costs by its images; pictures are repeated where there are too few."""
-    points = []
-    for count in FOLDERS:
-        with tempfile.TemporaryDirectory() as name:
-            images = Path(name) / "images"
-            images.mkdir()
-            for number in range(count):
-                source = paths[number % len(paths)]
-                (images / f"{number:05}{source.suffix}").symlink_to(source.resolve())
-            points.append({"images": count, **folder_job(images, Path(name) / "out")})
-    return points
+    return [folder_point(paths, count) for count in FOLDERS]
+
+
+def folder_point(paths: Sequence[Path], count: int, *options: str) -> dict[str, float]:
+    """Returns what a folder of that many images costs."""
+    with tempfile.TemporaryDirectory() as name:
+        images = Path(name) / "images"
+        images.mkdir()
+        for number in range(count):
+            source = paths[number % len(paths)]
+            (images / f"{number:05}{source.suffix}").symlink_to(source.resolve())
+        return {"images": count, **folder_job(images, Path(name) / "out", *options)}
 
 
 def draw_curves(result: dict[str, Any], path: Path) -> None:
@@ -350,7 +359,8 @@ def measure() -> dict[str, Any]:
             "boxes": boxes_curve(predictor, paths[0], Path(name)),
         }
         result["sizes"] = size_curve()
-        result["folders"] = folder_curve(paths)
+        # Of as many different pictures as there are: memory could grow with each new size.
+        result["folders"] = folder_curve(named_pictures() or paths)
     return result
 
 
@@ -378,9 +388,16 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--one", type=Path, help="measure one picture in this process")
     parser.add_argument("--figure", type=Path, help="measure everything and draw it")
+    parser.add_argument("--folder", type=int, help="measure one folder of that many images")
+    parser.add_argument("keys", nargs="*", help="of make predict, for --folder")
     options = parser.parse_args()
     if options.one:
         print(json.dumps(one_picture(options.one)))
+        return
+    if options.folder:
+        with pictures(STAGED) as drawn:
+            paths = named_pictures() or drawn
+            print(json.dumps(folder_point(paths, options.folder, *options.keys)))
         return
     result = measure()
     print(json.dumps(result, indent=1))
