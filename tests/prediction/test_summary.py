@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from deepacc_d2.cell import Cell
+from deepacc_d2.cell import Cell, Mask
 from deepacc_d2.files import write_text
+from deepacc_d2.prediction import summary
 from deepacc_d2.prediction.folder import OutputFolder, open_folder
 from deepacc_d2.prediction.record import to_record
 from deepacc_d2.prediction.summary import finish_job
@@ -115,11 +116,13 @@ def test_an_empty_job_is_told_of(folder: OutputFolder) -> None:
     assert "0 cells" in summary.text
 
 
-def test_each_record_is_read_once(
+def test_records_are_read_once_and_those_shown_again(
     folder: OutputFolder, make_cell: Callable[..., Cell], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(6):
-        put(folder, make_cell(f"c{number}", "k" if number % 2 else None))
+        cell = make_cell(f"c{number}", "k" if number % 2 else None)
+        cell.confidence = number / 10
+        put(folder, cell)
     read: Counter[str] = Counter()
     whole = Path.read_bytes
 
@@ -129,4 +132,32 @@ def test_each_record_is_read_once(
 
     monkeypatch.setattr(Path, "read_bytes", counted)
     assert finish_job(folder, [], about="m").cells == 6
-    assert {name: n for name, n in read.items() if n} == {f"c{i}.json": 1 for i in range(6)}
+    once = {f"c{i}.json": 1 for i in range(6)}
+    # c5 is the surest cell of the only case.
+    assert {name: n for name, n in read.items() if n} == once | {"c5.json": 2}
+
+
+def test_cells_wait_for_their_case_without_masks_and_are_shown_with_them(
+    folder: OutputFolder, make_cell: Callable[..., Cell], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outline = Mask((((1.0, 1.0), (9.0, 1.0), (9.0, 9.0)),))
+    for number in range(3):
+        cell = make_cell(f"c{number}", "k")
+        for chromosome in cell.chromosomes:
+            chromosome.mask = outline
+        put(folder, cell)
+    waiting: list[Cell] = []
+    shown: list[Cell] = []
+    summarize = summary.summarize_case
+
+    def seen(cells: list[Cell], **options: object) -> object:
+        waiting.extend(cells)
+        return summarize(cells, **options)
+
+    monkeypatch.setattr(summary, "summarize_case", seen)
+    monkeypatch.setattr(summary, "karyogram_of", lambda cell, align: shown.append(cell))
+    finish_job(folder, [], about="m")
+    assert len(waiting) == 3
+    assert {c.mask for cell in waiting for c in cell.chromosomes} == {None}
+    assert len(shown) == 1
+    assert {c.mask for c in shown[0].chromosomes} == {outline}
