@@ -271,10 +271,12 @@ MODEL = (
                 "path",
             ),
             OUT._replace(default="runs/polarity"),
+            CKPT._replace(help="detector whose masks cut chromosomes; default: the included one"),
             SEED._replace(key="seed", default=0),
             Option("images", "real images to use, evenly spaced", default=400),
             Option("drawn", "synthetic cells to draw", default=150),
             Option("steps", "training steps in all rounds", default=2000),
+            Option("thresholds", "cut by thresholds instead of masks", kind="switch"),
         ),
     ),
     Command(

@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from pathlib import Path
 
 import cv2
@@ -28,14 +27,12 @@ import numpy as np
 
 from deepacc_d2.chromosomes import CLASSES
 from deepacc_d2.data.bands import standard
-from deepacc_d2.detection.detector import Detections, Detector, load_detector
-from deepacc_d2.images.gray import Gray
 from deepacc_d2.images.read import read_gray
 from deepacc_d2.images.rings import Ring, trace
-from deepacc_d2.images.view import make_view
-from deepacc_d2.karyogram.cut import Box, cut_cell
+from deepacc_d2.karyogram.cut import cut_cell
 from deepacc_d2.karyogram.orientation.find import find_polarities
 from deepacc_d2.karyogram.orientation.network import PolarityNet
+from deepacc_d2.karyogram.orientation.outlines import Outlines, outlines_by
 from deepacc_d2.karyogram.orientation.read import annotated_cells, drawn_truth
 from deepacc_d2.karyogram.orientation.weights import load_network, shipped_network
 from deepacc_d2.karyogram.polarity import Polarity, profiles
@@ -121,22 +118,12 @@ def measure_crops(folder: Path, judge: Judge, sheet: Path | None, *, given: bool
         draw_sheet(sheet, drawn)
 
 
-def masks_of(detector: Detector, gray: Gray, boxes: Sequence[Box]) -> dict[int, list[Ring]]:
-    """Returns the outlines that a detector finds in true boxes, by the box's index."""
-    rows = np.arange(len(boxes))
-    scores = np.zeros((len(boxes), len(CLASSES) + 1))
-    view = make_view(gray, detector.view)
-    masks = detector.masks(gray, Detections(np.array(boxes), scores, rows, view))
-    return {n: mask.rings for n, mask in enumerate(masks) if mask is not None}
-
-
 def measure_pairs(
-    root: Path, images: int, judge: Judge, sheet: Path | None, detector: Detector | None
+    root: Path, images: int, judge: Judge, sheet: Path | None, outlines: Outlines | None
 ) -> None:
-    """Prints how many pairs of homologs agree, cut by a detector's masks if there is one."""
+    """Prints how many pairs of homologs agree."""
     agree = total = apart_agree = apart_total = 0
     drawn = []
-    outlines = partial(masks_of, detector) if detector else None
     for straights, classes, apart in annotated_cells(root, "test", images, outlines=outlines):
         names = [CLASSES[c] for c in classes]
         found = judge(straights, names)
@@ -242,8 +229,8 @@ def main() -> None:
     if options.crops:
         measure_crops(options.crops, judge, options.sheet, given=not options.threshold)
     if options.pairs:
-        detector = load_detector(options.masks) if options.masks else None
-        measure_pairs(options.pairs, options.images, judge, options.sheet, detector)
+        outlines = outlines_by(options.masks) if options.masks else None
+        measure_pairs(options.pairs, options.images, judge, options.sheet, outlines)
     if options.drawn:
         measure_drawn(options.drawn, judge)
 

@@ -29,6 +29,8 @@ def card_of(
     """Returns what a network's file says of it."""
     data, command, licence = f"{options.drawn} drawn cells", "make polarity", LICENCE
     given = f"--drawn {options.drawn} --steps {options.steps} --seed {options.seed}"
+    if options.thresholds:
+        given += " --thresholds"
     if options.data is not None:
         data = f"{options.images} training images of {options.data.name}, boxes and classes; {data}"
         command += " DATA=..."

@@ -5,7 +5,7 @@ Real chromosomes come with their class and no polarity; drawn ones with all that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,9 @@ from deepacc_d2.chromosomes import CLASSES
 from deepacc_d2.data.coco import load_coco_split
 from deepacc_d2.data.synthetic.config import SyntheticConfig
 from deepacc_d2.data.synthetic.render import render_metaphase
-from deepacc_d2.images.gray import Gray
 from deepacc_d2.images.read import read_gray
-from deepacc_d2.images.rings import Ring
 from deepacc_d2.karyogram.cut import Box, Cut, cut_cell
+from deepacc_d2.karyogram.orientation.outlines import Outlines
 from deepacc_d2.karyogram.orientation.strips import Strips, of_straights, tip_rows
 from deepacc_d2.karyogram.polarity import find_polarity
 from deepacc_d2.karyogram.straighten import Straight, straighten
@@ -65,7 +64,7 @@ def annotated_cells(
     split: str,
     images: int | None = None,
     *,
-    outlines: Callable[[Gray, list[Box]], Mapping[int, Sequence[Ring]]] | None = None,
+    outlines: Outlines | None = None,
 ) -> Iterable[tuple[list[Straight], list[int], list[bool]]]:
     """Cuts and straightens the chromosomes of a data set's images, by their true boxes.
 
@@ -73,8 +72,7 @@ def annotated_cells(
         root: a converted data set.
         split: of it.
         images: how many, evenly spaced; None for all.
-        outlines: finds those of an image's chromosomes, given it and their boxes; see
-            :func:`deepacc_d2.karyogram.cut.cut_cell`. Without, they are cut by thresholds.
+        outlines: finds those of an image's chromosomes; without, they are cut by thresholds.
 
     Yields:
         The strips of one cell, their class indices, and whether each lies apart.
@@ -102,7 +100,7 @@ def annotated_cells(
 
 
 def read_real(
-    root: Path, split: str, images: int | None = None
+    root: Path, split: str, images: int | None = None, *, outlines: Outlines | None = None
 ) -> Iterable[tuple[Strips, NDArray[np.float64]]]:
     """Reads strips of real cells; arguments as for :func:`annotated_cells`.
 
@@ -110,7 +108,8 @@ def read_real(
         The strips of one cell, and float64 (N,) the log-odds that the p arm comes first by the
         comparison with the ideogram.
     """
-    for number, (straights, classes, apart) in enumerate(annotated_cells(root, split, images)):
+    cells = annotated_cells(root, split, images, outlines=outlines)
+    for number, (straights, classes, apart) in enumerate(cells):
         yield (
             of_straights(straights, classes, cell=number, apart=apart),
             matched(straights, classes),
@@ -132,11 +131,16 @@ CONDENSATION, OPEN_RATE = 2.0, 0.2
 
 
 def drawn_truth(
-    cells: int, seed: int
+    cells: int, seed: int, *, outlines: Outlines | None = None
 ) -> Iterable[tuple[list[Straight], list[int], list[float], list[float]]]:
     """Draws cells, each of another case and staining batch.
 
     Chromosomes whose cut does not end at the telomeres are left out.
+
+    Args:
+        cells: how many.
+        seed: of them.
+        outlines: see :func:`annotated_cells`.
 
     Yields:
         The strips of one cell, their class indices, 1 where the p arm comes first, and the
@@ -153,20 +157,23 @@ def drawn_truth(
     )
     for case in range(cells):
         image, record = render_metaphase(config, case, 0)
-        yield _with_truth(image, record["annotations"])
+        yield _with_truth(image, record["annotations"], outlines)
 
 
-def draw_cells(cells: int, seed: int) -> Iterable[Strips]:
+def draw_cells(cells: int, seed: int, *, outlines: Outlines | None = None) -> Iterable[Strips]:
     """Yields the strips of drawn cells with their truth; see :func:`drawn_truth`."""
-    for number, (straights, classes, up, places) in enumerate(drawn_truth(cells, seed)):
+    drawn = drawn_truth(cells, seed, outlines=outlines)
+    for number, (straights, classes, up, places) in enumerate(drawn):
         yield of_straights(straights, classes, cell=number, up=up, centromere=places)
 
 
 def _with_truth(
-    image: NDArray[np.uint8], annotations: list[dict[str, Any]]
+    image: NDArray[np.uint8], annotations: list[dict[str, Any]], outlines: Outlines | None
 ) -> tuple[list[Straight], list[int], list[float], list[float]]:
     straights, classes, up, places = [], [], [], []
-    for cut, annotation in zip(cut_cell(image, boxes_of(annotations)), annotations, strict=True):
+    boxes = boxes_of(annotations)
+    cuts = cut_cell(image, boxes, outlines(image, boxes) if outlines else None)
+    for cut, annotation in zip(cuts, annotations, strict=True):
         straight = straighten(cut)
         p, q = (complex(*tip) for tip in annotation["axis"])
         first, last = tip_rows(straight)

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from deepacc_d2.command.flags import build_parser
 from deepacc_d2.data.dataset import read_info
+from deepacc_d2.detection.detector import DEFAULT_CHECKPOINT, model_hash
 from deepacc_d2.errors import ConfigError, run_cli
 from deepacc_d2.files import whole_file, write_json
 from deepacc_d2.karyogram.orientation.card import card_of, summary, told
@@ -36,12 +37,15 @@ from deepacc_d2.karyogram.orientation.fit import (
 )
 from deepacc_d2.karyogram.orientation.labels import Sign, align_classes, homolog_gains
 from deepacc_d2.karyogram.orientation.network import PolarityNet, shown_place
+from deepacc_d2.karyogram.orientation.outlines import Outlines, outlines_by
 from deepacc_d2.karyogram.orientation.read import draw_cells, read_real
 from deepacc_d2.karyogram.orientation.strips import Strips
 from deepacc_d2.karyogram.orientation.weights import save_network
 
 Array = NDArray[np.float64]
 
+THRESHOLDS = "thresholds"
+"""Cuts strips without a detector's masks."""
 # Alignment's gain from which a strip is clear, and the network's log-odds (0.95).
 _CLEAR, _SURE = 0.12, 3.0
 # Difference of correlations from which a homolog speaks against.
@@ -188,10 +192,13 @@ def calibrate(network: PolarityNet, real: Strips, gains: Array, drawn: Strips) -
     return figures
 
 
-def read_all(root: Path, split: str, images: int | None) -> tuple[Strips, Array]:
+def read_all(
+    root: Path, split: str, images: int | None, outlines: Outlines | None
+) -> tuple[Strips, Array]:
     """Reads the real strips of a data set with the ideogram's log-odds (N,)."""
     parts, odds = [], []
-    for strips, matched in tqdm(read_real(root, split, images), desc="cells", disable=None):
+    cells = read_real(root, split, images, outlines=outlines)
+    for strips, matched in tqdm(cells, desc="cells", disable=None):
         parts.append(strips)
         odds.append(matched)
     if not parts:
@@ -200,7 +207,7 @@ def read_all(root: Path, split: str, images: int | None) -> tuple[Strips, Array]
 
 
 def read_once(
-    path: Path, root: Path | None, images: int, cells: int, seed: int
+    path: Path, root: Path | None, images: int, cells: int, seed: int, *, cuts: Path | str
 ) -> tuple[Strips, Array, Strips]:
     """Reads real and drawn strips, or takes them from an earlier run with the same settings.
 
@@ -210,20 +217,27 @@ def read_once(
         images: of it.
         cells: to draw.
         seed: of them.
+        cuts: the checkpoint whose masks cut them, or :data:`THRESHOLDS`.
 
     Returns:
         Real strips, the ideogram's log-odds of each, drawn strips.
+
+    Raises:
+        UserError: see :func:`~deepacc_d2.karyogram.orientation.outlines.outlines_by`.
     """
+    outlines = None if cuts == THRESHOLDS else outlines_by(Path(cuts))
     known = "-" if root is None else f"{root.resolve()} {read_info(root).fingerprint} {images}"
-    settings = f"{known} {cells} {seed}"
+    by = THRESHOLDS if cuts == THRESHOLDS else model_hash(Path(cuts))
+    settings = f"{known} {cells} {seed} {by}"
     if path.is_file():
         with np.load(path) as kept:
             if str(kept["settings"]) == settings:
                 return (_kept(kept, "real"), kept["ideogram"], _kept(kept, "drawn"))
-    drawn = Strips.join(list(tqdm(draw_cells(cells, seed), desc="drawn cells", disable=None)))
+    cells_drawn = draw_cells(cells, seed, outlines=outlines)
+    drawn = Strips.join(list(tqdm(cells_drawn, desc="drawn cells", total=cells, disable=None)))
     real, ideogram = drawn[:0], np.zeros(0)
     if root is not None:
-        real, ideogram = read_all(root, "train", images)
+        real, ideogram = read_all(root, "train", images, outlines)
     arrays = {
         f"{kind}_{field.name}": getattr(strips, field.name)
         for kind, strips in (("real", real), ("drawn", drawn))
@@ -255,7 +269,12 @@ def main(arguments: list[str] | None = None) -> int:
     start = time.process_time()
     options.out.mkdir(parents=True, exist_ok=True)
     real, ideogram, drawn = read_once(
-        options.out / "strips.npz", options.data, options.images, options.drawn, options.seed
+        options.out / "strips.npz",
+        options.data,
+        options.images,
+        options.drawn,
+        options.seed,
+        cuts=THRESHOLDS if options.thresholds else options.ckpt or DEFAULT_CHECKPOINT,
     )
     gains = np.zeros(len(real))
     signs: list[Sign] = []

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
-from deepacc_d2.errors import ConfigError
+from deepacc_d2.errors import ConfigError, DataError
 from deepacc_d2.karyogram.cut import Cut
 from deepacc_d2.karyogram.orientation.augment import augment
 from deepacc_d2.karyogram.orientation.fit import answer
@@ -20,6 +22,7 @@ from deepacc_d2.karyogram.orientation.train import (
     sure_labels,
     train,
 )
+from deepacc_d2.karyogram.orientation.weights import load_network
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +110,26 @@ def test_chromosomes_that_touch_do_not_lie_apart():
 def test_too_few_images_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="at least 20"):
         main(["--data", str(tmp_path), "--images", "3", "--out", str(tmp_path / "out")])
+
+
+@pytest.mark.slow
+def test_the_command_keeps_strips_and_cuts_as_it_is_told(tmp_path):
+    few = ["--drawn", "10", "--steps", "10", "--out", str(tmp_path)]
+    assert main(few) == 0
+    by_masks = np.load(tmp_path / "strips.npz")
+    assert "--thresholds" not in json.loads((tmp_path / "polarity.json").read_text())["command"]
+    assert load_network(tmp_path / "polarity.ckpt")[0].extent < 1
+    before = (tmp_path / "strips.npz").stat().st_mtime_ns
+    assert main(few) == 0
+    assert (tmp_path / "strips.npz").stat().st_mtime_ns == before, "the same settings: kept"
+    assert main([*few, "--thresholds"]) == 0
+    by_thresholds = np.load(tmp_path / "strips.npz")
+    assert "--thresholds" in json.loads((tmp_path / "polarity.json").read_text())["command"]
+    # Masks part chromosomes that thresholds leave together, so that more end at their telomeres.
+    assert len(by_masks["drawn_dark"]) > len(by_thresholds["drawn_dark"])
+
+
+def test_a_missing_detector_is_refused(tmp_path):
+    missing = tmp_path / "no.ckpt"
+    with pytest.raises(DataError, match=r"no\.ckpt"):
+        main(["--drawn", "10", "--ckpt", str(missing), "--out", str(tmp_path / "out")])
