@@ -52,8 +52,9 @@ _CLEAR, _SURE = 0.12, 3.0
 _AGAINST = 0.15
 # Share of what is shown that is drawn, and share of cells kept for the temperatures.
 _DRAWN, _HELD = 0.3, 0.1
-# A network of drawn strips reads better, drawn and real ones, if strips have a margin at both tips.
-# Of nine values, homologs of 100 validation images agree most often at this one.
+# A network of drawn strips that thresholds cut reads better, drawn and real ones, if strips have a
+# margin at both tips. Of nine values, homologs of 100 validation images agree most often at this
+# one. Of strips that masks cut, they agree most often without a margin.
 _EXTENT = 0.94
 
 
@@ -140,13 +141,21 @@ def train(
     return network
 
 
-def calibrate(network: PolarityNet, real: Strips, gains: Array, drawn: Strips) -> dict[str, Any]:
+def calibrate(
+    network: PolarityNet, real: Strips, gains: Array, drawn: Strips, *, extent: float = 1.0
+) -> dict[str, Any]:
     """Fits the temperatures on strips that the network was not trained on, and measures it there.
 
-    A network of drawn strips alone also gets its extent (``_EXTENT``). Real strips count with the
-    label that alignment and homolog agree on.
+    Real strips count with the label that alignment and homolog agree on.
+
+    Args:
+        network: trained; changed.
+        real: real strips, with classes.
+        gains: of their alignment.
+        drawn: drawn strips, with polarity and centromere.
+        extent: share of their length that the network shall be shown strips in.
     """
-    network.extent.fill_(1.0 if len(real) else _EXTENT)
+    network.extent.fill_(extent)
     score, straight, turned = read_scores(network, drawn)
     truth = drawn.up.astype(np.float64)
     scores, labels = [score.double().numpy()], [truth]
@@ -289,7 +298,8 @@ def main(arguments: list[str] | None = None) -> int:
         first = max(1, round(0.55 * options.steps))
         steps = (first, max(1, options.steps - first))
     network = train(real[~held], gains[~held], drawn[~held_drawn], steps=steps, seed=options.seed)
-    figures = calibrate(network, real[held], gains[held], drawn[held_drawn])
+    extent = _EXTENT if options.thresholds and not len(real) else 1.0
+    figures = calibrate(network, real[held], gains[held], drawn[held_drawn], extent=extent)
     seconds = time.process_time() - start
     card = card_of(options, seconds, signs, figures)
     save_network(options.out / "polarity.ckpt", network, card)

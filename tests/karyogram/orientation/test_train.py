@@ -118,13 +118,14 @@ def test_the_command_keeps_strips_and_cuts_as_it_is_told(tmp_path):
     assert main(few) == 0
     by_masks = np.load(tmp_path / "strips.npz")
     assert "--thresholds" not in json.loads((tmp_path / "polarity.json").read_text())["command"]
-    assert load_network(tmp_path / "polarity.ckpt")[0].extent < 1
+    assert load_network(tmp_path / "polarity.ckpt")[0].extent == 1
     before = (tmp_path / "strips.npz").stat().st_mtime_ns
     assert main(few) == 0
     assert (tmp_path / "strips.npz").stat().st_mtime_ns == before, "the same settings: kept"
     assert main([*few, "--thresholds"]) == 0
     by_thresholds = np.load(tmp_path / "strips.npz")
     assert "--thresholds" in json.loads((tmp_path / "polarity.json").read_text())["command"]
+    assert load_network(tmp_path / "polarity.ckpt")[0].extent < 1, "a margin at both tips"
     # Masks part chromosomes that thresholds leave together, so that more end at their telomeres.
     assert len(by_masks["drawn_dark"]) > len(by_thresholds["drawn_dark"])
 
