@@ -19,7 +19,7 @@ METRICS = {
     "aer": "AER: errors in a hundred chromosomes, lower is better",
     "map50": "mAP at IoU 0.5, higher is better",
 }
-COLORS = (palette.BLUE, palette.ORANGE, palette.MUTED, palette.GROUP_COLORS["C"])
+COLORS = (palette.BLUE, palette.ORANGE, *(palette.GROUP_COLORS[g] for g in "CD"), palette.MUTED)
 WORDS = {
     "pair centers": "pair centers, shrinkage",
     "siamese": "siamese branch",
@@ -29,7 +29,7 @@ WORDS = {
 }
 """Of a row, and what a reader of the paper knows."""
 # Of the next ablation's mark below a row's middle, in rows.
-APART = 0.2
+APART = 0.16
 
 
 def read(text: str) -> tuple[str, dict[str, Any]]:
