@@ -1,13 +1,12 @@
 """Measures cutting, straightening and polarity: ``python -m deepacc_d2.karyogram.measure``.
 
-On synthetic spreads against their ground truth; with ``--real DIR`` on a data set of real ones,
-which say nothing about polarity, by how well the two homologs of a pair agree.
+On synthetic spreads against their ground truth, cut by a detector's masks in the true boxes, as
+``make predict`` cuts, or by thresholds.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,15 +16,13 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from deepacc_d2.chromosomes import CLASSES
-from deepacc_d2.data.bands import standard
-from deepacc_d2.data.coco import load_coco_split
 from deepacc_d2.data.synthetic import SyntheticConfig, render_metaphase
 from deepacc_d2.errors import run_cli
-from deepacc_d2.images.read import read_gray
-from deepacc_d2.karyogram.cut import Box, cut_cell
+from deepacc_d2.karyogram.cut import cut_cell
 from deepacc_d2.karyogram.marks import UNSURE_POLARITY
 from deepacc_d2.karyogram.orientation.find import pose_of, turn
-from deepacc_d2.karyogram.polarity import profiles
+from deepacc_d2.karyogram.orientation.outlines import Outlines, outlines_by
+from deepacc_d2.karyogram.orientation.read import boxes_of
 from deepacc_d2.karyogram.straighten import straighten
 
 # IoU with the true mask from which on a cut is right.
@@ -55,16 +52,15 @@ class Measured:
     area: list[float] = field(default_factory=list)
 
 
-def boxes_of(annotations: Iterable[dict[str, Any]]) -> list[Box]:
-    """Returns the XYXY boxes of COCO annotations."""
-    return [(x, y, x + w, y + h) for x, y, w, h in (a["bbox"] for a in annotations)]
-
-
 def measure_spread(
-    image: NDArray[np.uint8], annotations: list[dict[str, Any]], into: Measured
+    image: NDArray[np.uint8],
+    annotations: list[dict[str, Any]],
+    into: Measured,
+    outlines: Outlines | None = None,
 ) -> None:
-    """Adds one synthetic spread, cut by its true boxes."""
-    cuts = cut_cell(image, boxes_of(annotations))
+    """Adds one synthetic spread, cut by its true boxes; see :func:`measure_synthetic`."""
+    boxes = boxes_of(annotations)
+    cuts = cut_cell(image, boxes, outlines(image, boxes) if outlines else None)
     straights = [straighten(cut) for cut in cuts]
     names = [CLASSES[annotation["category_id"] - 1] for annotation in annotations]
     for cut, straight, name, polarity, annotation in zip(
@@ -90,13 +86,21 @@ def measure_spread(
         into.area.append(float(straight.mask.sum() / straight.zoom**2 / truth.sum()))
 
 
-def measure_synthetic(spreads: int, seed: int = 100) -> Measured:
-    """Draws spreads, each of another case and staining batch, and measures all chromosomes."""
+def measure_synthetic(
+    spreads: int, seed: int = 100, *, outlines: Outlines | None = None
+) -> Measured:
+    """Draws spreads, each of another case and staining batch, and measures all chromosomes.
+
+    Args:
+        spreads: how many.
+        seed: of them.
+        outlines: finds those of the chromosomes; without, they are cut by thresholds.
+    """
     config = SyntheticConfig(seed=seed, box_margin=4, cells_per_case=1, num_batches=max(spreads, 1))
     measured = Measured()
     for case in range(spreads):
         image, record = render_metaphase(config, case, 0)
-        measure_spread(image, record["annotations"], measured)
+        measure_spread(image, record["annotations"], measured, outlines)
     return measured
 
 
@@ -127,40 +131,6 @@ def report(measured: Measured) -> str:
     return "\n".join(lines)
 
 
-def pair_agreement(root: Path, split: str, images: int) -> tuple[int, int]:
-    """Counts pairs of homologs in a data set whose profiles agree better as they were turned.
-
-    A pair is two annotations of one class in an image; profiles are those of the bands.
-
-    Returns:
-        Pairs that agree better as they were turned than with one of the two turned over, and all
-        pairs.
-    """
-    coco = load_coco_split(root, split)
-    own: dict[int, list[dict[str, Any]]] = {}
-    for annotation in coco["annotations"]:
-        own.setdefault(annotation["image_id"], []).append(annotation)
-    agree = total = 0
-    chosen = np.linspace(0, len(coco["images"]) - 1, min(images, len(coco["images"])))
-    for number in np.unique(chosen.round().astype(int)):
-        record = coco["images"][number]
-        gray = read_gray(root / "images" / record["file_name"])
-        annotations = own.get(record["id"], [])
-        by_class: dict[int, list[NDArray[np.float64]]] = {}
-        straights = [straighten(cut) for cut in cut_cell(gray, boxes_of(annotations))]
-        classes = [annotation["category_id"] - 1 for annotation in annotations]
-        polarities = turn(straights, [CLASSES[index] for index in classes])
-        for index, straight, polarity in zip(classes, straights, polarities, strict=True):
-            bands, _ = profiles(straight)
-            along = bands[::-1] if polarity.flip else bands
-            by_class.setdefault(index, []).append(standard(along))
-        for pair in by_class.values():
-            if len(pair) == 2:
-                total += 1
-                agree += bool(pair[0] @ pair[1] > pair[0] @ pair[1][::-1])
-    return agree, total
-
-
 def main() -> int:
     """Prints the figures."""
     parser = argparse.ArgumentParser(
@@ -168,16 +138,11 @@ def main() -> int:
     )
     parser.add_argument("--spreads", type=int, default=100, help="synthetic spreads to draw")
     parser.add_argument("--seed", type=int, default=100, help="of the synthetic spreads")
-    parser.add_argument("--real", type=Path, help="data set in the internal layout to use instead")
-    parser.add_argument("--split", default="test", help="of the data set")
-    parser.add_argument("--images", type=int, default=100, help="of the data set, evenly spaced")
+    parser.add_argument("--ckpt", type=Path, help="detector whose masks cut; default: included")
+    parser.add_argument("--thresholds", action="store_true", help="cut without masks")
     options = parser.parse_args()
-    if options.real is None:
-        print(report(measure_synthetic(options.spreads, options.seed)))
-        return 0
-    agree, total = pair_agreement(options.real, options.split, options.images)
-    share = 100 * agree / max(total, 1)
-    print(f"{agree} of {total} pairs ({share:.1f} %) agree better as turned than with one reversed")
+    outlines = None if options.thresholds else outlines_by(options.ckpt)
+    print(report(measure_synthetic(options.spreads, options.seed, outlines=outlines)))
     return 0
 
 
