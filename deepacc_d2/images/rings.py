@@ -6,6 +6,7 @@ A mask is the even-odd area of its rings: one ring inside another one is a hole.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import contourpy
 import cv2
@@ -62,6 +63,25 @@ def fill(
         rle = coco_mask.frPyObjects([points.ravel().tolist()], height, width)
         inside ^= coco_mask.decode(coco_mask.merge(rle)).astype(bool)
     return inside
+
+
+def to_rle(rings: Sequence[Ring], shape: tuple[int, int]) -> dict[str, Any]:
+    """Returns :func:`fill` as pycocotools' run lengths: ``size`` and ``counts``, bytes.
+
+    Nearly every mask is one ring, which pycocotools turns into run lengths without its pixels: a
+    tenth of the time.
+
+    Args:
+        rings: see :func:`fill`.
+        shape: h, w of the image.
+    """
+    closed = [ring for ring in rings if len(ring) >= 3]
+    if len(closed) == 1:
+        points = np.asarray(closed[0], np.float64).ravel().tolist()
+        rle: dict[str, Any] = coco_mask.merge(coco_mask.frPyObjects([points], *shape))
+        return rle
+    encoded: dict[str, Any] = coco_mask.encode(np.asfortranarray(fill(rings, shape), np.uint8))
+    return encoded
 
 
 def bounds(rings: Sequence[Ring]) -> tuple[float, float, float, float]:

@@ -13,14 +13,13 @@ from itertools import count
 from pathlib import Path
 from typing import IO
 
-import numpy as np
 from pycocotools import mask as coco_mask
 
 from deepacc_d2.cell import Cell, Chromosome
 from deepacc_d2.chromosomes import CLASSES, coco_categories
 from deepacc_d2.disclaimer import DISCLAIMER
 from deepacc_d2.files import plain_row, whole_file
-from deepacc_d2.images.rings import fill
+from deepacc_d2.images.rings import to_rle
 from deepacc_d2.prediction.folder import OutputFolder
 from deepacc_d2.prediction.record import class_of, significant
 from deepacc_d2.text import printable
@@ -177,12 +176,11 @@ def _outline(chromosome: Chromosome, cell: Cell) -> dict[str, object]:
             "segmentation": [[x0, y0, x1, y0, x1, y1, x0, y1]],
             "area": round((x1 - x0) * (y1 - y0), 2),
         }
-    inside = fill(mask.rings, (cell.height, cell.width))
-    rle = coco_mask.encode(np.asfortranarray(inside.astype(np.uint8)))
+    rle = to_rle(mask.rings, (cell.height, cell.width))
     return {
         "segmentation": [[v for point in ring for v in point] for ring in mask.rings],
         "rle": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
-        "area": int(inside.sum()),
+        "area": int(coco_mask.area(rle)),
         "reconstructed": round(mask.shared, 4),
     }
 

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from pycocotools import mask as coco_mask
 
-from deepacc_d2.images.rings import area, bounds, fill, thinned, trace
+from deepacc_d2.images.rings import area, bounds, fill, thinned, to_rle, trace
 
 Y, X = np.mgrid[:60, :80]
 
@@ -58,3 +59,18 @@ def test_a_part_of_the_image_is_filled_as_the_whole_is() -> None:
     rings = [line.tolist() for line in trace(disc(40, 30, 18))]
     whole = fill(rings, (60, 80))
     np.testing.assert_array_equal(fill(rings, (25, 30), (20, 10)), whole[10:35, 20:50])
+
+
+@pytest.mark.parametrize("rings", [0, 1, 2, 3])
+def test_run_lengths_are_those_of_the_filled_pixels(rings: int) -> None:
+    # Outer line, a hole in it, and a part of its own that sticks out of the image.
+    lines = [
+        [(3.2, 2.0), (41.7, 4.4), (38.1, 30.6), (5.0, 27.3)],
+        [(12.0, 10.0), (20.5, 9.0), (18.0, 19.9)],
+        [(44.0, 33.0), (70.0, 31.0), (60.0, 52.0)],
+    ][:rings]
+    shape = (40, 50)
+    rle = to_rle([*lines, [(1.0, 1.0), (2.0, 2.0)]], shape)
+    assert rle["size"] == list(shape)
+    assert (coco_mask.decode(rle).astype(bool) == fill(lines, shape)).all()
+    assert coco_mask.area(rle) == fill(lines, shape).sum()
