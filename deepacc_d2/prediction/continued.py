@@ -56,7 +56,7 @@ def continue_job(folder: OutputFolder, inputs: Sequence[Input], *, write: bool) 
     Raises:
         DataError: a record is damaged.
     """
-    by_name = {name: folder.read(name) for name in folder.names()}
+    by_name = {name: _without_chromosomes(folder.read(name)) for name in folder.names()}
     by_path = {cell.path: name for name, cell in by_name.items() if cell.path}
     taken = {fold_name(name): name for name in by_name}
     named: list[Input] = []
@@ -79,6 +79,12 @@ def continue_job(folder: OutputFolder, inputs: Sequence[Input], *, write: bool) 
         named.append(found)
     others = tuple(by_name[name].path or name for name in by_name if name not in done)
     return Continued(named, frozenset(done), others)
+
+
+def _without_chromosomes(cell: Cell) -> Cell:
+    """Drops what takes nearly all the memory of a cell: a folder may hold any number of them."""
+    cell.chromosomes.clear()
+    return cell
 
 
 def _moved(cell: Cell, path: PurePath) -> bool:

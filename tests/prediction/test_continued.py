@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from deepacc_d2.cell import Cell
+from deepacc_d2.cell import Cell, Mask
 from deepacc_d2.files import write_json
 from deepacc_d2.prediction.continued import continue_job
 from deepacc_d2.prediction.folder import OutputFolder, open_folder
@@ -129,3 +130,30 @@ def test_only_one_process_writes(
     put(folder, make_cell("a", "p1"), tmp_path / "p1" / "a.png")
     continue_job(folder, [Input(tmp_path / "p1" / "a.png", "a")], write=False)
     assert case_in_record(folder, "a") == "p1"
+
+
+def test_what_is_done_is_not_kept_in_memory(
+    folder: OutputFolder, make_cell: Callable[..., Cell], tmp_path: Path
+) -> None:
+    ring = tuple((float(n), float(n * n % 97)) for n in range(400))
+    inputs = []
+    for number in range(60):
+        cell = make_cell(f"c{number}", "p1")
+        for chromosome in cell.chromosomes:
+            chromosome.mask = Mask((ring,))
+        put(folder, cell, tmp_path / f"c{number}.png")
+        inputs.append(Input(tmp_path / f"c{number}.png", f"c{number}", "p2"))
+    size = folder.record("c0").stat().st_size
+    tracemalloc.start()
+    try:
+        there = continue_job(folder, inputs, write=True)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(there.done) == 60
+    # Less than the text of the records, of which a cell in memory takes several times as much.
+    assert peak < 60 * size
+    # What is not kept is not lost where a record is written anew.
+    assert case_in_record(folder, "c7") == "p2"
+    assert len(folder.read("c7").chromosomes) == 4
+    assert folder.read("c7").chromosomes[0].mask == Mask((ring,))
