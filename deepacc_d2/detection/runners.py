@@ -15,6 +15,7 @@ import numpy as np
 
 from deepacc_d2.detection.metadata import KEY, ExportMetadata, parse
 from deepacc_d2.detection.network import Raw, clip, pad
+from deepacc_d2.detection.telemetry import stay_silent
 from deepacc_d2.errors import ConfigError, DataError
 from deepacc_d2.images.spread import Gray
 
@@ -31,6 +32,7 @@ def _core() -> Any:
     With the last core its plugins would be unloaded, but what they have registered for a fork would
     stay: the next one, such as a data loader's, would jump into freed code.
     """
+    stay_silent()
     import openvino
 
     return openvino.Core()

@@ -10,6 +10,7 @@ import numpy as np
 
 from deepacc_d2.detection.network import pad
 from deepacc_d2.detection.runners import require
+from deepacc_d2.detection.telemetry import stay_silent
 from deepacc_d2.images.spread import Gray
 
 KEEP_FLOAT = (
@@ -35,6 +36,7 @@ def quantize(model: Any, images: Sequence[Gray], multiple: int) -> Any:
         ConfigError: NNCF is not installed.
     """
     require("nncf", "openvino")
+    stay_silent()
     import nncf
 
     def pixels(image: Gray) -> dict[str, Any]:
