@@ -18,10 +18,9 @@ from pycocotools import mask as coco_mask
 from deepacc_d2.chromosomes import CLASSES
 from deepacc_d2.data.synthetic import SyntheticConfig, render_metaphase
 from deepacc_d2.errors import run_cli
-from deepacc_d2.karyogram.cut import cut_cell
 from deepacc_d2.karyogram.marks import UNSURE_POLARITY
 from deepacc_d2.karyogram.orientation.find import pose_of, turn
-from deepacc_d2.karyogram.orientation.outlines import Outlines, outlines_by
+from deepacc_d2.karyogram.orientation.outlines import Outlines, cut_out, outlines_by
 from deepacc_d2.karyogram.orientation.read import boxes_of
 from deepacc_d2.karyogram.straighten import straighten
 
@@ -59,8 +58,7 @@ def measure_spread(
     outlines: Outlines | None = None,
 ) -> None:
     """Adds one synthetic spread, cut by its true boxes; see :func:`measure_synthetic`."""
-    boxes = boxes_of(annotations)
-    cuts = cut_cell(image, boxes, outlines(image, boxes) if outlines else None)
+    cuts = cut_out(image, boxes_of(annotations), outlines)
     straights = [straighten(cut) for cut in cuts]
     names = [CLASSES[annotation["category_id"] - 1] for annotation in annotations]
     for cut, straight, name, polarity, annotation in zip(

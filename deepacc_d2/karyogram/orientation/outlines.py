@@ -13,7 +13,7 @@ from deepacc_d2.errors import ConfigError
 from deepacc_d2.images.gray import Gray
 from deepacc_d2.images.rings import Ring
 from deepacc_d2.images.view import make_view
-from deepacc_d2.karyogram.cut import Box
+from deepacc_d2.karyogram.cut import Box, Cut, cut_cell
 
 Outlines = Callable[[Gray, Sequence[Box]], Mapping[int, Sequence[Ring]]]
 """Finds outlines by the index of the box, in an image and boxes (N, 4) of it; see ``cut_cell``."""
@@ -41,3 +41,8 @@ def outlines_by(ckpt: Path | None) -> Outlines:
         return {n: mask.rings for n, mask in enumerate(masks) if mask is not None}
 
     return outlines
+
+
+def cut_out(gray: Gray, boxes: Sequence[Box], outlines: Outlines | None) -> list[Cut]:
+    """Cuts the chromosomes of boxes out by their outlines, or by thresholds if there are none."""
+    return cut_cell(gray, boxes, None if outlines is None else outlines(gray, boxes))

@@ -18,8 +18,8 @@ from deepacc_d2.data.coco import load_coco_split
 from deepacc_d2.data.synthetic.config import SyntheticConfig
 from deepacc_d2.data.synthetic.render import render_metaphase
 from deepacc_d2.images.read import read_gray
-from deepacc_d2.karyogram.cut import Box, Cut, cut_cell
-from deepacc_d2.karyogram.orientation.outlines import Outlines
+from deepacc_d2.karyogram.cut import Box, Cut
+from deepacc_d2.karyogram.orientation.outlines import Outlines, cut_out
 from deepacc_d2.karyogram.orientation.strips import Strips, of_straights, tip_rows
 from deepacc_d2.karyogram.polarity import find_polarity
 from deepacc_d2.karyogram.straighten import Straight, straighten
@@ -90,7 +90,7 @@ def annotated_cells(
             continue
         gray = read_gray(root / "images" / record["file_name"])
         boxes = boxes_of(annotations)
-        cuts = cut_cell(gray, boxes, outlines(gray, boxes) if outlines else None)
+        cuts = cut_out(gray, boxes, outlines)
         apart = lying_apart(cuts, gray.shape)
         yield (
             [straighten(cut) for cut in cuts],
@@ -171,8 +171,7 @@ def _with_truth(
     image: NDArray[np.uint8], annotations: list[dict[str, Any]], outlines: Outlines | None
 ) -> tuple[list[Straight], list[int], list[float], list[float]]:
     straights, classes, up, places = [], [], [], []
-    boxes = boxes_of(annotations)
-    cuts = cut_cell(image, boxes, outlines(image, boxes) if outlines else None)
+    cuts = cut_out(image, boxes_of(annotations), outlines)
     for cut, annotation in zip(cuts, annotations, strict=True):
         straight = straighten(cut)
         p, q = (complex(*tip) for tip in annotation["axis"])

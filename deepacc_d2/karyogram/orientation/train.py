@@ -44,8 +44,6 @@ from deepacc_d2.karyogram.orientation.weights import save_network
 
 Array = NDArray[np.float64]
 
-THRESHOLDS = "thresholds"
-"""Cuts strips without a detector's masks."""
 # Alignment's gain from which a strip is clear, and the network's log-odds (0.95).
 _CLEAR, _SURE = 0.12, 3.0
 # Difference of correlations from which a homolog speaks against.
@@ -216,7 +214,7 @@ def read_all(
 
 
 def read_once(
-    path: Path, root: Path | None, images: int, cells: int, seed: int, *, cuts: Path | str
+    path: Path, root: Path | None, images: int, cells: int, seed: int, *, masks: Path | None
 ) -> tuple[Strips, Array, Strips]:
     """Reads real and drawn strips, or takes them from an earlier run with the same settings.
 
@@ -226,7 +224,7 @@ def read_once(
         images: of it.
         cells: to draw.
         seed: of them.
-        cuts: the checkpoint whose masks cut them, or :data:`THRESHOLDS`.
+        masks: the checkpoint whose masks cut them; None cuts by thresholds.
 
     Returns:
         Real strips, the ideogram's log-odds of each, drawn strips.
@@ -234,9 +232,9 @@ def read_once(
     Raises:
         UserError: see :func:`~deepacc_d2.karyogram.orientation.outlines.outlines_by`.
     """
-    outlines = None if cuts == THRESHOLDS else outlines_by(Path(cuts))
+    outlines = None if masks is None else outlines_by(masks)
     known = "-" if root is None else f"{root.resolve()} {read_info(root).fingerprint} {images}"
-    by = THRESHOLDS if cuts == THRESHOLDS else model_hash(Path(cuts))
+    by = "thresholds" if masks is None else model_hash(masks)
     settings = f"{known} {cells} {seed} {by}"
     if path.is_file():
         with np.load(path) as kept:
@@ -283,7 +281,7 @@ def main(arguments: list[str] | None = None) -> int:
         options.images,
         options.drawn,
         options.seed,
-        cuts=THRESHOLDS if options.thresholds else options.ckpt or DEFAULT_CHECKPOINT,
+        masks=None if options.thresholds else options.ckpt or DEFAULT_CHECKPOINT,
     )
     gains = np.zeros(len(real))
     signs: list[Sign] = []

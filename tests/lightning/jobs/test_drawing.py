@@ -11,7 +11,7 @@ HEAVY = {"torch", "numpy", "cv2", "matplotlib", "pytorch_lightning", "hydra"}
 """Packages that take long to import."""
 
 START = """
-import multiprocessing.forkserver, sys, time
+import multiprocessing.forkserver, sys
 from deepacc_lightning.jobs.drawing import drawing_pool, start_server
 start_server()
 began = multiprocessing.forkserver._forkserver._forkserver_pid
