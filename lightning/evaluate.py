@@ -44,7 +44,7 @@ from deepacc_lightning.core.processes import is_main_process
 from deepacc_lightning.core.run_info import describe_run, device_name, make_run_dir
 from deepacc_lightning.train import quiet
 from deepacc_lightning.training.callbacks import ProgressBar
-from deepacc_lightning.training.children import children_end_too
+from deepacc_lightning.training.children import children_end_too, process_plugins
 from deepacc_lightning.training.datamodule import ChromosomeDataModule
 from deepacc_lightning.training.final_test import log_report, run_test
 from deepacc_lightning.training.module import DetectionModule
@@ -183,6 +183,7 @@ def run(cfg: DictConfig) -> dict[str, float]:
         devices=cfg.devices,
         logger=False,
         callbacks=[ProgressBar(refresh_rate=5), EndOnSignal()],
+        plugins=process_plugins(),
         use_distributed_sampler=False,
         enable_model_summary=False,
     )

@@ -45,7 +45,7 @@ from deepacc_lightning.jobs.predict_loop import (
 )
 from deepacc_lightning.train import quiet
 from deepacc_lightning.training.callbacks import ProgressBar
-from deepacc_lightning.training.children import children_end_too
+from deepacc_lightning.training.children import children_end_too, process_plugins
 from deepacc_lightning.training.stopping import EndOnSignal
 
 register_resolvers()
@@ -186,6 +186,7 @@ def predict_by_lightning(
             devices=cfg.devices,
             logger=False,
             callbacks=[ProgressBar(refresh_rate=1), EndOnSignal(), writer],
+            plugins=process_plugins(),
             enable_model_summary=False,
             enable_checkpointing=False,
         )

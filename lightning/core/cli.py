@@ -31,7 +31,7 @@ from deepacc_lightning.core.config import compose_config, normalized
 from deepacc_lightning.core.orphans import end_with_parent
 from deepacc_lightning.core.processes import (
     DisagreementError,
-    is_lightnings_child,
+    is_child,
     is_main_process,
     rank,
 )
@@ -147,7 +147,7 @@ def run_entry_point(config_name: str, main: Callable[[], None]) -> None:
     """
     never_fail_to_print()
     end_on_sigterm()
-    if is_lightnings_child() or distributed.is_torchelastic_launched():
+    if is_child() or distributed.is_torchelastic_launched():
         end_with_parent()
     arguments = sys.argv[1:] = normalized(sys.argv[1:])
     if not any(argument.startswith("-") for argument in arguments):
@@ -180,7 +180,7 @@ def fail(error: UserError) -> NoReturn:
     who = f" (process {rank()})" if rank() else ""
     if who and isinstance(error, DisagreementError):
         # All of them have this one: the main process says it.
-        leave(0 if is_lightnings_child() else status)
+        leave(0 if is_child() else status)
     print(f"error{who}: {redacted(message(error))}", file=sys.stderr)
     leave(status)
 
@@ -188,10 +188,10 @@ def fail(error: UserError) -> NoReturn:
 def leave(status: int) -> NoReturn:
     """Ends this process.
 
-    One that Lightning started is gone at once: what it has in hand for the others would keep it
-    busy at its end for as long as a timeout of torch's lasts, while they wait for it.
+    One that the main process started is gone at once: what it has in hand for the others would keep
+    it busy at its end for as long as a timeout of torch's lasts, while they wait for it.
     """
-    if is_lightnings_child():
+    if is_child():
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
@@ -212,7 +212,7 @@ def interrupted(run_dir: Path | None = None, *, by: str = "", status: int = 130)
         rest = f"; checkpoint kept in {checkpoint}, continue with RESUME={run_dir}" if kept else ""
         print(f"interrupted{f' by {by}' if by else ''}{rest}", file=sys.stderr)
     # The main process is still to end its loggers.
-    sys.exit(0 if is_lightnings_child() else status)
+    sys.exit(0 if is_child() else status)
 
 
 @contextmanager
@@ -230,7 +230,7 @@ def ended_well(run_dir: Callable[[], Path | None] = lambda: None) -> Iterator[No
         known = error if isinstance(error, UserError) else _fault_of_user(error)
         if known is not None:
             fail(known)
-        if is_lightnings_child():
+        if is_child():
             traceback.print_exc()
             leave(1)
         raise

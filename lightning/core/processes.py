@@ -30,10 +30,10 @@ def is_main_process() -> bool:
     return rank() == 0
 
 
-def is_lightnings_child() -> bool:
-    """Says whether Lightning started this process in addition to the main one.
+def is_child() -> bool:
+    """Says whether the main process of a run started this one.
 
-    Lightning kills the main process as soon as it sees one of these fail.
+    It takes any exit status of such a process but 0 for a failure of the run.
     """
     started_by_others = distributed.is_torchelastic_launched() or SLURMEnvironment.detect()
     return rank() > 0 and not started_by_others
@@ -42,9 +42,9 @@ def is_lightnings_child() -> bool:
 def run_time(pattern: str) -> str:
     """Returns when the run began, the same in all its processes; names the run directory.
 
-    Lightning starts the other processes of a node itself, which inherit our environment. Those of
-    torchrun were started together: the first one informs the others through torchrun's own store.
-    Slurm restarts a preempted job under its old number, by which it finds its directory again.
+    The processes that a run starts itself inherit its environment. Those of torchrun were started
+    together: the first one informs the others through torchrun's own store. Slurm restarts a
+    preempted job under its old number, by which it finds its directory again.
 
     Args:
         pattern: as of ``strftime``.

@@ -1,7 +1,8 @@
-"""The processes that Lightning starts next to the main one: none is left behind or fails unnoticed.
+"""The processes of a run next to the main one: none is left behind or fails unnoticed.
 
-Lightning kills the main process as soon as another one fails, so that nothing says what the run
-came to. Here the main process ends by itself, with its record written and the other's exit status.
+Lightning would start them itself, and kill the main process as soon as one fails, so that nothing
+says what the run came to. Here the main process ends by itself, with its record written and the
+other's exit status.
 """
 
 from __future__ import annotations
@@ -15,14 +16,26 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.strategies.launchers import subprocess_script
+from pytorch_lightning.plugins.environments import (
+    ClusterEnvironment,
+    LightningEnvironment,
+    LSFEnvironment,
+    MPIEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 
 from deepacc_d2.errors import UserError
 from deepacc_lightning.core.processes import DisagreementError
 
+OTHER_LAUNCHERS = (TorchElasticEnvironment, SLURMEnvironment, LSFEnvironment, MPIEnvironment)
+"""What else may have started the processes of a run; Lightning looks for the same."""
+# Strategies whose processes are no runs of the command, but copies of the main one.
+_COPIES = ("spawn", "fork", "notebook")
 INTERVAL = 0.5
 """Seconds between two looks at the other processes."""
 GRACE = 20.0
@@ -79,44 +92,93 @@ def cause(
     return found
 
 
+class ProcessesOfCommand(LightningEnvironment):
+    """Each device after the first of a machine gets a process that runs the same command again."""
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        """Says that Lightning has none to start."""
+        return True
+
+    def start(self, trainer: pl.Trainer) -> list[subprocess.Popen[Any]]:
+        """Starts this machine's other processes.
+
+        Args:
+            trainer: of the main process.
+
+        Returns:
+            They; none if this is one of them, if the user starts them all, or with one device.
+        """
+        if super().creates_processes_externally:
+            return []
+        environment = {
+            **os.environ,
+            "MASTER_ADDR": self.main_address,
+            "MASTER_PORT": str(self.main_port),
+            "NODE_RANK": str(self.node_rank()),
+            "WORLD_SIZE": str(trainer.world_size),
+        }
+        return [
+            subprocess.Popen(_command(), env={**environment, "LOCAL_RANK": str(rank)})
+            for rank in range(1, trainer.num_devices)
+        ]
+
+
+def _command() -> list[str]:
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    program = ["-m", spec.name] if spec else [str(Path(sys.argv[0]).resolve())]
+    return [sys.executable, *program, *sys.argv[1:]]
+
+
+def process_plugins(strategy: object = "auto") -> list[ClusterEnvironment]:
+    """Returns the plugin of a trainer whose processes :func:`children_end_too` starts.
+
+    It is left out where torchrun or a cluster's scheduler started them, and where they are copies
+    of the main process, as in a notebook.
+
+    Args:
+        strategy: Lightning's, by name or as a config's node.
+    """
+    started = any(environment.detect() for environment in OTHER_LAUNCHERS)
+    copies = hasattr(sys, "ps1") or any(kind in str(strategy) for kind in _COPIES)
+    return [] if started or copies else [ProcessesOfCommand()]
+
+
 @contextmanager
 def children_end_too(
     trainer: pl.Trainer, on_loss: Callable[[], object] = lambda: None
 ) -> Iterator[None]:
-    """Ends the processes that Lightning started where this one fails, and this one where they do.
+    """Starts a run's other processes; they end where this one fails, and this one where they do.
 
     Args:
-        trainer: the trainer.
+        trainer: the trainer, with the plugin of :func:`process_plugins`.
         on_loss: called where this process has to be ended without cleaning up, since it does not
             return from a call that waits for the lost one.
 
     Raises:
         ChildFailedError: another process failed, which explains an error of this one.
     """
-    launcher = trainer.strategy.launcher
-    if not isinstance(launcher, subprocess_script._SubprocessScriptLauncher):
+    environment = getattr(trainer.strategy, "cluster_environment", None)
+    own = isinstance(environment, ProcessesOfCommand)
+    children = environment.start(trainer) if own else []
+    if not children:
         yield
         return
     over = threading.Event()
-
-    def observe(child_processes: list[subprocess.Popen[Any]]) -> None:
-        threading.Thread(target=_watch, args=(child_processes, over, on_loss), daemon=True).start()
-
-    lightnings = subprocess_script._launch_process_observer
-    subprocess_script._launch_process_observer = observe
+    threading.Thread(target=_watch, args=(children, over, on_loss), daemon=True).start()
     try:
         yield
     except BaseException as error:
-        lost = cause(error, launcher.procs)
+        lost = cause(error, children)
         # They would wait for this one in the middle of a step.
         if not isinstance(error, DisagreementError):
-            launcher.kill(signal.SIGKILL)
+            for child in children:
+                child.kill()
         if lost is not None:
             raise lost from error
         raise
     finally:
         over.set()
-        subprocess_script._launch_process_observer = lightnings
 
 
 def _watch(

@@ -17,6 +17,7 @@ from deepacc_d2.distributed import GatheredBatchNorm2d, gather_batch_norm
 from deepacc_d2.errors import ConfigError
 from deepacc_lightning.core.config import instantiate_all
 from deepacc_lightning.training.checkpoint_io import SafeCheckpointIO
+from deepacc_lightning.training.children import process_plugins
 from deepacc_lightning.training.stopping import EndOnSignal
 from deepacc_lightning.training.trainer_flags import check_flags, with_overfitting
 
@@ -65,7 +66,7 @@ def trainer_plugins(trainer: Any) -> list[Any]:
     Raises:
         ConfigError: the Slurm job was submitted in a way that Lightning cannot use.
     """
-    plugins: list[Any] = [SafeCheckpointIO()]
+    plugins: list[Any] = [SafeCheckpointIO(), *process_plugins(trainer.strategy)]
     if trainer.get("sync_batchnorm"):
         plugins.append(TorchSyncBatchNorm() if uses_gpu(trainer) else GatherBatchNorm())
     # torchrun may itself have been started by Slurm, once a node.
