@@ -66,11 +66,15 @@ class Defaults:
 
     def __init__(self, config_name: str = "sweep") -> None:
         self.config_name = config_name
-        self.config = cache(self._config)
 
-    def _config(self, choices: tuple[str, ...]) -> DictConfig:
+    def config(self, choices: tuple[str, ...]) -> DictConfig:
+        """Returns the config of some choices of files; nobody changes it.
+
+        Raises:
+            ConfigError: an unknown choice.
+        """
         try:
-            return check_overrides(self.config_name, list(choices))
+            return _composed(self.config_name, choices)
         except ConfigError as error:
             raise ConfigError(str(error).replace("unknown sweep ", "unknown SPACE ")) from error
 
@@ -95,6 +99,12 @@ class Defaults:
             key = override.key_or_group
             check_kind(key, select(defaults, key), select(cfg, key))
         return cfg
+
+
+# Hydra reads all files anew each time, which takes most of the time of a plan.
+@cache
+def _composed(config_name: str, choices: tuple[str, ...]) -> DictConfig:
+    return check_overrides(config_name, list(choices))
 
 
 def is_choice(override: Override) -> bool:

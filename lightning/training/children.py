@@ -21,7 +21,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.plugins.environments import (
-    ClusterEnvironment,
     LightningEnvironment,
     LSFEnvironment,
     MPIEnvironment,
@@ -130,7 +129,7 @@ def _command() -> list[str]:
     return [sys.executable, *program, *sys.argv[1:]]
 
 
-def process_plugins(strategy: object = "auto") -> list[ClusterEnvironment]:
+def process_plugins(strategy: object = "auto") -> list[Any]:
     """Returns the plugin of a trainer whose processes :func:`children_end_too` starts.
 
     It is left out where torchrun or a cluster's scheduler started them, and where they are copies
@@ -159,8 +158,9 @@ def children_end_too(
         ChildFailedError: another process failed, which explains an error of this one.
     """
     environment = getattr(trainer.strategy, "cluster_environment", None)
-    own = isinstance(environment, ProcessesOfCommand)
-    children = environment.start(trainer) if own else []
+    children: list[subprocess.Popen[Any]] = []
+    if isinstance(environment, ProcessesOfCommand):
+        children = environment.start(trainer)
     if not children:
         yield
         return
