@@ -13,8 +13,8 @@ GROUP_COLORS: dict[str, str] = {
 }
 """A color per Denver group, which color-blind readers can tell apart (after Okabe and Ito)."""
 
-BLUE, ORANGE = GROUP_COLORS["A"], GROUP_COLORS["B"]
-"""Of two things, or of one."""
+BLUE, ORANGE, GREEN = GROUP_COLORS["A"], GROUP_COLORS["B"], GROUP_COLORS["C"]
+"""Of two or three things, or of one."""
 
 RIGHT, WRONG, MISSED, SPURIOUS = "#2ca02c", "#ff7f0e", "#1f77ff", "#e6194b"
 """Of a detection: its class is the true one, it is another; not found; nothing there."""

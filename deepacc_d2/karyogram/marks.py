@@ -30,7 +30,7 @@ MARKS: dict[str, Mark] = {
     "reassigned": Mark(palette.BLUE, "class changed by the assignment"),
     "touching": Mark(palette.TOUCH, "touches another chromosome"),
     "unidentified": Mark("#5a5a5a", "unidentified"),
-    "doubtful_cut": Mark("#b8860b", "doubtful cut: crossing, bent, in parts, at the border"),
+    "doubtful_cut": Mark(palette.GREEN, "doubtful cut: crossing, bent, in parts, at the border"),
     "polarity": Mark(palette.UNSURE, "which arm is up is uncertain"),
     "left_out": Mark(palette.DARK, "not placed"),
 }
