@@ -32,7 +32,6 @@ def _core() -> Any:
     With the last core its plugins would be unloaded, but what they have registered for a fork would
     stay: the next one, such as a data loader's, would jump into freed code.
     """
-    stay_silent()
     import openvino
 
     return openvino.Core()
@@ -48,7 +47,7 @@ class Runner(Protocol):
 
 
 def require(*modules: str) -> None:
-    """Checks that optional packages are installed.
+    """Checks that optional packages are installed, and keeps them from reporting their use.
 
     Raises:
         ConfigError: names the first that is missing, and how to get it.
@@ -58,6 +57,7 @@ def require(*modules: str) -> None:
             raise ConfigError(
                 f"exported models need {module}, which is not installed: make setup EXTRAS=export"
             )
+    stay_silent()
 
 
 def load_runner(path: str | Path, *, threads: int | None = None) -> OnnxDetector | OpenVinoDetector:

@@ -5,7 +5,12 @@ from __future__ import annotations
 import datetime
 import os
 
-from pytorch_lightning.plugins.environments import SLURMEnvironment
+from pytorch_lightning.plugins.environments import (
+    LSFEnvironment,
+    MPIEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import distributed
 
@@ -14,6 +19,8 @@ from deepacc_d2.errors import DataError
 RUN_TIME = "DEEPACC_RUN_TIME"
 """Environment variable by which the processes of a run learn when it began."""
 TIMEOUT = datetime.timedelta(minutes=2)
+OTHER_LAUNCHERS = (TorchElasticEnvironment, SLURMEnvironment, LSFEnvironment, MPIEnvironment)
+"""What else may have started the processes of a run; Lightning looks for the same."""
 
 
 class DisagreementError(DataError):
@@ -35,8 +42,12 @@ def is_child() -> bool:
 
     It takes any exit status of such a process but 0 for a failure of the run.
     """
-    started_by_others = distributed.is_torchelastic_launched() or SLURMEnvironment.detect()
-    return rank() > 0 and not started_by_others
+    return rank() > 0 and not started_by_others()
+
+
+def started_by_others() -> bool:
+    """Says whether torchrun or a cluster's scheduler started all processes of a run."""
+    return any(launcher.detect() for launcher in OTHER_LAUNCHERS)
 
 
 def run_time(pattern: str) -> str:

@@ -20,19 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.plugins.environments import (
-    LightningEnvironment,
-    LSFEnvironment,
-    MPIEnvironment,
-    SLURMEnvironment,
-    TorchElasticEnvironment,
-)
+from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from deepacc_d2.errors import UserError
-from deepacc_lightning.core.processes import DisagreementError
+from deepacc_lightning.core.processes import DisagreementError, started_by_others
 
-OTHER_LAUNCHERS = (TorchElasticEnvironment, SLURMEnvironment, LSFEnvironment, MPIEnvironment)
-"""What else may have started the processes of a run; Lightning looks for the same."""
 # Strategies whose processes are no runs of the command, but copies of the main one.
 _COPIES = ("spawn", "fork", "notebook")
 INTERVAL = 0.5
@@ -138,9 +130,8 @@ def process_plugins(strategy: object = "auto") -> list[Any]:
     Args:
         strategy: Lightning's, by name or as a config's node.
     """
-    started = any(environment.detect() for environment in OTHER_LAUNCHERS)
     copies = hasattr(sys, "ps1") or any(kind in str(strategy) for kind in _COPIES)
-    return [] if started or copies else [ProcessesOfCommand()]
+    return [] if copies or started_by_others() else [ProcessesOfCommand()]
 
 
 @contextmanager

@@ -56,6 +56,12 @@ def overrides(shared_overrides: list[str], tmp_path: Path) -> list[str]:
     return [*shared_overrides, f"out={tmp_path / 'run'}"]
 
 
+@pytest.fixture
+def prompt_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's workers have a low priority otherwise, and wait for the tests next to them."""
+    monkeypatch.setenv("RAY_worker_niceness", "0")
+
+
 @pytest.fixture(scope="session")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
     """Starts programs as processes without the seconds that their imports take."""

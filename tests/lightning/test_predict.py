@@ -324,13 +324,10 @@ def test_ctrl_c_keeps_what_is_done(
     assert sorted(records(tmp_path / "job")) == written == ["a"]
 
 
-def test_ray_gives_the_same(
-    checkpoint: Path, slides: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("prompt_ray")
+def test_ray_gives_the_same(checkpoint: Path, slides: Path, tmp_path: Path, capsys: Any) -> None:
     pytest.importorskip("ray", reason="make setup EXTRAS=ray")
     pytest.importorskip("pyarrow", reason="make setup EXTRAS=ray")
-    # Ray's workers have a low priority otherwise, and wait for the tests next to them.
-    monkeypatch.setenv("RAY_worker_niceness", "0")
     images = tmp_path / "in"
     shutil.copytree(slides, images)
     (images / "p2" / "bad.png").write_bytes(b"no image")

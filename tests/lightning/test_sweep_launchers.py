@@ -77,14 +77,12 @@ def test_submitit_runs_jobs_in_processes_where_there_is_no_slurm(
     assert list((tmp_path / "s" / ".submitit").glob("*/*_result.pkl"))
 
 
+@pytest.mark.usefixtures("prompt_ray")
 def test_ray_runs_jobs_on_a_ray_of_this_machine(
-    parallel: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    parallel: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("hydra_plugins.hydra_ray_launcher")
     ray = pytest.importorskip("ray")
-    # Ray's workers have a low priority otherwise, and wait for the tests next to them.
-    monkeypatch.setenv("RAY_worker_niceness", "0")
     overrides = [*parallel, "sweep.launcher=ray"]
     try:
         sweep.run(overrides)

@@ -10,7 +10,6 @@ import numpy as np
 
 from deepacc_d2.detection.network import pad
 from deepacc_d2.detection.runners import require
-from deepacc_d2.detection.telemetry import stay_silent
 from deepacc_d2.images.spread import Gray
 
 KEEP_FLOAT = (
@@ -36,7 +35,6 @@ def quantize(model: Any, images: Sequence[Gray], multiple: int) -> Any:
         ConfigError: NNCF is not installed.
     """
     require("nncf", "openvino")
-    stay_silent()
     import nncf
 
     def pixels(image: Gray) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from deepacc_d2.detection.export.graph import DetectorGraph
 from deepacc_d2.detection.metadata import KEY, ExportMetadata, dump
 from deepacc_d2.detection.network import DetectorCore
 from deepacc_d2.detection.runners import require
-from deepacc_d2.detection.telemetry import stay_silent
 
 OPSET = 17
 """RoIAlign with half a pixel's shift came with 16; 17 is the newest that both runtimes know."""
@@ -71,7 +70,6 @@ def read_openvino(path: str | Path) -> Any:
         ConfigError: OpenVINO is not installed.
     """
     require("openvino")
-    stay_silent()
     import openvino
 
     return openvino.convert_model(str(path))
@@ -85,7 +83,6 @@ def write_openvino(model: Any, path: str | Path, metadata: ExportMetadata) -> No
         path: of the ``.xml`` file.
         metadata: stored in it.
     """
-    stay_silent()
     import openvino
 
     model.set_rt_info(dump(metadata), KEY)
